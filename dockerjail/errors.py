@@ -1,0 +1,64 @@
+"""
+Every error dockerjail raises on purpose.
+
+* DockerjailError
+    * ConfigError             the operator can mend it; the daemon does not start
+        * FilterError         a failregex that does not compile or lacks <HOST>
+    * EngineError
+        * EngineUnavailable   transient: retried with back-off
+        * LogsUnreadable      permanent for that container: given up, said once
+        * ContainerGone       the container is removed: its tail ends
+    * StoreError              the state cannot be trusted: the daemon stops
+    * FirewallError           the kernel refused a change; left to reconcile
+        * FirewallUnavailable no right, no nf_tables, wrong namespace: the daemon stops
+    * Refused                 an operator's order that must not be carried out
+    * DaemonUnreachable       the command line found nobody at the control socket
+"""
+
+
+class DockerjailError(Exception):
+    """Base of every error raised by dockerjail itself."""
+
+
+class ConfigError(DockerjailError):
+    """A setting, a file or a label is wrong."""
+
+
+class FilterError(ConfigError):
+    """A filter that cannot work as it is written."""
+
+
+class EngineError(DockerjailError):
+    """The Docker Engine did not do what was asked."""
+
+
+class EngineUnavailable(EngineError):
+    """The Docker Engine cannot be reached just now."""
+
+
+class LogsUnreadable(EngineError):
+    """The container's log cannot be read, now or later."""
+
+
+class ContainerGone(EngineError):
+    """The container does not exist any more."""
+
+
+class StoreError(DockerjailError):
+    """Ban state could not be read or written."""
+
+
+class FirewallError(DockerjailError):
+    """The kernel refused a change to the ruleset."""
+
+
+class FirewallUnavailable(FirewallError):
+    """The packet filter cannot be used at all from here."""
+
+
+class Refused(DockerjailError):
+    """An order that would do harm or make no sense; the message says which."""
+
+
+class DaemonUnreachable(DockerjailError):
+    """No daemon answers at the control socket."""

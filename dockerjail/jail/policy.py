@@ -1,0 +1,47 @@
+"""What a jail is told to do: the one model that files, labels and defaults end in."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dockerjail.model import Port, Stream, Subject
+
+ALL_STREAMS = frozenset(Stream)
+
+
+class Origin(StrEnum):
+    """Who defined a jail, and so how far it is trusted."""
+
+    DAEMON = "daemon"
+    SHIPPED = "shipped"
+    LABEL = "label"
+
+
+class ScopeKind(StrEnum):
+    """From what a jail's bans keep out when it names no ports."""
+
+    AUTO = "auto"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JailPolicy:
+    """
+    One jail as it is to run; durations in seconds, `bantime` None is for good.
+
+    `ports` overrules `scope`. `origin` is who defined the filter: a jail from a
+    label may ban only from its own service's ports.
+    """
+
+    name: str
+    origin: Origin
+    failregex: tuple[str, ...]
+    ignoreregex: tuple[str, ...] = ()
+    maxretry: int = 5
+    findtime: float = 600.0
+    bantime: float | None = 600.0
+    ignoreip: tuple[Subject, ...] = ()
+    scope: ScopeKind = ScopeKind.AUTO
+    ports: tuple[Port, ...] | None = None
+    streams: frozenset[Stream] = ALL_STREAMS
+    ipv4_prefix: int = 32
+    ipv6_prefix: int = 64

@@ -1,0 +1,167 @@
+"""What the rooms need from the world outside, and nothing more."""
+
+from collections.abc import (
+    AsyncGenerator,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from dockerjail.model import (
+    Ban,
+    Container,
+    Counter,
+    Cursor,
+    Element,
+    Failure,
+    Stream,
+    Subject,
+    Unban,
+)
+
+CursorKey = tuple[str, Stream]
+"""A container's id and one of its streams."""
+
+
+class Engine(Protocol):
+    """The Docker Engine. Every method raises `EngineUnavailable` when it is away."""
+
+    async def version(self) -> str:
+        """Ask for the Engine's version, such as `26.1.5`; also renegotiates."""
+        ...
+
+    async def list(self) -> Sequence[tuple[str, str]]:
+        """List all containers, stopped ones too: id and a digest of their state."""
+        ...
+
+    async def inspect(self, container: str) -> Container | None:
+        """Look at one container by id; None when there is none."""
+        ...
+
+    def events(self, *, since: float) -> AsyncGenerator[str]:
+        """Yield a container's id whenever something happened to it. Ends never."""
+        ...
+
+    def logs(
+        self,
+        container: Container,
+        *,
+        follow: bool,
+        since: int | None = None,
+        tail: int | None = None,
+    ) -> AbstractAsyncContextManager[AsyncGenerator[bytes]]:
+        """
+        Open the raw body of a container's log, with timestamps, both streams.
+
+        `since` is inclusive, in nanoseconds; `tail` the last N frames. Raises
+        `LogsUnreadable` or `ContainerGone` for what trying again does not mend,
+        `EngineUnavailable` for a cut connection. Leaving the context closes it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """
+    The failures that led to an offence count no more.
+
+    `ban` is the ban that they led to, None when there was none (refused, already
+    banned, nothing to ban from).
+    """
+
+    jail: str
+    subject: Subject
+    ban: int | None
+
+
+Entry = Failure | Settled | Ban | Unban
+"""What the warden writes, in the order it happened. A `Ban` whose id is known replaces it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What a store remembers when the daemon starts."""
+
+    bans: Sequence[Ban] = ()
+    failures: Sequence[Failure] = ()
+    cursors: Mapping[CursorKey, Cursor] = field(default_factory=dict)
+    next_ban: int = 1
+
+
+class Store(Protocol):
+    """What outlives the process. Raises `StoreError`."""
+
+    async def load(self, *, now: float, findtime: float) -> State:
+        """Read bans still in force, failures that still count, and all cursors."""
+        ...
+
+    async def record(
+        self,
+        entries: Sequence[Entry],
+        cursors: Mapping[CursorKey, Cursor],
+        *,
+        gone: Collection[str] = (),
+    ) -> None:
+        """Write all of it in one transaction; `gone` are ids of removed containers."""
+        ...
+
+    async def times_banned(self, jail: str, subject: Subject) -> int:
+        """Count the bans that `subject` has had in `jail`."""
+        ...
+
+    async def totals(self) -> Mapping[str, tuple[int, int]]:
+        """Return for each jail how many failures and bans there ever were."""
+        ...
+
+    async def evidence(self, ban: int) -> Sequence[Failure]:
+        """Read the failures that led to a ban, oldest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """An element with its end; `until` None is for good."""
+
+    element: Element
+    until: float | None
+
+
+class Firewall(Protocol):
+    """
+    The kernel's packet filter. Raises `FirewallError`; nothing is changed then.
+
+    Times are absolute; an element whose end has passed is not written.
+    """
+
+    async def replace(self, blocks: Iterable[Block], *, allow: Collection[Subject]) -> None:
+        """Put the whole table in place: no moment without protection."""
+        ...
+
+    async def apply(self, *, add: Sequence[Block] = (), remove: Sequence[Element] = ()) -> None:
+        """
+        Make the whole change in one transaction.
+
+        An element that is there already gets its new end; one to remove that is
+        not there is no error.
+        """
+        ...
+
+    async def present(self) -> Mapping[Element, float | None]:
+        """Read what the kernel blocks now, and until when."""
+        ...
+
+    async def intact(self) -> bool:
+        """Say whether table, chains, rules and sets stand as they were put."""
+        ...
+
+    async def counters(self, elements: Sequence[Element]) -> Mapping[Element, Counter]:
+        """Read what the given elements have dropped; missing ones are left out."""
+        ...
+
+    def changes(self) -> AsyncGenerator[str]:
+        """Yield a word on each change to the table that was not ours. Ends never."""
+        ...

@@ -1,0 +1,3 @@
+"""
+Who runs: the daemon, its control socket and what it can tell about itself.
+"""
