@@ -21,6 +21,7 @@ from dockerjail.model import (
     Stream,
     Subject,
     Unban,
+    UnbanReason,
 )
 
 CursorKey = tuple[str, Stream]
@@ -92,11 +93,38 @@ class State:
     next_ban: int = 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BanRecord:
+    """
+    A ban as it is remembered.
+
+    `ended_at` None says that nobody ended it: it is in force, or its `until`
+    passed while no daemon ran.
+    """
+
+    ban: Ban
+    ended_at: float | None = None
+    ended_why: UnbanReason | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What is remembered of a subject, newest first."""
+
+    bans: Sequence[BanRecord] = ()
+    failures: Sequence[Failure] = ()
+
+
 class Store(Protocol):
     """What outlives the process. Raises `StoreError`."""
 
     async def load(self, *, now: float, findtime: float) -> State:
-        """Read bans still in force, failures that still count, and all cursors."""
+        """
+        Read bans still in force, failures that still count, and all cursors.
+
+        Failures come in the order they were written, only those younger than
+        `findtime` seconds.
+        """
         ...
 
     async def record(
@@ -106,11 +134,18 @@ class Store(Protocol):
         *,
         gone: Collection[str] = (),
     ) -> None:
-        """Write all of it in one transaction; `gone` are ids of removed containers."""
+        """
+        Write all of it in one transaction; `gone` are ids of removed containers.
+
+        A `Settled` spends the failures of its jail and subject that were written
+        before it and still counted; the ban it names is in the store or among
+        `entries`. A `Ban` that is known is replaced, and in force again. An
+        `Unban` of a ban that is unknown or has ended changes nothing.
+        """
         ...
 
     async def times_banned(self, jail: str, subject: Subject) -> int:
-        """Count the bans that `subject` has had in `jail`."""
+        """Count the bans that `subject` has had in `jail`, as far as they are remembered."""
         ...
 
     async def totals(self) -> Mapping[str, tuple[int, int]]:
@@ -119,6 +154,31 @@ class Store(Protocol):
 
     async def evidence(self, ban: int) -> Sequence[Failure]:
         """Read the failures that led to a ban, oldest first."""
+        ...
+
+    async def bans_of(self, jail: str, *, limit: int = 100) -> Sequence[BanRecord]:
+        """Read the last bans of a jail, newest first."""
+        ...
+
+    async def last_failures(self, jail: str, *, limit: int = 100) -> Sequence[Failure]:
+        """Read the failures that a jail saw last, newest first."""
+        ...
+
+    async def history(self, subject: Subject, *, limit: int = 100) -> History:
+        """
+        Read the last bans and failures of `subject`, and of any network around it.
+
+        An address is found whichever prefix a jail counts by.
+        """
+        ...
+
+    async def purge(self, now: float) -> int:
+        """
+        Forget what is older than the store is told to keep; return how many rows.
+
+        Never forgotten: a ban in force and the failures that led to it, and
+        failures that still count. Totals stay as they are.
+        """
         ...
 
 
