@@ -17,6 +17,13 @@ Subject = IPv4Network | IPv6Network
 Protocol = Literal["tcp", "udp", "sctp"]
 
 
+def written(subject: Subject) -> str:
+    """Write a subject as people do: a single address without its prefix length."""
+    if subject.prefixlen == subject.max_prefixlen:
+        return str(subject.network_address)
+    return str(subject)
+
+
 class Stream(IntEnum):
     """Which output of a container; the numbers are those of the Engine's frames."""
 
@@ -55,7 +62,8 @@ class Container:
     (`shop-web`), else the swarm service, else the name. `published` are ports
     of the host, `exposed` the container's own. `networks` are the ids of the
     user-defined networks it is attached to. `gateways` and `subnets` are those
-    of all its networks.
+    of all its networks. `network_of` is the id of the container whose network
+    it uses instead of one of its own (`network_mode: service:x`).
     """
 
     id: str
@@ -69,6 +77,7 @@ class Container:
     published: frozenset[Port] = frozenset()
     exposed: frozenset[Port] = frozenset()
     networks: frozenset[str] = frozenset()
+    network_of: str = ""
     gateways: frozenset[Address] = frozenset()
     subnets: frozenset[Subject] = frozenset()
     log_driver: str = "json-file"

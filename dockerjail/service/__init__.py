@@ -1,3 +1,1 @@
-"""
-Who runs: the daemon, its control socket and what it can tell about itself.
-"""
+"""Who runs: the daemon, its control socket and what it can tell about itself."""

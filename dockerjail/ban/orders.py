@@ -1,0 +1,74 @@
+"""What may be said at the warden's door. Values only."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from dockerjail.model import Ban, Cursor, Failure, Offence, Port, Subject
+from dockerjail.ports import CursorKey
+
+MANUAL: Final = "manual"
+"""The jail of bans that an operator makes without naming one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one chunk led to, in order, and the cursor after that chunk."""
+
+    entries: Sequence[Failure | Offence]
+    stream: CursorKey
+    cursor: Cursor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sentence:
+    """An operator's order to ban; `bantime` in seconds, None for good, `ports` None for all."""
+
+    subject: Subject
+    bantime: float | None
+    ports: tuple[Port, ...] | None = None
+    jail: str = MANUAL
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pardon:
+    """An operator's order to end the bans that hold `subject`, in one jail or in all."""
+
+    subject: Subject
+    jail: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """An order with somebody waiting for the answer: the bans made or ended."""
+
+    order: Sentence | Pardon
+    answer: asyncio.Future[Sequence[Ban]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescope:
+    """Containers changed: look the ports of the active bans up anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flush:
+    """Write the cursors that nothing came of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """Compare the kernel with what it should hold, or put it anew without looking."""
+
+    reason: str
+    anew: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close:
+    """No order follows."""
+
+
+Order = Report | Asked | Rescope | Flush | Verify | Close

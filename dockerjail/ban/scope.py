@@ -1,0 +1,106 @@
+"""
+From what a ban keeps its subject out. Pure: a policy and the containers in, a `Scope` out.
+
+Bans are matched before DNAT (`nft/ruleset`), so ports here are ports of the
+host, as a client addresses them.
+"""
+
+from collections.abc import Collection, Iterable
+
+from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
+from dockerjail.model import Container, Port, Scope
+
+
+def resolve(policy: JailPolicy, service: str, containers: Collection[Container]) -> Scope | None:
+    """
+    Find the scope of a ban by `policy` for `service` among all the Engine's containers.
+
+    None when nothing of the service runs: whoever asks keeps what it had. A jail
+    that only a label defines gets nothing but the ports of its own service, or
+    of its proxy, whatever it asks for.
+    """
+    if policy.scope is ScopeKind.HOST and policy.origin is not Origin.LABEL:
+        return Scope(ports=None, why="the jail's scope is the whole host")
+    if policy.ports is not None and policy.origin is not Origin.LABEL:
+        return Scope(ports=_sorted(policy.ports), why="the jail names its ports")
+    members = _members(service, containers)
+    if not members:
+        return None
+    own, why = _ports_of(members, containers)
+    if any(member.host_network for member in members):
+        return _on_the_host_network(policy, own)
+    if policy.ports is not None:
+        return _named_by_label(policy.ports, own, why)
+    if own:
+        return Scope(ports=_sorted(own), why=why)
+    if policy.origin is Origin.LABEL:
+        return Scope(
+            ports=(),
+            why="cannot ban: the service publishes no port and no container on its networks does; "
+            "publish a port, put its proxy on a user-defined network with it, "
+            "or define the jail in dockerjail's own configuration",
+        )
+    return Scope(ports=None, why="neither the service nor its proxy publishes a port")
+
+
+def _members(service: str, containers: Iterable[Container]) -> list[Container]:
+    """Find the running containers of a service, or those whose network they use."""
+    by_id = {container.id: container for container in containers}
+    running = [c for c in by_id.values() if c.running and c.service == service]
+    return [by_id.get(c.network_of, c) if c.network_of else c for c in running]
+
+
+def _ports_of(
+    members: Collection[Container], containers: Collection[Container]
+) -> tuple[set[Port], str]:
+    """Collect what the members publish; if nothing, what shares a network with them does."""
+    own = {port for member in members for port in member.published}
+    own |= {port for member in members if member.host_network for port in member.exposed}
+    if own:
+        return own, "published by the service"
+    networks = {network for member in members for network in member.networks}
+    proxies = [c for c in containers if c.running and c.published and c.networks & networks]
+    names = ", ".join(sorted({c.name for c in proxies}))
+    return (
+        {port for proxy in proxies for port in proxy.published},
+        f"published by {names} on the same network",
+    )
+
+
+def _on_the_host_network(policy: JailPolicy, own: set[Port]) -> Scope:
+    """Choose for a container without a network of its own: stated ports, else exposed ones."""
+    if policy.ports is not None:
+        return Scope(ports=_sorted(policy.ports), why="the jail names its ports")
+    if own:
+        return Scope(ports=_sorted(own), why="published or exposed by the service")
+    if policy.origin is Origin.LABEL:
+        return Scope(
+            ports=(),
+            why="cannot ban: the service is on the host network and its image exposes no port; "
+            "name them with the jail's label ports=",
+        )
+    return Scope(ports=None, why="the service is on the host network and exposes no port")
+
+
+def _named_by_label(ports: tuple[Port, ...], own: set[Port], why: str) -> Scope:
+    """Keep of the ports that a label names those that its service may ban from."""
+    allowed = own.intersection(ports)
+    refused = [port for port in ports if port not in own]
+    if not refused:
+        return Scope(ports=_sorted(allowed), why="the jail's label names its ports")
+    names = ", ".join(map(str, refused))
+    if allowed:
+        return Scope(
+            ports=_sorted(allowed),
+            why=f"the jail's label names its ports; {names} left out: not published by the service",
+        )
+    theirs = ", ".join(map(str, _sorted(own))) or "none"
+    return Scope(
+        ports=(),
+        why=f"cannot ban: the label names {names}, which the service does not publish "
+        f"({why}: {theirs}); name published host ports",
+    )
+
+
+def _sorted(ports: Iterable[Port]) -> tuple[Port, ...]:
+    return tuple(sorted(set(ports)))

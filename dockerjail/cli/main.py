@@ -1,0 +1,186 @@
+"""
+The command line's front door: what can be said, and what the exit codes mean.
+
+    0 ok   1 error   2 wrong usage   3 no daemon answers   4 works, but needs attention
+
+Each verb's work is in its own file; heavy imports happen where they are needed,
+since `status` is what people and health checks run most.
+"""
+
+import asyncio
+from enum import IntEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from dockerjail import __version__
+from dockerjail.errors import DaemonUnreachable, DockerjailError
+
+CODES = """
+Exit codes: 0 ok, 1 error, 2 wrong usage, 3 no daemon answers, 4 works but something needs
+attention.
+"""
+
+
+class Exit(IntEnum):
+    """What a command's exit code says."""
+
+    OK = 0
+    ERROR = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    DEGRADED = 4
+
+
+app = typer.Typer(
+    name="dockerjail",
+    help="Bans the addresses that misbehave in container logs." + CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        envvar="DOCKERJAIL_CONFIG",
+        show_default="/etc/dockerjail/dockerjail.toml",
+        help="The configuration file.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+JailOption = Annotated[str | None, typer.Option("--jail", "-j", help="The jail, such as flask.")]
+
+
+@app.command()
+def run(config: Config = None) -> None:
+    """Run the daemon until SIGTERM."""
+    from dockerjail.cli import run as verb
+
+    _leave(verb.run(config))
+
+
+@app.command()
+def status(
+    jail: Annotated[str | None, typer.Argument(help="Only this jail, in detail.")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """
+    Show whether it works, what is followed, who is banned, what needs attention.
+
+    Exits with 4 when something needs attention.
+    """
+    from dockerjail.cli import status as verb
+    from dockerjail.cli.talk import Talk, socket_path
+
+    talk = Talk(socket_path(config))
+    _leave(verb.jail(talk, jail, json=json) if jail else verb.overview(talk, json=json))
+
+
+@app.command()
+def bans(config: Config = None, json: Json = False) -> None:
+    """List the bans in force."""
+    from dockerjail.cli import bans as verb
+    from dockerjail.cli.talk import Talk, socket_path
+
+    _leave(verb.bans(Talk(socket_path(config)), json=json))
+
+
+@app.command()
+def ban(
+    address: Annotated[
+        str, typer.Argument(help="An address, or a network such as 203.0.113.0/24.")
+    ],
+    bantime: Annotated[
+        str, typer.Option("--for", help="How long: 10m, 1h, 1d12h, or -1 for good.")
+    ] = "1h",
+    ports: Annotated[
+        str | None,
+        typer.Option(help="Only these host ports, such as 80,443/tcp. Default: everything."),
+    ] = None,
+    jail: JailOption = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for whoever looks later.")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """Ban an address by hand."""
+    from dockerjail.cli import ban as verb
+    from dockerjail.cli.talk import Talk, socket_path
+
+    order = {
+        "address": address,
+        "bantime": bantime,
+        "ports": ports,
+        "jail": jail,
+        "reason": reason,
+    }
+    _leave(verb.ban(Talk(socket_path(config)), order, json=json))
+
+
+@app.command()
+def unban(
+    address: Annotated[str, typer.Argument(help="An address or network.")],
+    jail: JailOption = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """End the bans of an address, in every jail or in one."""
+    from dockerjail.cli import unban as verb
+    from dockerjail.cli.talk import Talk, socket_path
+
+    _leave(verb.unban(Talk(socket_path(config)), address, jail, json=json))
+
+
+@app.command()
+def check(config: Config = None, json: Json = False) -> None:
+    """
+    Check the configuration, the running containers' labels, the sockets and the kernel.
+
+    Changes nothing and works with or without a running daemon. Exits with 1 when
+    something keeps the daemon from working, with 4 when something is left out.
+    """
+    from dockerjail.cli import check as verb
+
+    _leave(asyncio.run(verb.check(config, json=json)))
+
+
+@app.command()
+def version(json: Json = False) -> None:
+    """Print the version."""
+    from dockerjail.cli import show
+
+    if json:
+        show.as_json({"version": __version__})
+    else:
+        show.out.print(f"dockerjail {__version__}")
+
+
+def _leave(code: int) -> None:
+    if code:
+        raise typer.Exit(code)
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    try:
+        app()
+    except DaemonUnreachable as error:
+        _say(error)
+        raise SystemExit(Exit.UNREACHABLE) from None
+    except DockerjailError as error:
+        _say(error)
+        raise SystemExit(Exit.ERROR) from None
+    raise SystemExit(Exit.OK)
+
+
+def _say(error: Exception) -> None:
+    from rich.text import Text
+
+    from dockerjail.cli import show
+
+    for line in str(error).splitlines():
+        show.err.print(Text(f"dockerjail: {show.plain(line)}"))

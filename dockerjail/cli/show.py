@@ -1,0 +1,114 @@
+"""Tables and JSON: the control socket's values in, text for people or programs out."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dockerjail.config.duration import format as duration
+
+Json = dict[str, Any]
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(highlight=False, soft_wrap=True, stderr=True)
+
+
+def as_json(value: Json) -> None:
+    """Print a value as JSON, one document."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def plain(text: str) -> str:
+    """Escape what a terminal would obey or hide: log text is chosen by attackers."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows under headings; numbers to the right where a heading starts with `#`."""
+    view = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        justify = "right" if column.startswith("#") else "left"
+        view.add_column(column.lstrip("#"), justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for row in rows:
+        view.add_row(*(Text(plain(cell)) for cell in row))
+    out.print(view)
+
+
+def heading(text: str) -> None:
+    """Print the title of a section."""
+    out.print(f"\n[bold]{text}[/bold]")
+
+
+def problems(found: Sequence[Json]) -> None:
+    """Print what needs attention, each with its remedy."""
+    if not found:
+        return
+    heading("Needs attention")
+    for problem in found:
+        out.print(
+            Text.assemble(("! ", "bold yellow"), plain(f"{problem['place']}: {problem['what']}"))
+        )
+        if problem["remedy"]:
+            out.print(Text(f"    {plain(problem['remedy'])}"))
+
+
+def bans(found: Sequence[Json]) -> None:
+    """Print a table of bans."""
+    table(
+        ["ADDRESS", "JAIL", "SINCE", "LEFT", "KEPT OUT OF", "#FAILURES", "#DROPPED"],
+        [
+            (
+                ban["address"],
+                ban["jail"],
+                moment(ban["at"]),
+                "for good" if ban["left"] is None else duration(ban["left"]),
+                ports(ban["scope"]),
+                str(ban["failures"] or "-"),
+                packets(ban),
+            )
+            for ban in found
+        ],
+    )
+
+
+def packets(ban: Json) -> str:
+    """Say how many packets a ban has dropped."""
+    return "-" if ban["packets"] is None else f"{ban['packets']}"
+
+
+def ports(scope: Json | None) -> str:
+    """Say from what a scope keeps out."""
+    if scope is None:
+        return "-"
+    if scope["ports"] is None:
+        return "everything"
+    return ", ".join(scope["ports"]) or "nothing"
+
+
+def moment(at: float | None) -> str:
+    """Write a time: the clock's today, the day before that."""
+    if at is None:
+        return "-"
+    then = datetime.fromtimestamp(at).astimezone()
+    today = datetime.fromtimestamp(time.time()).astimezone().date()
+    return f"{then:%H:%M:%S}" if then.date() == today else f"{then:%Y-%m-%d %H:%M}"
+
+
+def ago(at: float | None) -> str:
+    """Write how long ago something was."""
+    return "-" if at is None else f"{duration(max(0.0, time.time() - at)) or '0s'} ago"
+
+
+def size(count: int) -> str:
+    """Write a number of bytes."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000 or unit == "GB":
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    raise AssertionError

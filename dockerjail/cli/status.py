@@ -1,0 +1,137 @@
+"""`dockerjail status`: the operator's first command."""
+
+from typing import Any
+
+from rich.text import Text
+
+from dockerjail.cli import show
+from dockerjail.cli.talk import Talk
+from dockerjail.config.duration import format as duration
+
+Json = dict[str, Any]
+
+SHOWN = 20
+"""Bans that the overview shows; `dockerjail bans` shows all."""
+
+
+def overview(talk: Talk, *, json: bool) -> int:
+    """Print what is going on; return 0, or 4 when something needs attention."""
+    status = talk.status()
+    if json:
+        show.as_json(status)
+    else:
+        _head(status)
+        show.problems(status["problems"])
+        _containers(status["containers"])
+        _jails(status["jails"])
+        _bans(status)
+    return 0 if status["ok"] else 4
+
+
+def jail(talk: Talk, name: str, *, json: bool) -> int:
+    """Print one jail: its rule, who is banned and the last lines that counted."""
+    report = talk.jail(name)
+    if json:
+        show.as_json(report)
+        return 0
+    for each in report["jails"]:
+        show.heading(each["name"])
+        show.out.print(f"  rule       {_rule(each)}, defined by {each['defined_by']}")
+        for regex in each["failregex"]:
+            show.out.print(Text(f"  failregex  {show.plain(regex)}"))
+        why = f" ({each['scope']['why']})" if each["scope"] else ""
+        show.out.print(Text(f"  keeps from {show.ports(each['scope'])}{why}"))
+        show.out.print(
+            f"  failures   {each['failures']} in all, {each['failing']} addresses failing now, "
+            f"last {show.ago(each['last_failure_at'])}"
+        )
+        show.out.print(f"  bans       {each['bans']} in all, {each['banned']} now")
+    if report["bans"]:
+        show.heading("Banned now")
+        show.bans(report["bans"])
+    if report["last_failures"]:
+        show.heading("Last failures")
+        show.table(
+            ["TIME", "ADDRESS", "CONTAINER", "LINE"],
+            [
+                (show.moment(f["at"]), f["address"], f["container"], f["line"])
+                for f in report["last_failures"]
+            ],
+        )
+    return 0
+
+
+def _head(status: Json) -> None:
+    count = len(status["problems"])
+    verdict = (
+        ("ok", "bold green")
+        if status["ok"]
+        else (f"DEGRADED: {count} thing{'s' if count > 1 else ''} to attend to", "bold red")
+    )
+    up = duration(status["uptime"])
+    show.out.print(Text.assemble(f"dockerjail {status['version']}  ", verdict, f"  up {up}"))
+    engine, kernel = status["engine"], status["kernel"]
+    state = f"connected, version {engine['version']}" if engine["connected"] else "NOT CONNECTED"
+    show.out.print(f"Engine   {state}")
+    sync = "in sync" if kernel["in_sync"] else "NOT IN SYNC"
+    show.out.print(
+        f"Kernel   {sync}, table inet {kernel['table']}, {kernel['elements']} elements, "
+        f"{kernel['packets']} packets ({show.size(kernel['bytes'])}) dropped"
+    )
+    show.out.print(f"Bans     {status['banned']} now, {status['bans_total']} in all")
+
+
+def _containers(containers: list[Json]) -> None:
+    show.heading("Containers")
+    if not containers:
+        show.out.print("none opted in; give a container the label dockerjail.enable=true")
+        return
+    show.table(
+        ["NAME", "STATE", "#LAG", "#LINES", "LAST LINE", "JAILS"],
+        [
+            (
+                c["name"],
+                c["state"],
+                f"{c['lag']:.1f}s" if c["lag"] >= 0.1 else "0s",
+                str(c["lines"]),
+                show.ago(c["last_line_at"]),
+                ", ".join(c["jails"]),
+            )
+            for c in containers
+        ],
+    )
+
+
+def _jails(jails: list[Json]) -> None:
+    if not jails:
+        return
+    show.heading("Jails")
+    show.table(
+        ["JAIL", "RULE", "#FAILING", "#FAILURES", "#BANNED", "#BANS", "KEEPS FROM"],
+        [
+            (
+                j["name"],
+                _rule(j),
+                str(j["failing"]),
+                str(j["failures"]),
+                str(j["banned"]),
+                str(j["bans"]),
+                show.ports(j["scope"]),
+            )
+            for j in jails
+        ],
+    )
+
+
+def _bans(status: Json) -> None:
+    if not status["bans"]:
+        return
+    show.heading("Banned now")
+    show.bans(status["bans"][:SHOWN])
+    if status["banned"] > SHOWN:
+        show.out.print(f"… and {status['banned'] - SHOWN} more: dockerjail bans")
+
+
+def _rule(jail: Json) -> str:
+    bantime = duration(jail["bantime"])
+    return f"{jail['maxretry']} in {duration(jail['findtime'])}, ban {bantime}"

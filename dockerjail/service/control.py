@@ -1,0 +1,174 @@
+"""
+The door for the operator: HTTP and JSON on a Unix socket.
+
+In: requests from the command line. Out: what `report` tells, and orders to the
+warden. The socket is for its owner alone; a body that is not exactly an order
+changes nothing. Only this module and `docker/client` import aiohttp.
+
+    GET    /v1/status                what is going on
+    GET    /v1/jails/{jail}          one jail: its rule, bans and last failures
+    GET    /v1/bans                  the bans in force
+    POST   /v1/bans                  {"address", "bantime"?, "ports"?, "jail"?, "reason"?}
+    DELETE /v1/bans/{address}?jail=  end the bans that hold an address
+"""
+
+import logging
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from ipaddress import IPv6Network, ip_network
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from dockerjail.ban.orders import MANUAL, Pardon, Sentence
+from dockerjail.config import duration, values
+from dockerjail.errors import ConfigError, DockerjailError, Refused
+from dockerjail.model import Subject
+from dockerjail.service.daemon import Daemon
+from dockerjail.service.report import Report
+
+logger = logging.getLogger(__name__)
+
+MAX_BODY: Final = 64 * 1024
+"""Bytes that a request may have at most."""
+
+BANTIME: Final = 3600.0
+"""Seconds that a ban by hand lasts unless it says otherwise."""
+
+ORDER: Final = {"address", "bantime", "ports", "jail", "reason"}
+
+
+class Control:
+    """The routes, and what each of them does."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._report = Report(daemon)
+
+    def app(self) -> web.Application:
+        """Build the application."""
+        app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
+        app.add_routes(
+            [
+                web.get("/v1/status", self._status),
+                web.get("/v1/jails/{jail}", self._jail),
+                web.get("/v1/bans", self._bans),
+                web.post("/v1/bans", self._ban),
+                web.delete("/v1/bans/{address:.+}", self._unban),
+            ]
+        )
+        return app
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return web.json_response(await self._report.status())
+
+    async def _jail(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._report.jail(request.match_info["jail"]))
+
+    async def _bans(self, _: web.Request) -> web.Response:
+        return web.json_response(await self._report.bans())
+
+    async def _ban(self, request: web.Request) -> web.Response:
+        order = await _order(request)
+        bans = await self._daemon.warden.ask(
+            Sentence(
+                subject=subject(order.get("address")),
+                bantime=duration.parse_bantime(order.get("bantime", BANTIME)),
+                ports=values.ports(order["ports"]) if order.get("ports") else None,
+                jail=values.name(order.get("jail") or MANUAL),
+                reason=str(order.get("reason") or "")[:200],
+            )
+        )
+        return web.json_response(await self._report.made(bans))
+
+    async def _unban(self, request: web.Request) -> web.Response:
+        whom = subject(request.match_info["address"])
+        bans = await self._daemon.warden.ask(
+            Pardon(subject=whom, jail=request.query.get("jail") or None)
+        )
+        if not bans:
+            where = f" in jail {request.query['jail']}" if request.query.get("jail") else ""
+            raise Refused(f"{request.match_info['address']} is not banned{where}")
+        return web.json_response(await self._report.made(bans))
+
+
+def subject(text: object) -> Subject:
+    """Read an address or a network; raises `Refused` with what to write."""
+    if not isinstance(text, str) or not text.strip():
+        raise Refused("no address given; write one such as 203.0.113.7 or 2001:db8::7")
+    try:
+        found: Subject = ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise Refused(
+            f"{text.strip()[:60]!r} is not an address; "
+            "write one such as 203.0.113.7, 2001:db8::7 or 203.0.113.0/24"
+        ) from None
+    mapped = found.network_address.ipv4_mapped if isinstance(found, IPv6Network) else None
+    if mapped is not None and found.prefixlen >= 96:
+        return ip_network(f"{mapped}/{found.prefixlen - 96}", strict=False)
+    return found
+
+
+async def _order(request: web.Request) -> dict[str, Any]:
+    try:
+        order = await request.json()
+    except ValueError:
+        raise Refused("the body is not JSON") from None
+    if not isinstance(order, dict):
+        raise Refused("the body is not a JSON object")
+    unknown = sorted(set(order) - ORDER)
+    if unknown:
+        raise Refused(f"unknown key {unknown[0]!r}; known: {', '.join(sorted(ORDER))}")
+    return order
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Answer our own errors as JSON; anything else is a bug and goes up."""
+    try:
+        return await handler(request)
+    except (Refused, ConfigError) as error:
+        return web.json_response({"error": str(error)}, status=409)
+    except DockerjailError as error:
+        return web.json_response({"error": str(error)}, status=500)
+    except web.HTTPException as error:
+        return web.json_response({"error": error.text or error.reason}, status=error.status)
+
+
+@asynccontextmanager
+async def serve(daemon: Daemon, path: Path) -> AsyncGenerator[None]:
+    """Answer at the socket `path` while the context lasts; raises `ConfigError`."""
+    runner = web.AppRunner(Control(daemon).app(), access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        make_way(path)
+        before = os.umask(0o177)  # the socket is never anybody else's, not for a moment
+        try:
+            await web.UnixSite(runner, str(path)).start()
+        except OSError as error:
+            raise _unwritable(path, error) from error
+        finally:
+            os.umask(before)
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def make_way(path: Path) -> None:
+    """Make the directory for a socket and take away one that a killed daemon left."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"control socket {path}: {error.strerror or error}; "
+        "give a writable [control] socket, or mount a tmpfs there"
+    )

@@ -1,0 +1,306 @@
+"""
+The daemon: who runs, who starts first, who stops last.
+
+Start: store, table with the restored bans, control socket, events, containers.
+Stop is the same in reverse; bans stay in the kernel.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+from dockerjail.ban.orders import Report
+from dockerjail.ban.scope import resolve
+from dockerjail.ban.warden import Warden
+from dockerjail.config.policies import policies
+from dockerjail.config.settings import Settings
+from dockerjail.docker.intake import Intake
+from dockerjail.jail.ignore import Ignore
+from dockerjail.jail.jail import Bench, Jails
+from dockerjail.jail.policy import JailPolicy
+from dockerjail.model import Address, Chunk, Container, Problem, Scope, Subject
+from dockerjail.ports import Engine, Firewall, State, Store
+from dockerjail.retry import Backoff
+from dockerjail.service.ignored import Ignored
+
+logger = logging.getLogger(__name__)
+
+FLUSH_EVERY = 5.0
+"""Seconds between writes of cursors that nothing came of."""
+
+VERIFY_ROUNDS = 12
+PURGE_ROUNDS = 720
+"""How many such rounds lie between two looks at the kernel (a minute), two purges (an hour)."""
+
+ADDRESSES_EVERY = 15.0
+"""Seconds between two looks at this host's own addresses."""
+
+DEBOUNCE = 0.02
+"""Seconds that a foreign change of the table may take to be complete."""
+
+GRACE = 8.0
+"""Seconds that orders in hand may take at a stop; Docker kills after ten."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What the daemon needs from outside: the three ports and this host's addresses."""
+
+    engine: Engine
+    store: Store
+    firewall: Firewall
+    addresses: Callable[[], Awaitable[frozenset[Address]]]
+
+
+class Daemon:
+    """The whole line, from container to kernel."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        world: World,
+        state: State,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.world = world
+        self.clock = clock
+        self.started_at = time.monotonic()
+        self.ignore = Ignore()
+        self.jails = Jails(self.ignore)
+        self.jails.restore(state.failures)
+        self.ignored = Ignored()
+        self.benches: dict[str, Bench] = {}
+        self.own: frozenset[Address] = frozenset()
+        self.ready = asyncio.Event()
+        self._state = state
+        self._news = asyncio.Event()
+        self._label_problems: dict[str, Sequence[Problem]] = {}
+        self.warden = Warden(
+            world.store,
+            world.firewall,
+            policies=self.policy,
+            scopes=self.scope,
+            protected=self.ignore.why,
+            clock=clock,
+        )
+        self.intake = Intake(
+            world.engine,
+            self._deliver,
+            wanted=self._wanted,
+            cursors=state.cursors,
+            changed=self._news.set,
+            gone=self._gone,
+            lookback=settings.docker.lookback,
+            backoff=Backoff(),
+            clock=clock,
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set; leave no offence in hand unserved."""
+        self.own = await self.world.addresses()
+        self._protect()
+        await self.warden.restore(self._state, allow=self._allowed())
+        async with asyncio.TaskGroup() as house:
+            warden = house.create_task(self.warden.run(), name="warden")
+            outside = [
+                house.create_task(self.intake.run(), name="intake"),
+                house.create_task(self._follow_containers(), name="neighbours"),
+                house.create_task(self._follow_addresses(), name="own addresses"),
+                house.create_task(self._follow_kernel(), name="kernel watch"),
+                house.create_task(self._keep_house(), name="housekeeping"),
+            ]
+            await stop.wait()
+            for task in outside:
+                task.cancel()
+            await asyncio.wait(outside)
+            async with asyncio.timeout(GRACE):
+                await self.warden.flush()
+                await self.warden.close()
+                await asyncio.wait([warden])
+        logger.info("stopped; %d bans stay in force", len(list(self.warden.bans)))
+
+    # What the rooms ask
+
+    def policy(self, jail: str) -> JailPolicy | None:
+        """Return the policy of a running jail (`name@service`)."""
+        found = self.jails.get(jail)
+        return found.policy if found else None
+
+    def scope(self, jail: str) -> Scope | None:
+        """Return from what a ban by `jail` would keep out now; None when nobody knows."""
+        found = self.jails.get(jail)
+        if found is None:
+            return None
+        return resolve(found.policy, found.service, self.intake.containers.values())
+
+    def problems(self) -> list[Problem]:
+        """List what an operator should attend to, the gravest first."""
+        found = [*self._engine_problems(), *self._kernel_problems()]
+        found += self.settings.problems
+        for problems in self._label_problems.values():
+            found += problems
+        found += [tail.problem for tail in self.intake.tails.values() if tail.problem]
+        found += self._scope_problems()
+        found += self.ignored.problems(self.intake.containers.values(), self.clock())
+        return list(dict.fromkeys(found))
+
+    # The line
+
+    async def _deliver(self, chunk: Chunk) -> None:
+        container = chunk.container
+        verdict = self.benches[container.id].judge(chunk)
+        for _, address, why, at in verdict.ignored:
+            self.ignored.note(container.name, address, why, at)
+        stream = (container.id, chunk.stream)
+        if verdict.entries:
+            await self.warden.report(
+                Report(entries=verdict.entries, stream=stream, cursor=chunk.cursor)
+            )
+        else:
+            self.warden.note(stream, chunk.cursor)
+
+    def _wanted(self, container: Container) -> bool:
+        """Say whether a container opted in; give it its jails."""
+        wanted, problems = policies(container, self.settings)
+        for problem in problems:
+            if problem not in self._label_problems.get(container.id, ()):
+                logger.warning("%s", problem)
+        if problems:
+            self._label_problems[container.id] = problems
+        else:
+            self._label_problems.pop(container.id, None)
+        if wanted:
+            self.benches[container.id] = self.jails.bench(container, wanted)
+        return bool(wanted)
+
+    def _gone(self, container: str) -> None:
+        self.benches.pop(container, None)
+        self._label_problems.pop(container, None)
+        self.warden.forget(container)
+
+    # Who keeps what up to date
+
+    async def _follow_containers(self) -> None:
+        """Take over what changes when containers come and go."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            if not self.ready.is_set():
+                self.ready.set()
+                logger.info("ready: following %d containers", len(self.intake.tails))
+                for problem in self._kernel_problems():
+                    logger.error("%s", problem)
+            await self._protect_and_tell()
+            await self.warden.rescope()
+
+    async def _follow_addresses(self) -> None:
+        """Take over this host's own addresses as they change."""
+        while True:
+            await asyncio.sleep(ADDRESSES_EVERY)
+            self.own = await self.world.addresses()
+            await self._protect_and_tell()
+
+    async def _follow_kernel(self) -> None:
+        """Have the table mended when somebody else changes it."""
+        async with aclosing(self.world.firewall.changes()) as changes:
+            async for word in changes:
+                await asyncio.sleep(DEBOUNCE)
+                await self.warden.verify(word)
+
+    async def _keep_house(self) -> None:
+        """Do what nobody asks for: write noted cursors, look at the kernel, purge."""
+        rounds = 0
+        while True:
+            await asyncio.sleep(FLUSH_EVERY)
+            rounds += 1
+            await self.warden.flush()
+            if not self.warden.sync.ok or rounds % VERIFY_ROUNDS == 0:
+                await self.warden.verify("routine check")
+            if rounds % PURGE_ROUNDS == 1:
+                await self.world.store.purge(self.clock())
+
+    async def _protect_and_tell(self) -> None:
+        self._protect()
+        await self.warden.allow(self._allowed())
+
+    def _protect(self) -> None:
+        """Tell the jails who is never banned, and why."""
+        reasons: dict[Subject, str] = dict.fromkeys(self.settings.defaults.ignoreip, "it is in ignoreip")
+        for container in self.intake.containers.values():
+            for subnet in container.subnets:
+                reasons[subnet] = f"it is in a network of container {container.name}"
+        for container in self.intake.containers.values():
+            for gateway in container.gateways:
+                reasons[ip_network(gateway)] = (
+                    f"the gateway of container {container.name}'s network"
+                )
+        for address in self.own:
+            reasons.setdefault(ip_network(address), "an address of this host")
+        self.ignore.update(reasons)
+
+    def _allowed(self) -> frozenset[Subject]:
+        """Return what the kernel lets pass whatever a ban says."""
+        allowed = {ip_network("127.0.0.0/8"), ip_network("::1/128")}
+        allowed.update(ip_network(address) for address in self.own)
+        allowed.update(self.settings.defaults.ignoreip)
+        for container in self.intake.containers.values():
+            allowed.update(container.subnets)
+            allowed.update(ip_network(gateway) for gateway in container.gateways)
+        return frozenset(allowed)
+
+    # What is wrong
+
+    def _engine_problems(self) -> list[Problem]:
+        if self.intake.connected or not self.intake.error:
+            return []
+        return [
+            Problem(
+                place="Docker Engine",
+                what=self.intake.error,
+                remedy="containers are followed again as soon as it answers",
+            )
+        ]
+
+    def _kernel_problems(self) -> list[Problem]:
+        found = []
+        if not self.warden.sync.ok:
+            found.append(
+                Problem(
+                    place="kernel",
+                    what=f"bans are not enforced: {self.warden.sync.error}",
+                    remedy="run `dockerjail check`",
+                )
+            )
+        if self._wrong_namespace():
+            found.append(
+                Problem(
+                    place="network namespace",
+                    what="bans have no effect: none of the Engine's gateways is an address of "
+                    "this network namespace, so the packets to published ports pass elsewhere",
+                    remedy="run dockerjail with `network_mode: host` (`--network host`), "
+                    "beside the Engine that it follows",
+                )
+            )
+        return found
+
+    def _wrong_namespace(self) -> bool:
+        """Say whether the containers' published ports live in another namespace than ours."""
+        bridged = [
+            c for c in self.intake.containers.values() if c.running and c.published and c.gateways
+        ]
+        return bool(bridged) and not any(c.gateways & self.own for c in bridged)
+
+    def _scope_problems(self) -> list[Problem]:
+        found = []
+        for jail in self.jails:
+            scope = self.scope(jail.name)
+            if scope is not None and scope.ports == ():
+                what, _, remedy = scope.why.partition("; ")
+                found.append(Problem(place=f"jail {jail.name}", what=what, remedy=remedy))
+        return found

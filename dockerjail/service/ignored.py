@@ -1,0 +1,55 @@
+"""
+Who was accused by a container's log and is never banned. Values in, problems out.
+
+A log whose clients all look like a gateway is a misconfiguration to explain, not
+an attacker to ban.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dockerjail.model import Address, Container, Problem
+
+GATEWAY_MEMORY = 3600.0
+"""Seconds for which a gateway seen as a client stays a thing to attend to."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Seen:
+    """Failures that a container ascribed to an address that is never banned."""
+
+    why: str
+    count: int = 0
+    last_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Ignored:
+    """Who was accused and is never banned, by container and address."""
+
+    by: dict[tuple[str, Address], _Seen] = field(default_factory=dict)
+
+    def note(self, container: str, address: Address, why: str, at: float) -> None:
+        """Count one failure that was ignored because of `why`."""
+        if len(self.by) >= 1024 and (container, address) not in self.by:
+            self.by.pop(next(iter(self.by)))
+        seen = self.by.setdefault((container, address), _Seen(why=why))
+        seen.count += 1
+        seen.last_at = max(seen.last_at, at)
+
+    def problems(self, containers: Iterable[Container], now: float) -> list[Problem]:
+        """Explain the accused addresses that are a container's own gateway."""
+        gateways = {c.name: c.gateways for c in containers}
+        return [
+            Problem(
+                place=f"container {name}",
+                what=f"{seen.count} failures come from {address}, {seen.why}: the clients' real "
+                "addresses do not reach the container, so nobody is banned",
+                remedy="behind a proxy, log the address that it passes on (X-Forwarded-For, "
+                "PROXY protocol); for IPv6 clients enable IPv6 on the Docker network, or set "
+                '"userland-proxy": false in daemon.json; rootless Docker needs a port driver '
+                "that keeps the source address",
+            )
+            for (name, address), seen in self.by.items()
+            if address in gateways.get(name, ()) and seen.last_at > now - GATEWAY_MEMORY
+        ]

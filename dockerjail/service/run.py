@@ -1,0 +1,46 @@
+"""From settings to a running daemon and back: opens what it needs, stops on a signal."""
+
+import asyncio
+import logging
+import signal
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from dockerjail import __version__
+from dockerjail.config.settings import Settings
+from dockerjail.docker.client import DockerEngine
+from dockerjail.nft.host import own_addresses
+from dockerjail.nft.kernel import Kernel
+from dockerjail.service.control import serve
+from dockerjail.service.daemon import Daemon, World
+from dockerjail.store.sqlite import SqliteStore
+
+logger = logging.getLogger(__name__)
+
+
+async def run(settings: Settings) -> None:
+    """
+    Run until SIGTERM or SIGINT.
+
+    Raises `StoreError`, `FirewallUnavailable` or `ConfigError` when it cannot
+    start, or cannot go on; in an exception group when a task found out.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    logger.info("dockerjail %s starts", __version__)
+    for problem in settings.problems:
+        logger.warning("%s", problem)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(
+            SqliteStore(Path(settings.store.path), keep=settings.store.keep)
+        )
+        firewall = await stack.enter_async_context(Kernel(table=settings.firewall.table))
+        engine = await stack.enter_async_context(DockerEngine(settings.docker.host))
+        state = await store.load(now=time.time(), findtime=settings.store.keep)
+        world = World(engine=engine, store=store, firewall=firewall, addresses=own_addresses)
+        daemon = Daemon(settings, world, state)
+        await stack.enter_async_context(serve(daemon, Path(settings.control.socket)))
+        await daemon.run(stop)

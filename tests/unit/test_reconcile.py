@@ -1,0 +1,81 @@
+"""The ledger against a model, and what it says to change."""
+
+from ipaddress import ip_network
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dockerjail.ban.reconcile import Ledger, elements, reconcile
+from dockerjail.model import Ban, Element, Port, Scope
+
+SUBJECTS = [ip_network("203.0.113.7"), ip_network("2001:db8::/64")]
+PORTS = [Port(80), Port(443), Port(53, "udp")]
+
+
+def ban(jail, subject, ports, until):
+    return Ban(
+        id=1, jail=jail, subject=subject, scope=Scope(ports=ports, why=""), at=0, until=until
+    )
+
+
+bans = st.builds(
+    ban,
+    st.sampled_from(["a@x", "b@x", "c@y"]),
+    st.sampled_from(SUBJECTS),
+    st.none() | st.lists(st.sampled_from(PORTS), unique=True).map(tuple),
+    st.none() | st.sampled_from([10.0, 20.0, 30.0]),
+)
+steps = st.lists(st.tuples(st.booleans(), bans), max_size=30)
+
+
+@given(steps)
+def test_changes_applied_one_after_the_other_give_what_is_wanted(steps):
+    ledger, kernel, standing = Ledger(), {}, {}
+    for put, each in steps:
+        change = ledger.put(each) if put else ledger.drop(each.key)
+        if put:
+            standing[each.key] = each
+        else:
+            standing.pop(each.key, None)
+        for element in change.remove:
+            del kernel[element]
+        for block in change.add:
+            kernel[block.element] = block.until
+        model = {}
+        for one in standing.values():
+            for element in elements(one):
+                ends = [b.until for b in standing.values() if element in elements(b)]
+                model[element] = None if None in ends else max(ends)
+        assert kernel == model == ledger.wanted()
+        assert len(ledger) == len(model)
+
+
+def test_an_element_stays_until_its_last_ban_ends():
+    ledger = Ledger()
+    short = ban("a@x", SUBJECTS[0], (Port(80),), 10.0)
+    long = ban("b@x", SUBJECTS[0], (Port(80),), 20.0)
+    ledger.put(short)
+    ledger.put(long)
+    assert not ledger.drop(short.key)
+    assert ledger.drop(long.key).remove == (Element(SUBJECTS[0], Port(80)),)
+
+
+ends = st.none() | st.floats(0, 1e9)
+kernels = st.dictionaries(
+    st.builds(Element, st.sampled_from(SUBJECTS), st.sampled_from(PORTS)), ends
+)
+
+
+@given(kernels, kernels)
+def test_reconciling_makes_the_present_the_wanted(wanted, present):
+    change = reconcile(wanted, present)
+    after = {k: v for k, v in present.items() if k not in change.remove}
+    after |= {block.element: block.until for block in change.add}
+    assert after.keys() == wanted.keys()
+    assert not reconcile(wanted, after)
+
+
+@given(kernels)
+def test_what_is_as_it_should_be_is_left_alone(wanted):
+    near = {k: v if v is None else v + 1.5 for k, v in wanted.items()}
+    assert not reconcile(wanted, near)
