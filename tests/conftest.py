@@ -1,0 +1,117 @@
+"""
+What tests borrow: private Engines, attackers, images.
+
+Nothing here costs anything until a test asks for it. Where root, nf_tables or
+Docker's programs are missing, the tests that need them are skipped with the
+reason; in CI they fail instead, so that nothing passes by not having run.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab import images, machine, netns, tree
+from tests.lab.attacker import Attacker
+from tests.lab.engine import Engine
+
+_started: dict[str, Engine] = {}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("engine") is None and item.get_closest_marker("e2e") is None:
+        return
+    reason = _unable()
+    if reason and os.environ.get("CI"):
+        pytest.fail(f"CI must run this test, but {reason}", pytrace=False)
+    if reason:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[Engine]:
+    """The Engine that this machine's distribution has (Debian 12: 20.10), in a private place."""
+    yield from _engine("engine", None)
+
+
+@pytest.fixture(scope="session")
+def engine26() -> Iterator[Engine]:
+    """Engine 26 of Debian 13, in a private place."""
+    yield from _engine("engine26", tree.engine_26)
+
+
+@pytest.fixture(scope="session", params=["engine", "engine26"])
+def any_engine(request: pytest.FixtureRequest) -> Engine:
+    """Run the test once on each Engine."""
+    found: Engine = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def attacker() -> Iterator[Callable[[Engine], Attacker]]:
+    """Make hosts on the internet of an Engine; each has addresses that no other test used."""
+    made: list[Attacker] = []
+
+    def make(engine: Engine) -> Attacker:
+        made.append(engine.attacker())
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.remove()
+
+
+@pytest.fixture(autouse=True)
+def _tidy() -> Iterator[None]:
+    """Leave an Engine running and without containers, whatever the test did to it."""
+    yield
+    for engine in _started.values():
+        engine.start()
+        engine.remove_containers()
+        if engine.options:
+            engine.stop()
+            engine.start()
+
+
+@pytest.fixture(scope="session")
+def busybox_image(engine: Engine) -> str:
+    return images.busybox(engine)
+
+
+@pytest.fixture(scope="session")
+def flask_image(engine: Engine) -> str:
+    return images.flask(engine)
+
+
+@pytest.fixture(scope="session")
+def nginx_image(engine: Engine) -> str:
+    return images.nginx(engine)
+
+
+@pytest.fixture(scope="session")
+def dockerjail_image(engine: Engine) -> str:
+    return images.dockerjail(engine)
+
+
+def _engine(kind: str, root: Callable[[], Path] | None) -> Iterator[Engine]:
+    with Engine.claim(kind, tree=root() if root else None) as engine:
+        engine.start()
+        _started[kind] = engine
+        try:
+            yield engine
+        finally:
+            del _started[kind]
+
+
+@functools.cache
+def _unable() -> str | None:
+    """Say why tests of the kernel and the Engine cannot run here, or None."""
+    if os.geteuid() != 0:
+        return "network namespaces and a private dockerd need root"
+    if lacking := machine.missing():
+        return f"{', '.join(lacking)} missing; run: python3 -m tests.lab.machine install"
+    with netns.create_unique("djlab-probe") as space:
+        made = space.run("nft", "add table inet probe", check=False)
+    return f"the kernel has no nf_tables: {made.stderr}" if made.returncode else None
