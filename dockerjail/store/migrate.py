@@ -64,23 +64,33 @@ def read(directory: Traversable) -> Sequence[Migration]:
     return found
 
 
-async def migrate(db: Connection, migrations: Sequence[Migration], *, path: object) -> int:
+async def examine(db: Connection, migrations: Sequence[Migration], *, path: object) -> int:
     """
-    Apply to `db` what it has not had yet; return the version it had before.
+    Return how many of `migrations` the database has had, without touching it.
 
-    `db` must be in autocommit mode. `path` is what messages call the file.
-    Raises `StoreError` for a database that another program or a newer dockerjail
-    wrote, and `sqlite3.Error` when a step fails; that step has left no trace then.
+    `path` is what messages call the file. Raises `StoreError` for a database
+    that another program or a newer dockerjail wrote.
     """
-    version = await _pragma(db, "user_version")
-    newest = len(migrations)
     if await _is_foreign(db):
         raise StoreError(f"{path}: is another program's database; give another [store] path")
+    version = await _pragma(db, "user_version")
+    newest = len(migrations)
     if version > newest:
         raise StoreError(
             f"{path}: was written by a newer dockerjail (its tables have version {version}, "
             f"this one knows {newest}): upgrade, or give another [store] path"
         )
+    return version
+
+
+async def migrate(db: Connection, migrations: Sequence[Migration], *, path: object) -> int:
+    """
+    Apply to `db` what it has not had yet; return the version it had before.
+
+    `db` must be in autocommit mode. Raises what `examine` does, and `sqlite3.Error`
+    with the name of the file as a note when a step fails; it leaves no trace then.
+    """
+    version = await examine(db, migrations, path=path)
     for migration in migrations[version:]:
         try:
             await db.executescript(

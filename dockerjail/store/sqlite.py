@@ -43,7 +43,7 @@ from dockerjail.model import (
     UnbanReason,
 )
 from dockerjail.ports import BanRecord, CursorKey, Entry, History, Settled, State
-from dockerjail.store.migrate import migrate, shipped
+from dockerjail.store.migrate import examine, migrate, shipped
 
 _OLDEST_SQLITE = (3, 37, 0)
 """The first with STRICT tables."""
@@ -204,9 +204,12 @@ class SqliteStore:
                 stack.enter_context(_only_user(path))
                 _create(path)
                 writer = await stack.enter_async_context(self._connect(path))
+                migrations = shipped()
+                # Before anything is set, which would write to a file that is not ours.
+                await examine(writer, migrations, path=self._path)
                 await self._set_up(writer)
             with self._saying("bring its tables up to date"):
-                await migrate(writer, shipped(), path=self._path)
+                await migrate(writer, migrations, path=self._path)
                 await writer.execute_fetchall("PRAGMA foreign_keys = ON")
             with self._saying("open it for reading"):
                 reader = await stack.enter_async_context(self._connect(path))

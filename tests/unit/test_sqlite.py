@@ -1,0 +1,433 @@
+"""What only the store in SQLite promises: files, crashes, and words for the operator."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from dockerjail.errors import StoreError
+from dockerjail.model import Ban, Cursor, Failure, Port, Scope, Stream, Unban, UnbanReason
+from dockerjail.ports import Settled
+from dockerjail.store.sqlite import SqliteStore
+
+ROOT = Path(__file__).parents[2]
+NOW = 1_800_000_000.0
+JAIL = "nginx-auth@shop-web"
+ATTACKER = ip_network("203.0.113.7/32")
+WEB = "aa" * 32
+KEY = (WEB, Stream.STDOUT)
+
+
+def store_at(path: Path, *, keep: float = 86_400.0) -> SqliteStore:
+    return SqliteStore(path, keep=keep, busy_timeout=0.05)
+
+
+def failure(at: float = NOW, text: str = "401") -> Failure:
+    return Failure(jail=JAIL, subject=ATTACKER, at=at, container=WEB, text=text)
+
+
+def ban(number: int = 1, until: float | None = NOW + 600) -> Ban:
+    scope = Scope(ports=(Port(443),), why="published by shop-web")
+    return Ban(id=number, jail=JAIL, subject=ATTACKER, scope=scope, at=NOW, until=until)
+
+
+async def complaint(path: Path) -> str:
+    with pytest.raises(StoreError) as caught:
+        async with store_at(path):
+            pass
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def python(
+    code: str, *arguments: object, unshare: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a process of its own, if asked in a mount namespace of its own."""
+    own = ["unshare", "--mount", "--map-root-user"] if unshare else []
+    return subprocess.run(
+        [*own, sys.executable, "-c", PRELUDE + code, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+PRELUDE = """
+import asyncio, os, subprocess, sys
+from pathlib import Path
+from dockerjail.errors import StoreError
+from dockerjail.model import Cursor
+from tests.unit.test_sqlite import KEY, NOW, failure, store_at
+
+path = Path(sys.argv[1])
+
+def mount(*words):
+    subprocess.run(["mount", *map(str, words)], check=True)
+
+async def use():
+    async with store_at(path) as store:
+        await store.record([failure()], {})
+
+def say(run):
+    try:
+        asyncio.run(run())
+    except StoreError as error:
+        print(error)
+"""
+
+can_mount = pytest.mark.skipif(
+    subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "mount", "-t", "tmpfs", "none", "/mnt"],
+        capture_output=True,
+        check=False,
+    ).returncode
+    != 0,
+    reason="needs a mount namespace of its own (unshare --mount --map-root-user)",
+)
+
+
+# What survives
+
+
+async def test_a_ban_survives_a_restart(tmp_path: Path) -> None:
+    async with store_at(tmp_path / "state.db") as store:
+        await store.record([failure(), Settled(jail=JAIL, subject=ATTACKER, ban=1), ban()], {})
+    async with store_at(tmp_path / "state.db") as store:
+        assert (await store.load(now=NOW, findtime=600)).bans == [ban()]
+        assert await store.evidence(1) == [failure()]
+        assert await store.totals() == {JAIL: (1, 1)}
+
+
+WRITER = """
+async def main():
+    async with store_at(path) as store:
+        state = await store.load(now=NOW, findtime=1e9)
+        done = state.cursors[KEY].seen if KEY in state.cursors else 0
+        print(len(state.failures), done, flush=True)
+        while True:
+            batch = [failure(NOW + n, str(n)) for n in range(done, done + 1 + done % 50)]
+            done += len(batch)
+            await store.record(batch, {KEY: Cursor(1, done)})
+            print(done, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_after_a_kill_failures_and_cursors_are_of_one_moment(tmp_path: Path) -> None:
+    written = 0
+    for kill in range(6):
+        with subprocess.Popen(
+            [sys.executable, "-c", PRELUDE + WRITER, str(tmp_path / "state.db")],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": "."},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as child:
+            assert child.stdout is not None
+            failures, done = map(int, child.stdout.readline().split())
+            assert failures == done
+            assert done >= written
+            for _ in range(3 + 7 * kill):
+                written = int(child.stdout.readline())
+            child.send_signal(signal.SIGKILL)
+        assert child.returncode == -signal.SIGKILL
+    with closing(sqlite3.connect(tmp_path / "state.db")) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        ((count,),) = db.execute("SELECT count(*) FROM failure")
+        assert db.execute("SELECT seen FROM cursor").fetchall() == [(count,)]
+        assert db.execute("SELECT failures FROM total").fetchall() == [(count,)]
+        texts = [int(text) for (text,) in db.execute("SELECT text FROM failure ORDER BY id")]
+        assert texts == list(range(count))
+        assert count >= written
+
+
+async def test_a_cancelled_write_leaves_the_store_whole_and_usable(tmp_path: Path) -> None:
+    async with store_at(tmp_path / "state.db") as store:
+        for turns in range(12):
+            async with asyncio.TaskGroup() as group:
+                batch = [failure(text=str(turns))] * 10
+                task = group.create_task(store.record(batch, {KEY: Cursor(turns, 1)}))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                task.cancel()
+        await store.record([failure(text="last")], {})
+        state = await store.load(now=NOW, findtime=600)
+        texts = [failure.text for failure in state.failures]
+        assert texts[-1] == "last"
+        assert all(texts.count(text) == 10 for text in texts[:-1])
+
+
+async def test_a_refused_write_changes_nothing_and_the_next_works(tmp_path: Path) -> None:
+    async with store_at(tmp_path / "state.db") as store:
+        with pytest.raises(StoreError, match="FOREIGN KEY"):
+            await store.record([failure(), Settled(jail=JAIL, subject=ATTACKER, ban=9)], {})
+        await store.record([failure(NOW + 1)], {})
+        assert await store.last_failures(JAIL) == [failure(NOW + 1)]
+
+
+async def test_writes_from_many_tasks_are_whole(tmp_path: Path) -> None:
+    async with store_at(tmp_path / "state.db") as store:
+        async with asyncio.TaskGroup() as group:
+            for n in range(50):
+                group.create_task(store.record([failure(text=str(n))] * 3, {KEY: Cursor(n, 1)}))
+                group.create_task(store.last_failures(JAIL))
+                group.create_task(store.purge(NOW))
+        assert await store.totals() == {JAIL: (150, 0)}
+        texts = [failure.text for failure in await store.last_failures(JAIL, limit=1000)]
+        assert all(len({*texts[i : i + 3]}) == 1 for i in range(0, 150, 3))
+
+
+# Whose file it is
+
+
+async def test_a_missing_directory_is_made_for_its_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "var" / "lib" / "dockerjail" / "state.db"
+    async with store_at(path) as store:
+        await store.record([failure()], {})
+        modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+        assert modes == dict.fromkeys(
+            ["state.db", "state.db-wal", "state.db-shm", "state.db.lock"], 0o600
+        )
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_a_second_dockerjail_on_the_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    async with store_at(path) as store:
+        refused = python("say(use)", path)
+        assert refused.returncode == 0, refused.stderr
+        assert f"another dockerjail is running on it (process {os.getpid()} on" in refused.stdout
+        assert "stop that one or give another [store] path" in refused.stdout
+        await store.record([failure(NOW + 1)], {})
+        assert await store.totals() == {JAIL: (1, 0)}
+
+
+async def test_a_second_dockerjail_is_refused_by_any_name_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "alias").symlink_to(tmp_path / "data")
+    async with store_at(tmp_path / "data" / "state.db"):
+        with pytest.raises(StoreError, match="another dockerjail is running"):
+            await store_at(tmp_path / "alias" / "state.db").open()
+
+
+async def test_the_file_is_free_after_a_close_and_after_a_failed_open(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.write_text("no database")
+    await complaint(path)
+    path.unlink()
+    for _ in range(2):
+        async with store_at(path):
+            pass
+
+
+async def test_a_store_that_is_not_open_says_so(tmp_path: Path) -> None:
+    store = store_at(tmp_path / "state.db")
+    await store.close()
+    with pytest.raises(StoreError, match=r"state\.db: the store is not open"):
+        await store.totals()
+    async with store:
+        pass
+    with pytest.raises(StoreError, match=r"state\.db: the store is not open"):
+        await store.record([failure()], {})
+
+
+async def test_the_operator_can_read_while_the_daemon_writes(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    async with store_at(path) as store:
+        await store.record([failure(), ban(until=None), ban(2, until=1.0)], {})
+        with closing(sqlite3.connect(path)) as reader:
+            reader.execute("BEGIN")
+            banned = reader.execute("SELECT id, subject, scope, until FROM banned").fetchall()
+            assert banned == [(1, "203.0.113.7/32", "443/tcp", "for good")]
+            failed = reader.execute("SELECT jail, container, text, spent FROM failed").fetchall()
+            assert failed == [(JAIL, WEB[:12], "401", "no")]
+            unban = Unban(ban=ban(), at=NOW, reason=UnbanReason.OPERATOR)
+            await store.record([failure(NOW + 1), unban], {})
+            assert await store.totals() == {JAIL: (2, 2)}
+
+
+# How large it gets
+
+
+async def test_a_purge_gives_the_space_back(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    async with store_at(path) as store:
+        await store.load(now=NOW, findtime=600)
+        for _ in range(10):
+            await store.record([failure(text="x" * 1000)] * 2000, {})
+    full = path.stat().st_size
+    async with store_at(path) as store:
+        await store.load(now=NOW, findtime=600)
+        assert await store.purge(NOW + 100_000) == 20_000
+    assert path.stat().st_size < full / 4
+
+
+# What is wrong, in words
+
+
+@pytest.mark.parametrize("content", [b"hello", b"# a text\n" * 1000, b"\0" * 5000])
+async def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "state.db"
+    path.write_bytes(content)
+    said = await complaint(path)
+    assert "is not a SQLite database" in said
+    assert "move it away or give another [store] path" in said
+    assert path.read_bytes() == content
+
+
+async def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE theirs (x)")
+    before = path.read_bytes()
+    assert "another program's database; give another [store] path" in await complaint(path)
+    assert path.read_bytes() == before
+
+
+async def test_a_database_of_a_newer_dockerjail_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    async with store_at(path) as store:
+        await store.record([ban()], {})
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 999")
+    said = await complaint(path)
+    assert "was written by a newer dockerjail" in said
+    assert "upgrade, or give another [store] path" in said
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM ban").fetchall() == [(1,)]
+
+
+async def test_a_damaged_database_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    async with store_at(path) as store:
+        await store.record([failure(text="x" * 500)] * 200, {})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
+    with pytest.raises(StoreError, match=r"state\.db: cannot .*the database is damaged.*backup"):
+        async with store_at(path) as store:
+            await store.load(now=NOW, findtime=600)
+
+
+async def test_a_directory_is_named(tmp_path: Path) -> None:
+    assert "it is a directory" in await complaint(tmp_path)
+
+
+async def test_a_file_where_a_directory_belongs_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "a part of the path is a file" in await complaint(tmp_path / "file" / "state.db")
+    assert "a part of the path is a file" in await complaint(tmp_path / "file" / "a" / "state.db")
+
+
+async def test_a_lock_by_another_program_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    async with store_at(path) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+            shell.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreError, match=r"another process has locked it.*sqlite3 shell"):
+                await store.record([failure()], {})
+            shell.execute("ROLLBACK")
+        await store.record([failure(NOW + 1)], {})
+        assert await store.last_failures(JAIL) == [failure(NOW + 1)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "subject = '203.0.113.7/8'",
+        "subject = 'attacker'",
+        "scope = 'the web'",
+        "scope = '80/icmp'",
+        "ended_at = 1, ended_why = 'mercy'",
+    ],
+)
+async def test_a_row_changed_by_hand_into_nonsense_is_named(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "state.db"
+    async with store_at(path) as store:
+        await store.record([ban()], {})
+        with closing(sqlite3.connect(path, isolation_level=None)) as shell:
+            shell.execute(f"UPDATE ban SET {change}")
+        with pytest.raises(StoreError, match=r"a row is not as dockerjail writes it .*mend it"):
+            await store.bans_of(JAIL)
+
+
+@can_mount
+@pytest.mark.parametrize("existing", [False, True], ids=["new", "existing"])
+def test_a_read_only_directory_is_named(tmp_path: Path, existing: bool) -> None:
+    path = tmp_path / "state.db"
+    if existing:
+        assert python("asyncio.run(use())", path).returncode == 0
+    code = """
+mount("--bind", path.parent, path.parent)
+mount("-o", "remount,bind,ro", path.parent)
+say(use)
+"""
+    ended = python(code, path, unshare=True)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(f"{path}: cannot open it: it is on a read-only file system")
+    assert "mount its directory writable" in ended.stdout
+
+
+@can_mount
+def test_a_disk_that_is_full_is_named_and_nothing_is_half_written(tmp_path: Path) -> None:
+    code = """
+mount("-t", "tmpfs", "-o", "size=1m", "none", path.parent)
+
+async def fill():
+    async with store_at(path) as store:
+        await store.load(now=NOW, findtime=1e9)
+        done = 0
+        try:
+            while True:
+                await store.record([failure(text="x" * 500)] * 20, {KEY: Cursor(1, done + 20)})
+                done += 20
+        except StoreError as error:
+            print(error)
+        state = await store.load(now=NOW, findtime=1e9)
+        assert len(state.failures) == state.cursors[KEY].seen == done > 0
+        mount("-o", "remount,size=8m", path.parent)
+        await store.record([failure(text="room again")], {})
+        assert len(await store.last_failures(failure().jail, limit=10_000)) == done + 1
+
+asyncio.run(fill())
+"""
+    ended = python(code, tmp_path / "state.db", unshare=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "cannot write failures, bans and cursors: the disk is full" in ended.stdout
+    assert "make room on its file system or give another [store] path" in ended.stdout
+
+
+@can_mount
+def test_a_full_disk_at_the_start_is_named(tmp_path: Path) -> None:
+    code = """
+mount("-t", "tmpfs", "-o", "size=64k", "none", path.parent)
+(path.parent / "hog").write_bytes(b"x" * 60_000)
+say(use)
+"""
+    ended = python(code, tmp_path / "state.db", unshare=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "the disk is full" in ended.stdout
+
+
+@can_mount
+@pytest.mark.parametrize("name", ["state.db", "a state\\of things.db"])
+def test_a_file_mounted_without_its_directory_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "elsewhere.db").touch()
+    (tmp_path / name).touch()
+    code = """
+mount("--bind", path.parent / "elsewhere.db", path)
+say(use)
+"""
+    ended = python(code, tmp_path / name, unshare=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "is mounted as a single file" in ended.stdout
+    assert "mount its directory instead" in ended.stdout
