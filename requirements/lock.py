@@ -24,6 +24,7 @@ PYTHON = "3.11"  # the oldest supported; the locks hold from there up
 
 
 def main() -> None:
+    """Write all lock files."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text())
     run = project["project"]["dependencies"]
     build = project["build-system"]["requires"]
@@ -34,7 +35,7 @@ def main() -> None:
         work = Path(scratch)
         venv.create(work / "venv", with_pip=True)
         pip = [work / "venv/bin/python", "-m", "pip", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", "--quiet", "uv"], check=True)
+        subprocess.run([*pip, "install", "--quiet", "uv"], check=True)  # noqa: S603
         lock(work, run, HERE / "run.txt", upgrade=upgrade)
         lock(work, build, HERE / "build.txt", upgrade=upgrade)
         everything = [*run, *build, *development]
@@ -62,7 +63,7 @@ def lock(work: Path, wanted: list[str], to: Path, *fixed: Path, upgrade: bool) -
         command += ["--constraint", file]
     if upgrade:
         command.append("--upgrade")
-    subprocess.run(command, check=True, cwd=work)
+    subprocess.run(command, check=True, cwd=work)  # noqa: S603
 
 
 if __name__ == "__main__":
