@@ -1,0 +1,105 @@
+"""
+Filters by name: the shipped ones, overlaid by those of the daemon's file.
+
+A shipped filter is a file of its own and is read when somebody asks for it by name, not
+before: there are many, a daemon uses a few. Nothing is compiled here, except to find
+out whether it can be.
+"""
+
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from dockerjail.config import values
+from dockerjail.errors import FilterError
+from dockerjail.jail.filter import Filter
+from dockerjail.jail.policy import Origin
+
+SHIPPED = Path(__file__).resolve().parent.parent / "filters"
+"""The shipped filters, one TOML file each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterText:
+    """A filter as it is written; `origin` is who wrote the failregex."""
+
+    name: str
+    origin: Origin
+    failregex: tuple[str, ...]
+    ignoreregex: tuple[str, ...] = ()
+    description: str = ""
+
+
+class Shipped(Mapping[str, FilterText]):
+    """The filters in a directory, read one by one when asked for."""
+
+    def __init__(self, directory: Path = SHIPPED) -> None:
+        self._paths = {path.stem: path for path in sorted(directory.glob("*.toml"))}
+        self._read: dict[str, FilterText] = {}
+
+    def __getitem__(self, name: str) -> FilterText:
+        if name not in self._read:
+            self._read[name] = _read(name, self._paths[name])
+        return self._read[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._paths
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+
+class Filters(Mapping[str, FilterText]):
+    """Shipped filters, overlaid by `own`; those in `withheld` are left out."""
+
+    def __init__(
+        self,
+        own: Mapping[str, FilterText],
+        *,
+        shipped: Mapping[str, FilterText],
+        withheld: Collection[str] = (),
+    ) -> None:
+        self._own = own
+        self._shipped = shipped
+        self._names = tuple(sorted({*own, *shipped} - {*withheld}))
+
+    def __getitem__(self, name: str) -> FilterText:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._own[name] if name in self._own else self._shipped[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@lru_cache(maxsize=1024)
+def flaw(failregex: tuple[str, ...], ignoreregex: tuple[str, ...]) -> tuple[str, str] | None:
+    """Say what keeps a filter from working: the option, and the filter's own words."""
+    for option, ignored in (("failregex", ()), ("ignoreregex", ignoreregex)):
+        try:
+            Filter(failregex, ignored)
+        except FilterError as error:
+            return option, str(error)
+    return None
+
+
+def _read(name: str, path: Path) -> FilterText:
+    data = tomllib.loads(path.read_text(encoding="utf-8"))
+    return FilterText(
+        name=name,
+        origin=Origin.SHIPPED,
+        failregex=values.regexes(data["failregex"]),
+        ignoreregex=values.regexes(data.get("ignoreregex", ())),
+        description=data.get("description", ""),
+    )

@@ -1,0 +1,240 @@
+"""
+The jails and filters of the daemon's file and environment, and those it ships. Pure.
+
+In: the tables `[filters.NAME]` and `[jails.NAME]` as written, and where they stand. Out:
+jails by name, filters by name, and a `Problem` for each one that is left out.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from dockerjail.config import options, values
+from dockerjail.config.filters import Filters, FilterText, flaw
+from dockerjail.config.mistake import Mistake, meant, shown
+from dockerjail.config.places import Path
+from dockerjail.jail.policy import JailPolicy, Origin
+from dockerjail.model import Problem
+
+FILTER: Mapping[str, Callable[[object], object]] = MappingProxyType(
+    {
+        "failregex": values.regexes,
+        "ignoreregex": values.regexes,
+        "description": values.text,
+        "source": values.text,
+    }
+)
+"""All that `[filters.NAME]` may hold."""
+
+
+class Jails(Mapping[str, JailPolicy]):
+    """
+    Every jail the daemon knows.
+
+    Those of its file, and for each filter a jail of that name with `base`'s numbers:
+    made when asked for, so that only the shipped filters in use are read.
+    """
+
+    def __init__(
+        self,
+        own: Mapping[str, JailPolicy],
+        *,
+        filters: Mapping[str, FilterText],
+        withheld: Mapping[str, str],
+        base: JailPolicy,
+    ) -> None:
+        self._own = own
+        self._filters = filters
+        self._base = base
+        self._made: dict[str, JailPolicy] = {}
+        self._names = tuple(sorted({*own, *filters} - {*withheld}))
+
+    def __getitem__(self, name: str) -> JailPolicy:
+        if name not in self._names:
+            raise KeyError(name)
+        if name in self._own:
+            return self._own[name]
+        if name not in self._made:
+            self._made[name] = with_filter(self._base, name, self._filters[name])
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the daemon knows; `withheld` says why a jail that is written down is left out."""
+
+    jails: Mapping[str, JailPolicy]
+    filters: Mapping[str, FilterText]
+    withheld: Mapping[str, str]
+    problems: tuple[Problem, ...]
+
+
+def with_filter(base: JailPolicy, name: str, text: FilterText) -> JailPolicy:
+    """Return `base` under `name`, looking for what the filter `text` says."""
+    return replace(
+        base,
+        name=name,
+        origin=text.origin,
+        failregex=text.failregex,
+        ignoreregex=text.ignoreregex,
+    )
+
+
+def read(
+    filters: Mapping[str, Any],
+    jails: Mapping[str, Any],
+    *,
+    shipped: Mapping[str, FilterText],
+    base: JailPolicy,
+    place: Callable[[Path], str],
+) -> Known:
+    """
+    Read the tables of all filters and jails; `base` has the numbers of `[defaults]`.
+
+    A wrong filter takes the jails that use it with it, a wrong jail only itself.
+    """
+    reader = _Reader(shipped, base, place)
+    for name, table in filters.items():
+        reader.filter(name, table)
+    own = Filters(reader.filters, shipped=shipped, withheld=reader.spoilt)
+    for name, table in jails.items():
+        reader.jail(name, table, own)
+    return Known(
+        jails=Jails(reader.jails, filters=own, withheld=reader.withheld, base=base),
+        filters=own,
+        withheld=MappingProxyType(reader.withheld),
+        problems=tuple(reader.problems),
+    )
+
+
+class _Reader:
+    """What has been understood so far of the tables."""
+
+    def __init__(
+        self, shipped: Mapping[str, FilterText], base: JailPolicy, place: Callable[[Path], str]
+    ) -> None:
+        self._shipped = shipped
+        self._base = base
+        self._place = place
+        self.filters: dict[str, FilterText] = {}
+        self.spoilt: set[str] = set()
+        self.jails: dict[str, JailPolicy] = {}
+        self.withheld: dict[str, str] = {}
+        self.problems: list[Problem] = []
+
+    def filter(self, name: str, table: object) -> None:
+        """Read `[filters.NAME]`; keys that it leaves out are the shipped filter's."""
+        path = ("filters", name)
+        before = len(self.problems)
+        found = self._options(path, table, FILTER)
+        shipped = self._shipped.get(name)
+        if shipped is not None:
+            text = replace(shipped, origin=Origin.DAEMON)
+        else:
+            text = FilterText(name=name, origin=Origin.DAEMON, failregex=())
+        text = replace(
+            text, **{key: found[key] for key in found if key in FilterText.__dataclass_fields__}
+        )
+        if len(self.problems) == before:
+            if text.failregex:
+                self._flaw(path, text.failregex, text.ignoreregex)
+            else:
+                self._report(path, Mistake("has no failregex", "write failregex = ['…<HOST>…']"))
+        if len(self.problems) == before:
+            self.filters[name] = text
+        else:
+            self.spoilt.add(name)
+            self.withheld[name] = f"is left out for a mistake at {self._place(path)}"
+
+    def jail(self, name: str, table: object, filters: Mapping[str, FilterText]) -> None:
+        """Read `[jails.NAME]`; without `filter`, its filter is the one of its own name."""
+        path = ("jails", name)
+        before = len(self.problems)
+        self.withheld.pop(name, None)
+        found = self._options(path, table, options.FILE)
+        if found.get("enabled") is False:
+            del self.problems[before:]
+            self.withheld[name] = f"is disabled at {self._place((*path, 'enabled'))}"
+            return
+        policy = self._policy(name, found, filters) if len(self.problems) == before else None
+        if policy is not None and ("failregex" in found or "ignoreregex" in found):
+            self._flaw(path, policy.failregex, policy.ignoreregex)
+        if policy is not None and len(self.problems) == before:
+            self.jails[name] = policy
+        else:
+            self.withheld[name] = f"is left out for a mistake at {self._place(path)}"
+
+    def _policy(
+        self, name: str, found: options.Options, filters: Mapping[str, FilterText]
+    ) -> JailPolicy | None:
+        path = ("jails", name)
+        wanted = found.get("filter", name)
+        policy = replace(self._base, name=name)
+        if wanted in filters:
+            policy = with_filter(policy, name, filters[wanted])
+        elif "filter" in found:
+            self._report((*path, "filter"), self._no_filter(wanted, filters))
+            return None
+        elif "failregex" not in found:
+            if name in self.spoilt:
+                self._report(path, self._no_filter(name, filters))
+            else:
+                remedy = "write filter = 'NAME', or failregex = ['…<HOST>…']"
+                self._report(path, Mistake("has neither filter nor failregex", remedy))
+            return None
+        policy = options.tune(options.define(policy, found), found)
+        ignoreip = dict.fromkeys((*self._base.ignoreip, *found.get("ignoreip", ())))
+        return replace(policy, origin=Origin.DAEMON, ignoreip=tuple(ignoreip))
+
+    def _no_filter(self, name: str, filters: Mapping[str, FilterText]) -> Mistake:
+        if name in self.spoilt:
+            place = self._place(("filters", name))
+            return Mistake(f"its filter is left out for a mistake at {place}", "mend the filter")
+        return Mistake(f"there is no filter {shown(name)}", meant(name, filters))
+
+    def _options(
+        self, path: Path, table: object, known: Mapping[str, Callable[[object], object]]
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        try:
+            values.name(path[-1])
+        except Mistake as mistake:
+            self._report(path, mistake)
+        if not isinstance(table, dict):
+            header = f"[{path[0]}.{path[1]}]"
+            remedy = f"write {header} on a line of its own, its options below"
+            self._report(path, Mistake(f"{shown(table)} is no table of options", remedy))
+            return found
+        for option, value in table.items():
+            try:
+                found[option] = _value(option, value, known)
+            except Mistake as mistake:
+                self._report((*path, option), mistake)
+        return found
+
+    def _flaw(self, path: Path, failregex: tuple[str, ...], ignoreregex: tuple[str, ...]) -> None:
+        flawed = flaw(failregex, ignoreregex)
+        if flawed is not None:
+            self._report((*path, flawed[0]), Mistake(flawed[1]))
+
+    def _report(self, path: Path, mistake: Mistake) -> None:
+        self.problems.append(mistake.at(self._place(path)))
+
+
+def _value(option: str, value: object, known: Mapping[str, Callable[[object], object]]) -> object:
+    if option not in known:
+        raise Mistake("is no option known here", meant(option, known))
+    found = known[option](value)
+    if option == "failregex" and not found:
+        raise Mistake("is empty", "write an expression with <HOST>, or leave it out")
+    return found

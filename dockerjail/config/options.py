@@ -1,0 +1,58 @@
+"""
+The options of a jail, the same words in the daemon's file and in a label. Pure.
+
+In: an option's name and value as written. Out: the value as a policy holds it, and
+policies changed by such values.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from dockerjail.config import duration, values
+from dockerjail.jail.policy import JailPolicy
+
+Options = Mapping[str, Any]
+"""Values by option name, each as its reader in `READERS` returned it."""
+
+DEFINING: Mapping[str, Callable[[object], object]] = MappingProxyType(
+    {
+        "filter": values.name,
+        "failregex": values.regexes,
+        "ignoreregex": values.regexes,
+    }
+)
+"""What says which lines count; who sets one of these has defined the jail."""
+
+TUNING: Mapping[str, Callable[[object], object]] = MappingProxyType(
+    {
+        "maxretry": values.count,
+        "findtime": duration.parse,
+        "bantime": duration.parse_bantime,
+        "ports": values.ports,
+        "scope": values.scope,
+        "stream": values.streams,
+    }
+)
+"""What says how many failures ban for how long from where."""
+
+LABEL = MappingProxyType({**DEFINING, **TUNING})
+"""All that a label may set, if the daemon's policy lets it."""
+
+FILE = MappingProxyType({**LABEL, "enabled": values.boolean, "ignoreip": values.addresses})
+"""All that the daemon's own file may set."""
+
+
+def define(policy: JailPolicy, options: Options) -> JailPolicy:
+    """Return `policy` with the expressions in `options` in place of its own, as fail2ban does."""
+    changes = {key: options[key] for key in ("failregex", "ignoreregex") if key in options}
+    return replace(policy, **changes)
+
+
+def tune(policy: JailPolicy, options: Options) -> JailPolicy:
+    """Return `policy` with the tuning `options` in place of its own."""
+    changes = {option: options[option] for option in TUNING if option in options}
+    if "stream" in changes:
+        changes["streams"] = changes.pop("stream")
+    return replace(policy, **changes)

@@ -1,0 +1,119 @@
+"""
+A container's labels and the daemon's settings in, the jails of that container out. Pure.
+
+Called at each change of a container, so it is quick: whether expressions compile is
+remembered. One wrong label takes its jail with it and no other.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from dockerjail.config import labels, options
+from dockerjail.config.filters import flaw
+from dockerjail.config.jails import with_filter
+from dockerjail.config.mistake import Mistake, listed, meant, shown
+from dockerjail.config.settings import Settings
+from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
+from dockerjail.model import Container, Problem
+
+
+def policies(
+    container: Container, settings: Settings
+) -> tuple[tuple[JailPolicy, ...], tuple[Problem, ...]]:
+    """
+    Return the jails that `container`'s labels ask for, and what is wrong with them.
+
+    No jails means that the container is not followed. The place of a problem is
+    `container NAME, label KEY`.
+    """
+    prefix = settings.docker.label_prefix
+    asked = labels.read(container.labels, prefix=prefix, policy=settings.docker.labels)
+    chooser = _Chooser(settings, asked)
+    if asked.enabled and not asked.jails and not asked.broken:
+        chooser.report("enable", _nothing(prefix, settings))
+    chosen = tuple(policy for name in asked.jails for policy in chooser.choose(name))
+    problems = (
+        replace(problem, place=f"container {container.name}, {problem.place}")
+        for problem in (*asked.problems, *chooser.problems)
+    )
+    return chosen, tuple(problems)
+
+
+def _nothing(prefix: str, settings: Settings) -> Mistake:
+    known = listed(settings.jails)
+    remedy = f"add {prefix}.jails=NAME" + (f" (known: {known})" if known else "")
+    if settings.docker.labels is labels.LabelPolicy.DEFINE:
+        remedy += f", or {prefix}.jail.NAME.failregex=… to define one"
+    return Mistake("is true, but no jail is named", remedy)
+
+
+class _Chooser:
+    """Turns what one container asks for into policies."""
+
+    def __init__(self, settings: Settings, asked: labels.Labels) -> None:
+        self._settings = settings
+        self._prefix = settings.docker.label_prefix
+        self._options = asked.options
+        self.problems: list[Problem] = []
+
+    def report(self, key: str, mistake: Mistake) -> None:
+        """Note what is wrong with the label `key`, given without its prefix."""
+        self.problems.append(mistake.at(f"label {self._prefix}.{key}"))
+
+    def choose(self, name: str) -> Iterator[JailPolicy]:
+        """Yield the jail `name` as this container wants it, or nothing and a problem."""
+        said = self._options.get(name, {})
+        defining = [option for option in options.DEFINING if option in said]
+        # A jail of which nothing is said can only have been listed.
+        key = f"jail.{name}.{next(iter([*defining, *said]))}" if said else "jails"
+        if name in self._settings.withheld:
+            what = f"jail {name} {self._settings.withheld[name]}"
+            self.report(key, Mistake(what, "mend it there, or take another"))
+            return
+        try:
+            policy = self._defined(name, said) if defining else self._known(name)
+        except Mistake as mistake:
+            self.report(key, mistake)
+            return
+        flawed = flaw(policy.failregex, policy.ignoreregex)
+        if flawed is not None:
+            option, why = flawed
+            self.report(f"jail.{name}.{option}" if option in said else key, Mistake(why))
+            return
+        yield self._scoped(options.tune(policy, said), said)
+
+    def _known(self, name: str) -> JailPolicy:
+        jails = self._settings.jails
+        if name in jails:
+            return jails[name]
+        remedy = meant(name, jails)
+        if self._settings.docker.labels is labels.LabelPolicy.DEFINE:
+            own = f"{self._prefix}.jail.{name}.failregex=… to define it here"
+            remedy = f"{remedy}, or {own}" if remedy else f"write {own}"
+        raise Mistake(f"there is no jail {shown(name)}", remedy)
+
+    def _defined(self, name: str, said: options.Options) -> JailPolicy:
+        """Return a jail of the label's own making; a known one lends what is not said."""
+        settings = self._settings
+        policy = settings.jails.get(name) or replace(settings.defaults.policy(), name=name)
+        if "filter" in said:
+            if said["filter"] not in settings.filters:
+                what = f"there is no filter {shown(said['filter'])}"
+                raise Mistake(what, meant(said["filter"], settings.filters))
+            policy = with_filter(policy, name, settings.filters[said["filter"]])
+        policy = options.define(policy, said)
+        if not policy.failregex:
+            remedy = f"write {self._prefix}.jail.{name}.failregex=… or .filter=…"
+            raise Mistake("there is nothing to look for: no failregex", remedy)
+        # Whatever it borrows, its lines are of the label's choosing: it is trusted less.
+        return replace(policy, origin=Origin.LABEL, scope=ScopeKind.AUTO)
+
+    def _scoped(self, policy: JailPolicy, said: options.Options) -> JailPolicy:
+        """Take back the scope that a jail of a label's making may not have."""
+        if policy.origin is not Origin.LABEL or policy.scope is ScopeKind.AUTO:
+            return policy
+        what = "is passed over: a jail that a label defines bans from its own service's ports only"
+        remedy = f"define jail {policy.name} in the daemon's file, or write scope=auto"
+        if said.get("scope") is ScopeKind.HOST:
+            self.report(f"jail.{policy.name}.scope", Mistake(what, remedy))
+        return replace(policy, scope=ScopeKind.AUTO)

@@ -1,0 +1,251 @@
+"""
+The values of settings and labels: what people write in, what the rooms use out. Pure.
+
+Each reader takes what TOML or a label gives (a text, or where it fits a number or a
+list) and raises `Mistake` with what is wrong and what to write.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import IPv6Address, IPv6Network, ip_network
+from typing import cast
+
+from dockerjail.config.mistake import Mistake, listed, nearest, shown
+from dockerjail.jail.policy import ALL_STREAMS, ScopeKind
+from dockerjail.model import Port, Protocol, Stream, Subject
+
+PROTOCOLS = ("tcp", "udp", "sctp")
+
+SERVICES: Mapping[str, int] = {
+    "ftp": 21,
+    "ssh": 22,
+    "smtp": 25,
+    "domain": 53,
+    "http": 80,
+    "pop3": 110,
+    "imap": 143,
+    "https": 443,
+    "submissions": 465,
+    "submission": 587,
+    "imaps": 993,
+    "pop3s": 995,
+    "sieve": 4190,
+}
+"""Port names that fail2ban's users write, with IANA's numbers; any other port by number."""
+
+MOST_PORTS = 256
+"""Each port of a ban is an element of a kernel set; beyond this, `scope = host` is meant."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_COUNT = re.compile(r"[0-9]{1,9}")
+_PORT = re.compile(
+    r"(?P<first>[a-z0-9]+)(?:[-:](?P<last>[a-z0-9]+))?(?:/(?P<protocol>[a-z]+))?", re.ASCII
+)
+_MAPPED = 96
+_TRUE = frozenset({"true", "1", "yes", "on"})
+_FALSE = frozenset({"false", "0", "no", "off"})
+
+
+def boolean(value: object) -> bool:
+    """Return a truth value, written as Traefik's users do; any case."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower() if isinstance(value, str | int) else ""
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise Mistake(f"{shown(value)} is neither true nor false", "write true or false")
+
+
+def count(value: object, *, most: int = 10_000) -> int:
+    """Return a whole number from 1 to `most`."""
+    remedy = "write a whole number such as 5"
+    if isinstance(value, str) and _COUNT.fullmatch(value.strip()):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise Mistake(f"{shown(value)} is not a whole number", remedy)
+    if value < 1:
+        raise Mistake(f"{shown(value)} is less than 1", remedy)
+    if value > most:
+        raise Mistake(f"{shown(value)} is more than {most}", remedy)
+    return value
+
+
+def text(value: object) -> str:
+    """Return a text that is not empty."""
+    if not isinstance(value, str):
+        raise Mistake(f"{shown(value)} is not a text", "write it in quotes")
+    if not value.strip():
+        raise Mistake("is empty", "write a value, or leave it out")
+    return value.strip()
+
+
+def choice(value: object, known: Iterable[str]) -> str:
+    """Return which of the `known` words was written; any case."""
+    names = tuple(known)
+    word = text(value).lower()
+    if word not in names:
+        close = nearest(word, names)
+        remedy = f"write {close}" if close else "write one of these"
+        raise Mistake(f"{shown(value)} is none of {listed(names)}", remedy)
+    return word
+
+
+def name(value: object) -> str:
+    """Return the name of a jail or filter."""
+    word = text(value)
+    if not _NAME.fullmatch(word):
+        raise Mistake(
+            f"{shown(word)} is no name",
+            "write 1 to 64 letters, digits, dots, dashes and underscores",
+        )
+    return word
+
+
+def names(value: object) -> tuple[str, ...]:
+    """Return the names in a list, separated by commas or blanks; none is fine."""
+    return tuple(dict.fromkeys(name(word) for word in _words(value)))
+
+
+def regexes(value: object) -> tuple[str, ...]:
+    """Return the expressions in a text, one per line, or in a list; none is fine."""
+    if not isinstance(value, str | list | tuple):
+        raise Mistake(f"{shown(value)} is no expression", "write a text, or a list of texts")
+    found = []
+    for item in [value] if isinstance(value, str) else value:
+        if not isinstance(item, str):
+            raise Mistake(f"{shown(item)} is no expression", "write it in single quotes")
+        found += [line.strip() for line in item.split("\n") if line.strip()]
+    return tuple(found)
+
+
+def ports(value: object) -> tuple[Port, ...]:
+    """
+    Return the ports in `80,443/tcp,51820/udp,8000-8010`; tcp where nothing is said.
+
+    Names are those of `SERVICES`. At most 256 ports in all.
+    """
+    found: dict[Port, None] = {}
+    for word in _words(value):
+        for port in _range(word):
+            found[port] = None
+            if len(found) > MOST_PORTS:
+                raise Mistake(
+                    f"{shown(value)} is more than {MOST_PORTS} ports",
+                    "write fewer, or scope=host to keep out from everything",
+                )
+    if not found:
+        raise Mistake("names no port", "write ports such as 80,443 or 51820/udp, or leave it out")
+    return tuple(found)
+
+
+def _range(word: str) -> Iterator[Port]:
+    remedy = "write ports such as 80, 443/tcp, 51820/udp or 8000-8010"
+    if word.lower() in ("any", "all"):
+        raise Mistake(f"{shown(word)} is no port", "write scope=host to keep out from everything")
+    parts = _PORT.fullmatch(word.lower())
+    if parts is None:
+        raise Mistake(f"{shown(word)} is no port", remedy)
+    protocol = parts["protocol"] or "tcp"
+    if protocol not in PROTOCOLS:
+        raise Mistake(f"{shown(word)}: {shown(protocol)} is none of {', '.join(PROTOCOLS)}", remedy)
+    first = _port(word, parts["first"], remedy)
+    last = _port(word, parts["last"], remedy) if parts["last"] else first
+    if last < first:
+        raise Mistake(f"{shown(word)} ends before it begins", f"write {last}-{first}")
+    for number in range(first, last + 1):
+        yield Port(number, cast(Protocol, protocol))
+
+
+def _port(word: str, part: str, remedy: str) -> int:
+    if not part.isdigit():
+        number = SERVICES.get(part)
+        if number is None:
+            raise Mistake(
+                f"{shown(word)}: {shown(part)} is no port name known here",
+                f"write the number, or one of {', '.join(SERVICES)}",
+            )
+        return number
+    number = int(part) if len(part) <= 5 else 65536
+    if not 1 <= number <= 65535:
+        if number == 0 and word.lower().startswith(("0-65535", "0:65535")):
+            remedy = "write scope=host to keep out from everything"
+        raise Mistake(f"{shown(word)}: a port is a number from 1 to 65535", remedy)
+    return number
+
+
+def addresses(value: object) -> tuple[Subject, ...]:
+    """
+    Return the addresses and networks in a list, separated by commas or blanks.
+
+    `192.0.2.1`, `192.0.2.0/24`, `192.0.2.0/255.255.255.0`, `2001:db8::/32`. Bits beyond
+    the mask are cleared, IPv4-mapped IPv6 becomes IPv4. Names are refused.
+    """
+    return tuple(dict.fromkeys(address(word) for word in _words(value)))
+
+
+def address(value: object) -> Subject:
+    """Return one address or network, as `addresses` reads it."""
+    word = text(value)
+    host, slash, mask = word.partition("/")
+    if "%" in word:
+        remedy = f"write {host.partition('%')[0]}{slash}{mask}"
+        raise Mistake(f"{shown(word)} names an interface", remedy)
+    try:
+        if ":" in mask:
+            mask = str(_prefix(IPv6Address(mask)))
+        network = ip_network(host + slash + mask, strict=False)
+    except ValueError:
+        raise _not_an_address(word) from None
+    if isinstance(network, IPv6Network):
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None and network.prefixlen >= _MAPPED:
+            return ip_network((mapped, network.prefixlen - _MAPPED))
+    return network
+
+
+def _prefix(mask: IPv6Address) -> int:
+    bits = f"{int(mask):0128b}"
+    prefix = bits.count("1")
+    if "1" in bits[prefix:]:
+        raise ValueError("a mask is ones, then zeros")
+    return prefix
+
+
+def _not_an_address(word: str) -> Mistake:
+    remedy = "write an address such as 192.0.2.7 or 2001:db8::7, or a network such as 10.0.0.0/8"
+    if re.search("[g-zG-Z]", word):
+        return Mistake(f"{shown(word)} is a name, and names are not looked up here", remedy)
+    return Mistake(f"{shown(word)} is neither an address nor a network", remedy)
+
+
+def streams(value: object) -> frozenset[Stream]:
+    """Return the streams meant by `stdout`, `stderr`, `both` or a list of them."""
+    known = {
+        "stdout": frozenset({Stream.STDOUT}),
+        "stderr": frozenset({Stream.STDERR}),
+        "both": ALL_STREAMS,
+    }
+    found: frozenset[Stream] = frozenset()
+    for word in _words(value):
+        found |= known[choice(word, known)]
+    if not found:
+        raise Mistake("names no stream", "write stdout, stderr or both")
+    return found
+
+
+def scope(value: object) -> ScopeKind:
+    """Return the scope meant by `auto` or `host`."""
+    return ScopeKind(choice(value, tuple(ScopeKind)))
+
+
+def _words(value: object) -> Iterator[str]:
+    """Yield what a list holds: a TOML list, or a text split at commas and blanks."""
+    items = value if isinstance(value, list | tuple) else [value]
+    for item in items:
+        if isinstance(item, int) and not isinstance(item, bool):
+            item = shown(item)
+        if not isinstance(item, str):
+            raise Mistake(f"{shown(item)} cannot stand in a list here", "write a text in quotes")
+        yield from item.replace(",", " ").split()

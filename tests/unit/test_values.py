@@ -1,0 +1,259 @@
+"""Promises of the values that people write in settings, labels and orders."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dockerjail.config import values
+from dockerjail.config.mistake import Mistake, nearest
+from dockerjail.jail.policy import ScopeKind
+from dockerjail.model import Port, Stream
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+def test_ports_are_numbers_with_a_protocol_and_ranges() -> None:
+    assert values.ports("80,443/tcp, 51820/UDP 8000-8002") == (
+        Port(80),
+        Port(443),
+        Port(51820, "udp"),
+        Port(8000),
+        Port(8001),
+        Port(8002),
+    )
+
+
+def test_ports_of_the_file_may_be_a_list() -> None:
+    assert values.ports([80, "443/tcp", "53/udp,53"]) == (
+        Port(80),
+        Port(443),
+        Port(53, "udp"),
+        Port(53),
+    )
+    assert values.ports(8080) == (Port(8080),)
+
+
+def test_a_port_is_named_once() -> None:
+    assert values.ports("80,80/tcp,79-81") == (Port(80), Port(79), Port(81))
+
+
+def test_ports_can_be_written_by_name_and_with_fail2bans_colon() -> None:
+    assert values.ports("http,https,domain/udp,8000:8001") == (
+        Port(80),
+        Port(443),
+        Port(53, "udp"),
+        Port(8000),
+        Port(8001),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no port; write ports such as 80,443"),
+        (",", "names no port"),
+        ("0", "a port is a number from 1 to 65535; write ports such as"),
+        ("65536", "a port is a number from 1 to 65535"),
+        ("99999999999999", "a port is a number from 1 to 65535"),
+        ("0-65535", "write scope=host to keep out from everything"),
+        ("any", "write scope=host to keep out from everything"),
+        ("90-80", "'90-80' ends before it begins; write 80-90"),
+        ("1-65535", "more than 256 ports; write fewer, or scope=host"),
+        ("80/icmp", "'icmp' is none of tcp, udp, sctp"),
+        ("80/", "'80/' is no port; write ports such as 80, 443/tcp"),
+        ("dns", "'dns' is no port name known here; write the number, or one of ftp, ssh"),
+        ("٨٠", "is no port"),
+        ("80;443", "'80;443' is no port"),
+        ("-80", "is no port"),
+    ],
+)
+def test_wrong_ports_are_refused_with_what_to_write(text: str, message: str) -> None:
+    with pytest.raises(Mistake) as caught:
+        values.ports(text)
+    assert message in str(caught.value)
+
+
+@given(st.text() | st.text("0123456789-/:, tcpud") | ANYTHING)
+def test_any_ports_are_a_bounded_list_or_a_mistake(value: object) -> None:
+    try:
+        ports = values.ports(value)
+    except Mistake:
+        return
+    assert 0 < len(ports) <= values.MOST_PORTS
+    assert all(1 <= port.number <= 65535 for port in ports)
+    assert len(set(ports)) == len(ports)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 65535), st.sampled_from(values.PROTOCOLS)),
+        min_size=1,
+        max_size=20,
+        unique=True,
+    )
+)
+def test_ports_as_they_are_shown_can_be_written_back(pairs: list[tuple[int, str]]) -> None:
+    ports = tuple(Port(number, protocol) for number, protocol in pairs)  # type: ignore[arg-type]
+    assert values.ports(", ".join(map(str, ports))) == ports
+
+
+def test_addresses_are_hosts_and_networks_of_both_families() -> None:
+    assert values.addresses("192.0.2.1, 10.0.0.0/8 192.168.7.9/255.255.255.0 2001:db8::/32") == (
+        ip_network("192.0.2.1/32"),
+        ip_network("10.0.0.0/8"),
+        ip_network("192.168.7.0/24"),
+        ip_network("2001:db8::/32"),
+    )
+    assert values.addresses(["::1", "2001:db8::5/ffff:ffff::"]) == (
+        ip_network("::1/128"),
+        ip_network("2001:db8::/32"),
+    )
+    assert values.addresses("") == ()
+
+
+def test_a_mapped_address_is_the_ipv4_address() -> None:
+    assert values.addresses("::ffff:192.0.2.1 ::ffff:10.0.0.0/104") == (
+        ip_network("192.0.2.1/32"),
+        ip_network("10.0.0.0/8"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("localhost", "'localhost' is a name, and names are not looked up here; write an address"),
+        ("example.com", "is a name"),
+        ("999.1.2.3", "'999.1.2.3' is neither an address nor a network; write an address such as"),
+        ("192.0.2.010", "is neither an address nor a network"),
+        ("192.0.2.0/33", "is neither an address nor a network"),
+        ("192.0.2.0/", "is neither an address nor a network"),
+        ("10.0.0.1/255.0.255.0", "is neither an address nor a network"),
+        ("2001:db8::/ff00:ff00::", "is neither an address nor a network"),
+        ("fe80::1%eth0", "'fe80::1%eth0' names an interface; write fe80::1"),
+        ("203.0.113.7;203.0.113.8", "is neither an address nor a network"),
+    ],
+)
+def test_what_is_no_address_is_refused_with_what_to_write(text: str, message: str) -> None:
+    with pytest.raises(Mistake) as caught:
+        values.addresses(text)
+    assert message in str(caught.value)
+
+
+@given(st.ip_addresses())
+def test_every_address_can_be_written(address: object) -> None:
+    (subject,) = values.addresses(str(address))
+    assert subject.num_addresses == 1
+
+
+@pytest.mark.parametrize("text", ["true", "True", " TRUE ", "1", "yes", "on", True, 1])
+def test_true_is_written_as_traefiks_users_do(text: object) -> None:
+    assert values.boolean(text) is True
+
+
+@pytest.mark.parametrize("text", ["false", "FALSE", "0", "no", "off", False, 0])
+def test_false_is_written_as_traefiks_users_do(text: object) -> None:
+    assert values.boolean(text) is False
+
+
+@pytest.mark.parametrize("text", ["", "ture", "2", "enabled", 2, None, [], {}, 1.0])
+def test_what_is_neither_true_nor_false_is_refused(text: object) -> None:
+    with pytest.raises(Mistake, match="is neither true nor false; write true or false"):
+        values.boolean(text)
+
+
+def test_a_count_is_a_whole_number() -> None:
+    assert values.count("5") == values.count(5) == values.count(" 5 ") == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("five", "'five' is not a whole number; write a whole number such as 5"),
+        ("", "'' is not a whole number"),
+        ("5.0", "is not a whole number"),
+        (5.0, "5.0 is not a whole number"),
+        (True, "true is not a whole number"),
+        ("\u0665", "is not a whole number"),
+        (0, "0 is less than 1"),
+        (-3, "-3 is less than 1"),
+        (10_001, "10001 is more than 10000"),
+        (10**400, "a huge number is more than 10000"),
+        ("9" * 5000, "is not a whole number"),
+        (None, "a NoneType is not a whole number"),
+    ],
+)
+def test_what_is_no_count_is_refused_with_what_to_write(value: object, message: str) -> None:
+    with pytest.raises(Mistake) as caught:
+        values.count(value)
+    assert message in str(caught.value)
+    assert caught.value.remedy == "write a whole number such as 5"
+    assert len(str(caught.value)) < 200
+
+
+def test_expressions_stand_one_to_a_line() -> None:
+    assert values.regexes(" ^a <HOST>$ \n\n  ^b, <HOST>\r\n") == ("^a <HOST>$", "^b, <HOST>")
+    assert values.regexes(["^a", "^b\n^c"]) == ("^a", "^b", "^c")
+    assert values.regexes("") == ()
+
+
+def test_streams_and_scopes_are_words() -> None:
+    assert values.streams("stdout") == {Stream.STDOUT}
+    assert values.streams("STDERR") == {Stream.STDERR}
+    assert values.streams("both") == values.streams("stdout,stderr") == set(Stream)
+    assert values.scope("Auto") is ScopeKind.AUTO
+    assert values.scope("host") is ScopeKind.HOST
+
+
+def test_a_wrong_word_is_answered_with_the_nearest_right_one() -> None:
+    with pytest.raises(Mistake, match="'sdterr' is none of both, stderr, stdout; write stderr"):
+        values.streams("sdterr")
+    with pytest.raises(Mistake, match="'hots' is none of auto, host; write host"):
+        values.scope("hots")
+    with pytest.raises(Mistake, match="none of auto, host; write one of these"):
+        values.scope("xyz")
+
+
+@pytest.mark.parametrize("text", ["", "a b", "a/b", "a" * 65, "ä", "a@b", None, 5])
+def test_a_name_is_short_and_plain(text: object) -> None:
+    with pytest.raises(Mistake):
+        values.name(text)
+
+
+@given(st.text(), st.lists(st.text()))
+def test_the_nearest_word_is_a_known_one_or_none(word: str, known: list[str]) -> None:
+    assert nearest(word, known) in {*known, None}
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        values.addresses,
+        values.boolean,
+        values.count,
+        values.name,
+        values.names,
+        values.regexes,
+        values.scope,
+        values.streams,
+        values.text,
+    ],
+)
+@given(value=st.text() | ANYTHING)
+def test_any_value_is_read_or_refused(read: Callable[[object], object], value: object) -> None:
+    with suppress(Mistake):
+        read(value)
+
+
+@given(st.text(), st.text())
+def test_a_message_stays_on_one_line_whatever_it_repeats(what: str, remedy: str) -> None:
+    message = str(Mistake(what, remedy))
+    assert message.isprintable()
+    assert "\n" not in message
