@@ -1,0 +1,886 @@
+"""
+The kernel's packet filter, through netlink. DOOR to pyroute2.
+
+In: blocks and elements. Out: one nf_tables transaction for each change, what the
+kernel blocks, and a word when somebody else changes our table. Touches only the
+table `inet dockerjail` of the network namespace that `open` was called in (and,
+for a moment in `open`, an empty table beside it), and runs no program.
+
+pyroute2 gives the socket and the codecs of tables, chains, sets and rules.
+Transactions, elements and answers are ours (`messages`): pyroute2's calls for
+nf_tables hang without CAP_NET_ADMIN, truncate dumps and lose errors (0.9.7).
+"""
+
+import asyncio
+import ctypes
+import errno
+import logging
+import math
+import socket
+import struct
+import time
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Self, TypeVar
+
+from pyroute2.netlink.nfnetlink.nftsocket import (
+    AsyncNFTSocket,
+    nft_chain_msg,
+    nft_rule_msg,
+    nft_set_msg,
+    nft_table_msg,
+)
+
+from dockerjail.errors import FirewallError, FirewallUnavailable
+from dockerjail.model import Counter, Element, Subject
+from dockerjail.nft import messages, ruleset
+from dockerjail.nft.messages import (
+    ACK,
+    APPEND,
+    CREATE,
+    DUMP,
+    ECHO,
+    Kind,
+    Landmark,
+    Message,
+    Refusal,
+    Reply,
+)
+from dockerjail.nft.ruleset import BanSet, Expression, Ruleset, Verdict
+from dockerjail.ports import Block
+
+logger = logging.getLogger(__name__)
+
+_DATAGRAM = 1 << 16
+"""Longer than any datagram of nf_tables: a dump comes in pieces of at most 32 KiB."""
+
+_PER_REQUEST = 100
+"""Elements that one request asks for."""
+
+_DUMPS = 5
+"""How often to repeat a dump that a change of the ruleset cut through."""
+
+_AUTHOR_PATIENCE = 0.05
+"""How long to wait for the name of who made a change, in seconds."""
+
+_EVENTS_BUFFER = 4 << 20
+
+_LONG = 80_000
+"""Bytes of a batch from which on the kernel takes long: 1000 elements are 60 KB and 3 ms."""
+
+_WHOLE = -1
+"""The place of a refusal that means the whole transaction."""
+
+_SEQUENCE_END = 0x7FFF0000
+
+# linux/netlink.h, linux/nfnetlink.h, asm-generic/socket.h; `socket` has no names for them
+_SOL_NETLINK = 270
+_NETLINK_ADD_MEMBERSHIP, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 1, 10, 11
+_NETLINK_NETFILTER = 12
+_GROUP_NFTABLES = 7
+_ACCEPT = 1
+_SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 26, 32, 33
+
+_WITH_THE_ELEMENT = frozenset(
+    {
+        errno.EINVAL,
+        errno.ERANGE,
+        errno.EEXIST,
+        errno.ENFILE,
+        errno.ENOSPC,
+        errno.EOVERFLOW,
+        errno.EBUSY,
+    }
+)
+"""What the kernel answers when one element is at fault, and not the table or the machine."""
+
+T = TypeVar("T")
+
+
+class _Rejected(FirewallError):
+    """A transaction that the kernel refused; `refusals` by the number of the message."""
+
+    def __init__(self, words: str, refusals: Mapping[int, Refusal]) -> None:
+        super().__init__(words)
+        self.refusals = refusals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """
+    What the kernel can do, found by trying; nothing of it is needed.
+
+    `update_timeout`: a new end for an element that stands (Linux 6.12).
+    `destroy`: deletion of what may be missing (6.3). `set_count`: the size of a
+    set without a dump.
+    """
+
+    update_timeout: bool
+    destroy: bool
+    set_count: bool
+
+    def __str__(self) -> str:
+        return ", ".join(
+            f"{name} {'yes' if there else 'no'}"
+            for name, there in (
+                ("timeout update", self.update_timeout),
+                ("destroy", self.destroy),
+                ("set count", self.set_count),
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Elements of one set that go into one message: keys and milliseconds to live."""
+
+    home: BanSet
+    entries: Sequence[tuple[bytes, int]]
+
+    def halves(self) -> Iterator["_Group"]:
+        middle = len(self.entries) // 2
+        yield _Group(self.home, self.entries[:middle])
+        yield _Group(self.home, self.entries[middle:])
+
+
+class Kernel:
+    """
+    The `Firewall` port on nf_tables: one socket, one writer.
+
+    `clock` tells seconds since the epoch; `patience` is how many seconds the kernel
+    may take for an answer. `features` None finds out in `open`.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: str = "dockerjail",
+        clock: Callable[[], float] = time.time,
+        patience: float = 10.0,
+        features: Features | None = None,
+    ) -> None:
+        self.table = table
+        self._clock = clock
+        self._patience = patience
+        self._features = features
+        self._netlink: Any = None
+        self._socket: socket.socket | None = None
+        self._events: socket.socket | None = None
+        self._lock = asyncio.Lock()
+        self._sequence = 1
+        self._homes: frozenset[BanSet] = frozenset()
+        self._standing: Sequence[Landmark] | None = None
+        self._seen: int | None = None  # the last generation in which all stood as we put it
+
+    async def open(self) -> None:
+        """
+        Take up the connection and find out what the kernel can do.
+
+        FirewallUnavailable says in plain words what is missing, and the remedy.
+        """
+        try:
+            self._connect()
+            if self._features is None:
+                self._features = await self._probe()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Let go of the connection; what the kernel blocks stays blocked."""
+        if self._events is not None:
+            self._events.close()
+        if self._netlink is not None:
+            self._netlink.close()
+        self._events = self._socket = self._netlink = None
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def features(self) -> Features:
+        """What the kernel can do; known once `open` is through."""
+        if self._features is None:
+            raise FirewallError("the packet filter is not open")
+        return self._features
+
+    async def replace(self, blocks: Iterable[Block], *, allow: Collection[Subject]) -> None:
+        """
+        Put table, rules and elements in place of what was there, in one transaction.
+
+        An element that the kernel does not want is logged and left out.
+        """
+        wanted, _ = self._left(blocks)
+        homes = ruleset.USUAL.union(map(ruleset.home, wanted))
+        what = f"putting table {self.table} in place with {len(wanted)} elements"
+        async with self._lock:
+            fixed = [
+                _gone(self.table),
+                _encode_table(self.table),
+                *self._encode(ruleset.whole(homes)),
+                *self._encode_allow(allow),
+            ]
+            put, _ = await self._write(fixed, wanted, what)
+            self._homes = homes
+            self._standing = self._landmarks(put)
+            self._seen = _generation(put)
+
+    async def apply(self, *, add: Sequence[Block] = (), remove: Sequence[Element] = ()) -> None:
+        """
+        Release and block in one transaction; an element in both is blocked.
+
+        FirewallError with ENOENT when the table is not there: `replace` then. An
+        element that the kernel does not want is logged and left out, or raised when
+        there is no other.
+        """
+        wanted, past = self._left(add)
+        gone = [element for element in dict.fromkeys((*remove, *past)) if element not in wanted]
+        what = f"blocking {len(wanted)} and releasing {len(gone)} elements"
+        async with self._lock:
+            if self._standing is None:
+                raise FirewallError(f"{what}: there is no table of ours; put it in place first")
+            released = [element for element in gone if ruleset.home(element) in self._homes]
+            if not wanted and not released:
+                return
+            new = frozenset(map(ruleset.home, wanted)) - self._homes
+            fixed = [*self._encode(ruleset.extension(new)), *self._deletions(released)]
+            if len(wanted) > 1:
+                put, accepted = await self._write(fixed, wanted, what)
+                if not accepted:
+                    raise FirewallError(f"{what}: the kernel refused every element, see the log")
+            else:
+                put = await self._commit(self._batch(fixed, _grouped(wanted))[0], what)
+            if new:
+                self._homes |= new
+                self._standing = _ordered([*self._standing, *self._landmarks(put)])
+
+    async def present(self) -> Mapping[Element, float | None]:
+        """Read what the kernel blocks now, and until when; nothing if the table is not there."""
+        blocked: dict[Element, float | None] = {}
+        async with self._lock:
+            for home, count in (await self._sets()).items():
+                if count != 0:
+                    asked = Message(Kind.GETSETELEM, DUMP, messages.named(self.table, home.name))
+                    read = partial(self._blocked, home)
+                    blocked.update(await self._ask(asked, read, f"reading set {home.name}"))
+        return blocked
+
+    async def intact(self) -> bool:
+        """
+        Say whether table, chains, rules and sets stand as we put them.
+
+        Looks at the ruleset's generation first, and at the table only if somebody
+        else moved it. Elements do not count.
+        """
+        async with self._lock:
+            if self._standing is None:
+                return False
+            generation = await self._generation()
+            if generation != self._seen:
+                if await self._survey() != self._standing:
+                    return False
+                self._seen = generation
+            return True
+
+    async def counters(self, elements: Sequence[Element]) -> Mapping[Element, Counter]:
+        """Read what the given elements have dropped; those not blocked are left out."""
+        wanted: dict[BanSet, list[Element]] = {}
+        for asked in dict.fromkeys(elements):
+            wanted.setdefault(ruleset.home(asked), []).append(asked)
+        counted: dict[Element, Counter] = {}
+        async with self._lock:
+            there = await self._sets()
+            for home, members in wanted.items():
+                if there.get(home, 0) == 0:
+                    continue
+                for found in await self._look_up(home, [ruleset.key(one) for one in members]):
+                    element = ruleset.element(home, found.key)
+                    if element is not None:
+                        counted[element] = Counter(found.packets, found.bytes)
+        return counted
+
+    async def changes(self) -> AsyncGenerator[str]:
+        """
+        Yield a word on each change to our table by others since `open`.
+
+        Such as `table deleted by nft, process 4711`; `events lost` when there were
+        too many to tell. Our own are filtered out by the kernel.
+        """
+        if self._events is None:
+            raise FirewallError("watching for changes: the packet filter is not open")
+        loop = asyncio.get_running_loop()
+        told = messages.Events()
+        while True:
+            patience = None if told.gravest is None else _AUTHOR_PATIENCE
+            try:
+                async with asyncio.timeout(patience):
+                    told += messages.events(
+                        await loop.sock_recv(self._events, _DATAGRAM), self.table
+                    )
+            except TimeoutError:
+                pass
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise _broken("watching for changes", error) from error
+                yield "events lost"
+                told = messages.Events()
+                continue
+            else:
+                if told.author is None:
+                    continue
+            if told.gravest is not None:
+                yield str(told)
+            told = messages.Events()
+
+    # ---- the connection
+
+    def _connect(self) -> None:
+        what = "opening a netlink socket"
+        try:
+            self._netlink = AsyncNFTSocket()
+            self._socket = self._netlink.socket
+            self._socket.setblocking(False)
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
+            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+            self._socket.bind((0, 0))
+            self._events = _listen(ignoring=self._socket.getsockname()[0])
+        except OSError as error:
+            raise _broken(what, error) from error
+
+    async def _probe(self) -> Features:
+        """Try on an empty table beside ours what this kernel can do."""
+        table = f"{self.table}_probe"
+        home = BanSet(ruleset.Kind.ALL, 4, 32)
+        key = b"\xc0\0\2\1"
+
+        def put(milliseconds: int) -> Message:
+            entries = messages.timed([(key, milliseconds)])
+            return messages.elements(Kind.NEWSETELEM, table, home.name, entries, flags=CREATE)
+
+        async with self._lock:
+            what = "trying out the packet filter"
+            self._features = Features(update_timeout=False, destroy=False, set_count=False)
+            sets = Ruleset(sets=ruleset.extension([home]).sets)
+            await self._commit(
+                [
+                    _touch(table),
+                    _gone(table),
+                    _encode_table(table),
+                    *self._encode(sets, table),
+                    put(60_000),
+                ],
+                what,
+            )
+            try:
+                await self._commit([_touch(table), put(120_000)], what)
+                asked = messages.elements(Kind.GETSETELEM, table, home.name, messages.keys([key]))
+                left = [one.left_ms for one in await self._ask(asked, messages.found, what)]
+                asked = Message(Kind.GETSET, DUMP, messages.named(table))
+                counts = await self._ask(asked, lambda reply: [messages.set_count(reply)], what)
+            finally:
+                destroy = await self._try_to_destroy(table, what)
+        return Features(
+            update_timeout=any(one is not None and one > 60_000 for one in left),
+            destroy=destroy,
+            set_count=bool(counts) and counts[0] is not None,
+        )
+
+    async def _try_to_destroy(self, table: str, what: str) -> bool:
+        """Delete a table, in the new way if this kernel knows it; say whether it does."""
+        try:
+            body = messages.named(table)
+            destroy = Message(Kind.DESTROYTABLE, 0, body, f"table {table}")
+            await self._commit([_touch(table), destroy], what)
+        except _Rejected:
+            await self._commit([_touch(table), _gone(table)], what)
+            return False
+        return True
+
+    # ---- writing
+
+    def _left(self, blocks: Iterable[Block]) -> tuple[dict[Element, int], list[Element]]:
+        """Split into what has milliseconds left (0 is for good) and what has passed; last wins."""
+        now = self._clock()
+        wanted: dict[Element, int] = {}
+        past: dict[Element, None] = {}
+        for block in blocks:
+            element, until = block.element, block.until
+            wanted.pop(element, None)
+            past.pop(element, None)
+            if until is None:
+                wanted[element] = 0
+            elif until > now:
+                wanted[element] = min(math.ceil((until - now) * 1000), messages.LONGEST_MS)
+            else:
+                past[element] = None
+        return wanted, list(past)
+
+    async def _write(
+        self, fixed: Sequence[Message], wanted: Mapping[Element, int], what: str
+    ) -> tuple[Sequence[Reply], int]:
+        """
+        Commit fixed messages and elements in one transaction.
+
+        Elements that the kernel refuses are narrowed down, logged and left out.
+        Returns the kernel's echoes, and how many elements it took.
+        """
+        groups = await _aside(len(wanted), partial(_grouped, wanted))
+        put, bad = await self._try(fixed, groups, what)
+        accepted = len(wanted)
+        while bad:
+            group, refusal = bad.pop()
+            if len(group.entries) > 1:
+                _, more = await self._try([], list(group.halves()), what)
+                bad += more
+            else:
+                accepted -= 1
+                element = ruleset.element(group.home, group.entries[0][0])
+                logger.error("%s: %s refused: %s", what, element, refusal)
+        return put, accepted
+
+    async def _try(
+        self, fixed: Sequence[Message], groups: Sequence[_Group], what: str
+    ) -> tuple[Sequence[Reply], list[tuple[_Group, Refusal]]]:
+        """Commit, and hand back those groups in which the kernel refused an element."""
+        bad: list[tuple[_Group, Refusal]] = []
+        while fixed or groups:
+            size = sum(len(group.entries) for group in groups)
+            batch, owners = await _aside(size, partial(self._batch, fixed, groups))
+            try:
+                return await self._commit(batch, what), bad
+            except _Rejected as rejected:
+                failed: dict[int, Refusal] = {}
+                for index, refusal in rejected.refusals.items():
+                    if index not in owners or refusal.code not in _WITH_THE_ELEMENT:
+                        raise
+                    failed[owners[index]] = refusal
+                bad += ((groups[one], refusal) for one, refusal in failed.items())
+                groups = [group for one, group in enumerate(groups) if one not in failed]
+        return [], bad
+
+    def _batch(
+        self, fixed: Sequence[Message], groups: Sequence[_Group]
+    ) -> tuple[list[Message], dict[int, int]]:
+        """Put messages together, and say which of them belong to which group."""
+        batch = [_touch(self.table), *fixed]
+        owners: dict[int, int] = {}
+        for one, group in enumerate(groups):
+            upsert = self._upsert(group)
+            owners |= dict.fromkeys(range(len(batch), len(batch) + len(upsert)), one)
+            batch += upsert
+        return batch, owners
+
+    def _upsert(self, group: _Group) -> list[Message]:
+        name = group.home.name
+        entries = messages.timed(group.entries)
+        put = messages.elements(Kind.NEWSETELEM, self.table, name, entries, flags=CREATE)
+        if self.features.update_timeout:
+            return [put]
+        # older kernels leave the end of an element that stands as it is
+        keys = messages.keys(key for key, _ in group.entries)
+        return [put, messages.elements(Kind.DELSETELEM, self.table, name, keys), put]
+
+    def _deletions(self, released: Iterable[Element]) -> Iterator[Message]:
+        for group in _grouped(dict.fromkeys(released, 0)):
+            name = group.home.name
+            keys = messages.keys(key for key, _ in group.entries)
+            if self.features.destroy:
+                yield messages.elements(Kind.DESTROYSETELEM, self.table, name, keys)
+            else:
+                # a deletion of what is missing would sink the transaction
+                put = messages.timed(group.entries)
+                yield messages.elements(Kind.NEWSETELEM, self.table, name, put, flags=CREATE)
+                yield messages.elements(Kind.DELSETELEM, self.table, name, keys)
+
+    def _encode(self, rules: Ruleset, table: str | None = None) -> list[Message]:
+        """Write a ruleset down; the kernel is to echo each part with its handle."""
+        table = table or self.table
+        return [
+            *(_encode_set(table, number, one) for number, one in enumerate(rules.sets, 1)),
+            *(_encode_chain(table, one) for one in rules.chains),
+            *(_encode_rule(table, one) for one in rules.rules),
+        ]
+
+    def _encode_allow(self, allow: Collection[Subject]) -> Iterator[Message]:
+        for version in ruleset.VERSIONS:
+            name = ruleset.allow_name(version)
+            for part in _parts(ruleset.allow_intervals(allow, version)):
+                entries = messages.intervals(part)
+                yield messages.elements(Kind.NEWSETELEM, self.table, name, entries, flags=CREATE)
+
+    # ---- reading
+
+    def _blocked(self, home: BanSet, reply: Reply) -> Iterator[tuple[Element, float | None]]:
+        now = self._clock()
+        for found in messages.found(reply):
+            element = ruleset.element(home, found.key)
+            if element is not None and found.left_ms != 0:
+                left = found.left_ms
+                yield element, None if left is None else now + left / 1000
+
+    async def _sets(self) -> dict[BanSet, int | None]:
+        """List the sets of bans in the kernel with their sizes, as far as it tells them."""
+
+        def read(reply: Reply) -> Iterator[tuple[BanSet, int | None]]:
+            home = ruleset.parse_name(messages.set_name(reply))
+            if home is not None:
+                yield home, messages.set_count(reply)
+
+        asked = Message(Kind.GETSET, DUMP, messages.named(self.table))
+        return dict(await self._ask(asked, read, "listing the sets", missing=True))
+
+    async def _look_up(self, home: BanSet, keys: Sequence[bytes]) -> list[messages.Found]:
+        """Read the elements with these keys; the kernel stops at the first that is missing."""
+        found: list[messages.Found] = []
+        at = 0
+        while at < len(keys):
+            entries = messages.keys(keys[at : at + _PER_REQUEST])
+            asked = messages.elements(Kind.GETSETELEM, self.table, home.name, entries)
+            what = f"reading counters of set {home.name}"
+            some = await self._ask(asked, messages.found, what, missing=True)
+            found += some
+            at += min(len(some) + 1, _PER_REQUEST)
+        return found
+
+    async def _generation(self) -> int:
+        asked = Message(Kind.GETGEN, 0, b"")
+        read = await self._ask(
+            asked, lambda reply: [messages.generation(reply)], "reading the ruleset's generation"
+        )
+        return read[0]
+
+    async def _survey(self) -> Sequence[Landmark]:
+        """Read what stands in our table."""
+        ours = messages.named(self.table)
+        seen: list[Reply] = []
+        for asked in (
+            Message(Kind.GETTABLE, 0, ours),
+            Message(Kind.GETCHAIN, DUMP, b""),
+            Message(Kind.GETRULE, DUMP, ours),
+            Message(Kind.GETSET, DUMP, ours),
+        ):
+            seen += await self._ask(asked, lambda reply: [reply], "reading the table", missing=True)
+        return self._landmarks(seen)
+
+    def _landmarks(self, seen: Iterable[Reply]) -> Sequence[Landmark]:
+        marks = (messages.landmark(reply, self.table) for reply in seen)
+        return _ordered(mark for mark in marks if mark is not None)
+
+    # ---- conversation
+
+    async def _commit(self, batch: Sequence[Message], what: str) -> Sequence[Reply]:
+        """
+        Carry out one transaction, begun by `_touch`, and return the kernel's echoes.
+
+        _Rejected names the messages that the kernel refused; nothing is changed then.
+        """
+        base = self._numbers(len(batch) + 2)
+        data = messages.batch(batch, base)
+        echoes: list[Reply] = []
+        refusals: dict[int, Refusal] = {}
+        answered = False
+        await self._send(data, what)
+        while not answered:
+            # all answers are there when the send is through: read until there is no more
+            data = await self._receive(what)
+            while data:
+                for reply in messages.replies(data):
+                    index = reply.sequence - base - 1
+                    if not -1 <= index <= len(batch):
+                        continue
+                    if reply.type != messages.NETLINK_ERROR:
+                        # what is touched only to be deleted is no landmark
+                        if index or reply.kind == Kind.NEWGEN:
+                            echoes.append(reply)
+                        continue
+                    answered = True
+                    refusal = messages.refusal(reply)
+                    if refusal is not None:
+                        refusals.setdefault(index, refusal)
+                data = self._queued(what)
+        if refusals:
+            raise _rejection(what, batch, refusals)
+        generation = _generation(echoes)
+        if generation is not None and self._seen is not None and generation == self._seen + 1:
+            self._seen = generation
+        return echoes
+
+    async def _ask(
+        self,
+        message: Message,
+        read: Callable[[Reply], Iterable[T]],
+        what: str,
+        *,
+        missing: bool = False,
+    ) -> list[T]:
+        """
+        Ask and return all that `read` makes of the answers.
+
+        With `missing`, an ENOENT only ends the list. A dump that the kernel found
+        inconsistent is asked for again.
+        """
+        for _ in range(_DUMPS):
+            number = self._numbers(1)
+            while self._queued(what):
+                pass  # the rest of a conversation that was cancelled; a dump goes on until read
+            await self._send(message.pack(number, 0 if message.flags & DUMP else ACK), what)
+            answers: list[T] = []
+            whole = True
+            done = False
+            while not done:
+                for reply in messages.replies(await self._receive(what)):
+                    if reply.sequence != number:
+                        continue
+                    whole = whole and not reply.flags & messages.DUMP_INTERRUPTED
+                    if reply.type in (messages.NETLINK_ERROR, messages.NETLINK_DONE):
+                        done = True
+                        refusal = messages.refusal(reply)
+                        if refusal is None or (missing and refusal.code == errno.ENOENT):
+                            continue
+                        raise _rejection(what, [message], {_WHOLE: refusal})
+                    answers += read(reply)
+                await asyncio.sleep(0)
+            if whole:
+                return answers
+        raise FirewallError(f"{what}: the ruleset changed under the reading, {_DUMPS} times")
+
+    def _numbers(self, count: int) -> int:
+        if self._sequence + count > _SEQUENCE_END:
+            self._sequence = 1
+        first, self._sequence = self._sequence, self._sequence + count
+        return first
+
+    @property
+    def _open_socket(self) -> socket.socket:
+        if self._socket is None:
+            raise FirewallError("the packet filter is not open")
+        return self._socket
+
+    async def _send(self, data: bytes, what: str) -> None:
+        """Hand data to the kernel; what takes it long, it does in a thread."""
+        connection = self._open_socket
+        try:
+            if len(data) > _LONG:
+                # beyond what the administrator allows (net.core.wmem_max)
+                connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, len(data))
+                await asyncio.to_thread(connection.send, data)
+            else:
+                connection.send(data)
+        except OSError as error:
+            raise _broken(what, error) from error
+
+    async def _receive(self, what: str) -> bytes:
+        """Wait for the next datagram."""
+        try:
+            async with asyncio.timeout(self._patience):
+                return await asyncio.get_running_loop().sock_recv(self._open_socket, _DATAGRAM)
+        except TimeoutError as error:
+            raise FirewallError(
+                f"{what}: ETIMEDOUT: the kernel gave no answer within {self._patience:g} s"
+            ) from error
+        except OSError as error:
+            raise _broken(what, error) from error
+
+    def _queued(self, what: str) -> bytes:
+        """Return a datagram that is there already, else nothing."""
+        try:
+            return self._open_socket.recv(_DATAGRAM)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            raise _broken(what, error) from error
+
+
+def _touch(table: str) -> Message:
+    """
+    Open a transaction: say that the table is there, which changes nothing where it is.
+
+    The kernel looks into the first message of a batch for whether to echo the
+    generation that it commits; echoes of elements would cost more than they tell.
+    """
+    return Message(Kind.NEWTABLE, ECHO, messages.named(table), f"table {table}")
+
+
+def _gone(table: str) -> Message:
+    """Delete a table, behind `_touch`: a deletion of what is missing fails before Linux 6.3."""
+    return Message(Kind.DELTABLE, 0, messages.named(table), f"table {table}")
+
+
+async def _aside(size: int, work: Callable[[], T]) -> T:
+    """Do work on many elements in a thread, on few at once."""
+    return await asyncio.to_thread(work) if size > messages.PER_MESSAGE else work()
+
+
+def _grouped(wanted: Mapping[Element, int]) -> list[_Group]:
+    by_home: dict[BanSet, list[tuple[bytes, int]]] = {}
+    for element, left in wanted.items():
+        by_home.setdefault(ruleset.home(element), []).append((ruleset.key(element), left))
+    return [_Group(home, part) for home, entries in by_home.items() for part in _parts(entries)]
+
+
+def _parts(entries: Sequence[T]) -> Iterator[Sequence[T]]:
+    for at in range(0, len(entries), messages.PER_MESSAGE):
+        yield entries[at : at + messages.PER_MESSAGE]
+
+
+def _ordered(marks: Iterable[Landmark]) -> Sequence[Landmark]:
+    """Sort, but leave the rules of each chain in their order."""
+    return sorted(marks, key=lambda mark: (mark.kind, mark.name))
+
+
+def _generation(echoes: Iterable[Reply]) -> int | None:
+    for reply in echoes:
+        if reply.kind == Kind.NEWGEN:
+            return messages.generation(reply)
+    return None
+
+
+# ---- pyroute2's codecs
+
+
+def _encoded(kind: Kind, flags: int, shape: Any, about: str, /, **values: Any) -> Message:
+    """Let one of pyroute2's message classes encode attributes, in the order given."""
+    message = shape()
+    message["nfgen_family"] = messages.INET
+    message["attrs"] = [[shape.prefix + name.upper(), value] for name, value in values.items()]
+    message["header"]["type"] = message["header"]["flags"] = 0
+    message.encode()
+    headers = 20
+    return Message(kind, flags, bytes(message.data)[headers:], about)
+
+
+def _encode_table(table: str) -> Message:
+    return _encoded(Kind.NEWTABLE, CREATE | ECHO, nft_table_msg, f"table {table}", name=table)
+
+
+def _encode_set(table: str, number: int, one: ruleset.Set) -> Message:
+    values: dict[str, Any] = {
+        "table": table,
+        "name": one.name,
+        "key_type": one.key_type,
+        "key_len": one.key_length,
+        "id": number,
+        # that the key is big-endian, for `nft list` to print ranges
+        "userdata": [("NFTNL_UDATA_SET_KEYBYTEORDER", struct.pack("=I", 2))],
+    }
+    if one.interval:
+        values["flags"] = {"NFT_SET_INTERVAL"}
+    else:
+        values["flags"] = {"NFT_SET_TIMEOUT"}
+        values["gc_interval"] = ruleset.GC_INTERVAL_MS
+        values["expr"] = {"attrs": [("NFTA_EXPR_NAME", "counter")]}
+    return _encoded(Kind.NEWSET, CREATE | ECHO, nft_set_msg, f"set {one.name}", **values)
+
+
+def _encode_chain(table: str, one: ruleset.Chain) -> Message:
+    return _encoded(
+        Kind.NEWCHAIN,
+        CREATE | ECHO,
+        nft_chain_msg,
+        f"chain {one.name}",
+        table=table,
+        name=one.name,
+        hook={"attrs": [("NFTA_HOOK_HOOKNUM", one.hook), ("NFTA_HOOK_PRIORITY", one.priority)]},
+        policy=_ACCEPT,
+        type="filter",
+    )
+
+
+def _encode_rule(table: str, one: ruleset.Rule) -> Message:
+    return _encoded(
+        Kind.NEWRULE,
+        CREATE | APPEND | ECHO,
+        nft_rule_msg,
+        f"rule of chain {one.chain}: {one.comment}",
+        table=table,
+        chain=one.chain,
+        expressions=[_encode_expression(step) for step in one.expressions],
+        userdata=one.comment,
+    )
+
+
+def _encode_expression(step: Expression) -> dict[str, Any]:
+    prefix = f"NFTA_{step.name.upper()}_"
+    values = [(prefix + name.upper(), _encode_value(value)) for name, value in step.attributes]
+    return {"attrs": [("NFTA_EXPR_NAME", step.name), ("NFTA_EXPR_DATA", {"attrs": values})]}
+
+
+def _encode_value(value: ruleset.Value) -> Any:
+    if isinstance(value, bytes):
+        return {"attrs": [("NFTA_DATA_VALUE", value)]}
+    if isinstance(value, Verdict):
+        code = {"attrs": [("NFTA_VERDICT_CODE", value.code)]}
+        return {"attrs": [("NFTA_DATA_VERDICT", code)]}
+    return value
+
+
+# ---- the event socket, and what goes wrong
+
+
+def _listen(*, ignoring: int) -> socket.socket:
+    """Subscribe to the changes of nf_tables that come not from port id `ignoring`."""
+    events = socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER
+    )
+    try:
+        events.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENTS_BUFFER)
+        # classic BPF loads big-endian, the port id is in the machine's order
+        (echo,) = struct.unpack(">I", struct.pack("=I", ignoring))
+        steps = (
+            (0x20, 0, 0, 12),  # load nlmsg_pid of the first message
+            (0x15, 0, 1, echo),  # ours?
+            (0x06, 0, 0, 0),  # drop
+            (0x06, 0, 0, 0xFFFFFFFF),  # keep
+        )
+        code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
+        program = struct.pack("@HP", len(steps), ctypes.addressof(code))
+        events.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+        events.bind((0, 0))
+        events.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _GROUP_NFTABLES)
+    except OSError:
+        events.close()
+        raise
+    return events
+
+
+def _rejection(
+    what: str, batch: Sequence[Message], refusals: Mapping[int, Refusal]
+) -> FirewallError:
+    index, refusal = min(refusals.items())
+    if index == _WHOLE:
+        return _unusable(what, refusal.code) or FirewallError(f"{what}: {refusal}")
+    about = batch[index].about if index < len(batch) else ""
+    return _Rejected(f"{what}: {refusal}" + (f" ({about})" if about else ""), refusals)
+
+
+def _broken(what: str, error: OSError) -> FirewallError:
+    code = error.errno or 0
+    return _unusable(what, code) or FirewallError(f"{what}: {Refusal(code)}")
+
+
+def _unusable(what: str, code: int) -> FirewallUnavailable | None:
+    """Say what is missing, if this errno means that the packet filter cannot be used at all."""
+    if code == errno.EPERM:
+        return FirewallUnavailable(
+            f"{what}: {Refusal(code)}: the right CAP_NET_ADMIN is missing; "
+            "start the container with --cap-add NET_ADMIN, as root inside"
+        )
+    if code in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
+        return FirewallUnavailable(
+            f"{what}: {Refusal(code)}: this kernel has no nf_tables; "
+            "run `modprobe nf_tables` on the host, which needs Linux 5.7 or later"
+        )
+    return None

@@ -1,0 +1,422 @@
+"""
+Netlink messages of nf_tables, as bytes. Pure.
+
+In: messages and elements to write; datagrams that the kernel sent. Out: a batch
+ready to send; replies, refusals, elements, landmarks and events as values. Knows
+the wire and nothing of sockets; tables, chains, sets and rules are encoded at the
+door (`kernel`), only what is hot or has to be exact is done here.
+
+Formats: linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
+Netlink's own numbers are in the machine's byte order, nf_tables' are big-endian.
+"""
+
+import os
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from errno import errorcode
+from functools import lru_cache
+from typing import NamedTuple
+
+from dockerjail.nft.ruleset import Interval
+
+INET = 1
+"""NFPROTO_INET: the family of our table."""
+
+REQUEST, ACK, ECHO, DUMP, CREATE, APPEND = 0x1, 0x4, 0x8, 0x300, 0x400, 0x800
+DUMP_INTERRUPTED = 0x10
+
+NETLINK_ERROR, NETLINK_DONE = 2, 3
+
+PER_MESSAGE = 1000
+"""
+Elements per message. The length of the list is 16 bits wide, and an element with
+an IPv6 address, protocol, port, timeout and expiration takes 60 bytes of it.
+"""
+
+LONGEST_MS = (1 << 64) // 1_000_000 - 1
+"""The longest timeout that the kernel takes (584 years); more is ERANGE."""
+
+_SUBSYSTEM = 10
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_CAPPED, _ACK_TLVS = 0x100, 0x200
+_NESTED = 0x8000
+_TYPE_MASK = 0x3FFF
+_TO_SUBSYSTEM = _SUBSYSTEM.to_bytes(2, "big")
+
+_HEADER = struct.Struct("=IHHII")
+_MESSAGE = struct.Struct("=IHHIIBB2s")
+_ATTRIBUTE = struct.Struct("=HH")
+
+
+class Kind(IntEnum):
+    """What a message is about (NFT_MSG_*)."""
+
+    NEWTABLE = 0
+    GETTABLE = 1
+    DELTABLE = 2
+    NEWCHAIN = 3
+    GETCHAIN = 4
+    DELCHAIN = 5
+    NEWRULE = 6
+    GETRULE = 7
+    DELRULE = 8
+    NEWSET = 9
+    GETSET = 10
+    DELSET = 11
+    NEWSETELEM = 12
+    GETSETELEM = 13
+    DELSETELEM = 14
+    NEWGEN = 15
+    GETGEN = 16
+    DESTROYTABLE = 26
+    DESTROYSETELEM = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message: `body` are its attributes, `about` says in words what it does."""
+
+    kind: Kind
+    flags: int
+    body: bytes
+    about: str = ""
+
+    def pack(self, sequence: int, flags: int = 0) -> bytes:
+        """Return the message with its headers; `flags` come on top of its own."""
+        header = _MESSAGE.pack(
+            _MESSAGE.size + len(self.body),
+            _SUBSYSTEM << 8 | self.kind,
+            REQUEST | self.flags | flags,
+            sequence,
+            *(0, INET, 0, b"\0\0"),
+        )
+        return header + self.body
+
+
+def batch(messages: Sequence[Message], sequence: int) -> bytes:
+    """
+    Frame messages as one transaction: all of it happens, or nothing.
+
+    BEGIN has the number `sequence`, the messages and END those that follow. Only
+    the last message asks for an ACK; errors come unasked. Where the first message
+    asks for an echo, the kernel also tells the generation that it committed.
+    """
+    last = len(messages)
+    parts = [_edge(_BATCH_BEGIN, sequence)]
+    parts += (
+        message.pack(sequence + index, ACK if index == last else 0)
+        for index, message in enumerate(messages, 1)
+    )
+    parts.append(_edge(_BATCH_END, sequence + last + 1))
+    return b"".join(parts)
+
+
+def _edge(kind: int, sequence: int) -> bytes:
+    return _MESSAGE.pack(_MESSAGE.size, kind, REQUEST, sequence, *(0, 0, 0, _TO_SUBSYSTEM))
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """Return one attribute, padded to four bytes."""
+    size = len(value) + _ATTRIBUTE.size
+    return _ATTRIBUTE.pack(size, kind) + value + b"\0" * (-size & 3)
+
+
+def named(*names: str) -> bytes:
+    """Return attributes 1, 2 and so on with these strings: a table, a set in it."""
+    return b"".join(attribute(kind, text.encode() + b"\0") for kind, text in enumerate(names, 1))
+
+
+# attributes of a list of elements, and of one element
+_LIST_ELEMENTS = 3
+_LIST_ITEM = 1
+_KEY, _FLAGS, _TIMEOUT, _EXPIRATION, _EXPR = 1, 3, 4, 5, 7
+_VALUE = 1
+_INTERVAL_END = attribute(_FLAGS, b"\0\0\0\1")
+
+
+def elements(kind: Kind, table: str, home: str, entries: bytes, *, flags: int = 0) -> Message:
+    """Return a message about elements of the set `home`, packed by one of the functions below."""
+    body = named(table, home) + attribute(_LIST_ELEMENTS | _NESTED, entries)
+    return Message(kind, flags, body, f"elements of set {home}")
+
+
+def timed(entries: Iterable[tuple[bytes, int]]) -> bytes:
+    """
+    Pack keys with the milliseconds that they have to live; 0 is for good.
+
+    The expiration goes beside the timeout: over an element with the same timeout,
+    kernels from 6.12 on would leave the old end in place.
+    """
+    parts = []
+    for key, milliseconds in entries:
+        size = len(key)
+        if milliseconds:
+            left = min(milliseconds, LONGEST_MS).to_bytes(8, "big")
+            parts.append(
+                _timed(size).pack(
+                    *(size + 36, _LIST_ITEM | _NESTED, size + 8, _KEY | _NESTED),
+                    *(size + 4, _VALUE, key, 12, _TIMEOUT, left, 12, _EXPIRATION, left),
+                )
+            )
+        else:
+            parts.append(_item(key, attribute(_TIMEOUT, b"\0" * 8)))
+    return b"".join(parts)
+
+
+@lru_cache
+def _timed(size: int) -> struct.Struct:
+    return struct.Struct(f"=HHHHHH{size}sHH8sHH8s")
+
+
+def keys(entries: Iterable[bytes]) -> bytes:
+    """Pack keys alone: to delete elements or to ask for them."""
+    return b"".join(map(_item, entries))
+
+
+def intervals(entries: Iterable[Interval]) -> bytes:
+    """Pack ranges: each a key, and a closing key behind its last address."""
+    parts = []
+    for first, after in entries:
+        parts.append(_item(first))
+        if after is not None:
+            parts.append(_item(after, _INTERVAL_END))
+    return b"".join(parts)
+
+
+def _item(key: bytes, more: bytes = b"") -> bytes:
+    return attribute(_LIST_ITEM | _NESTED, attribute(_KEY | _NESTED, attribute(_VALUE, key)) + more)
+
+
+class Reply(NamedTuple):
+    """One message from the kernel; `body` begins behind the netlink header."""
+
+    type: int
+    flags: int
+    sequence: int
+    sender: int
+    body: memoryview
+
+    @property
+    def kind(self) -> int | None:
+        """Which message of nf_tables it is (a `Kind`), None for another subsystem's."""
+        return self.type & 0xFF if self.type >> 8 == _SUBSYSTEM else None
+
+
+def replies(data: bytes) -> Iterator[Reply]:
+    """Take a datagram apart; a truncated end is left out."""
+    view = memoryview(data)
+    at = 0
+    while at + _HEADER.size <= len(view):
+        length, kind, flags, sequence, sender = _HEADER.unpack_from(view, at)
+        if length < _HEADER.size or at + length > len(view):
+            return
+        yield Reply(kind, flags, sequence, sender, view[at + _HEADER.size : at + length])
+        at += length + 3 & ~3
+
+
+def attributes(view: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Yield number and value of each attribute."""
+    at = 0
+    while at + _ATTRIBUTE.size <= len(view):
+        length, kind = _ATTRIBUTE.unpack_from(view, at)
+        if length < _ATTRIBUTE.size:
+            return
+        yield kind & _TYPE_MASK, view[at + _ATTRIBUTE.size : at + length]
+        at += length + 3 & ~3
+
+
+def fields(reply: Reply) -> dict[int, memoryview]:
+    """Return the attributes of a message of nf_tables by number."""
+    return dict(attributes(reply.body[4:]))
+
+
+def number(value: memoryview) -> int:
+    """Read a number of any width."""
+    return int.from_bytes(value, "big")
+
+
+def text(value: memoryview) -> str:
+    """Read a string; what is not UTF-8 is replaced."""
+    return bytes(value).rstrip(b"\0").decode(errors="replace")
+
+
+class Refusal(NamedTuple):
+    """Why the kernel did not do something: an errno, and its own words if it has some."""
+
+    code: int
+    words: str = ""
+
+    def __str__(self) -> str:
+        plain = f"{errorcode.get(self.code, self.code)} ({os.strerror(self.code)})"
+        return f"{plain}: {self.words}" if self.words else plain
+
+
+def refusal(reply: Reply) -> Refusal | None:
+    """Read an answer of type error, or the end of a dump; None when it says that all is well."""
+    if len(reply.body) < 4:
+        return None
+    (code,) = struct.unpack_from("=i", reply.body)
+    if not code:
+        return None
+    words = ""
+    if reply.flags & _ACK_TLVS:
+        (echoed,) = struct.unpack_from("=I", reply.body, 4)
+        skip = _HEADER.size if reply.flags & _CAPPED else echoed + 3 & ~3
+        for kind, value in attributes(reply.body[4 + skip :]):
+            if kind == 1:
+                words = text(value)
+    return Refusal(abs(code), words)
+
+
+class Found(NamedTuple):
+    """An element as the kernel has it; `left` None when it never expires."""
+
+    key: bytes
+    left_ms: int | None
+    packets: int
+    bytes: int
+
+
+def found(reply: Reply) -> Iterator[Found]:
+    """Read the elements of one message."""
+    entries = fields(reply).get(_LIST_ELEMENTS)
+    if entries is None:
+        return
+    for _, item in attributes(entries):
+        key = b""
+        timeout = left = packets = octets = 0
+        for kind, value in attributes(item):
+            if kind == _KEY:
+                key = bytes(value[4:])
+            elif kind == _TIMEOUT:
+                timeout = number(value)
+            elif kind == _EXPIRATION:
+                left = number(value)
+            elif kind == _EXPR:
+                packets, octets = _counter(value)
+        yield Found(key, left if timeout else None, packets, octets)
+
+
+def _counter(value: memoryview) -> tuple[int, int]:
+    expression = dict(attributes(value))
+    if text(expression.get(1, memoryview(b""))) != "counter" or 2 not in expression:
+        return 0, 0
+    values = dict(attributes(expression[2]))
+    return number(values[2]), number(values[1])
+
+
+class Landmark(NamedTuple):
+    """
+    What tells an object from any other that takes its place.
+
+    The kernel never gives a handle twice in one table, and a rule or a set cannot
+    change under its handle. A table's flags (dormant) and a chain's hook and policy
+    can: they are in `state`.
+    """
+
+    kind: Kind
+    name: str
+    handle: int
+    state: bytes = b""
+
+
+def landmark(reply: Reply, table: str) -> Landmark | None:
+    """Read a message about a table, chain, rule or set; None unless it is of `table`."""
+    shape = _LANDMARKS.get(reply.kind)
+    if shape is None or reply.body[0] != INET:
+        return None
+    kind, name, handle, state = shape
+    found = fields(reply)
+    if text(found[1]) != table:
+        return None
+    return Landmark(
+        kind,
+        text(found[name]),
+        number(found[handle]),
+        b"|".join(bytes(found.get(one, b"")) for one in state),
+    )
+
+
+# message > numbers of the attributes with the name, the handle, and what can change
+_LANDMARKS: dict[int | None, tuple[Kind, int, int, tuple[int, ...]]] = {
+    Kind.NEWTABLE: (Kind.NEWTABLE, 1, 4, (2,)),
+    Kind.NEWCHAIN: (Kind.NEWCHAIN, 3, 2, (4, 5)),
+    Kind.NEWRULE: (Kind.NEWRULE, 2, 3, ()),
+    Kind.NEWSET: (Kind.NEWSET, 2, 16, ()),
+}
+
+
+def set_count(reply: Reply) -> int | None:
+    """Read how many elements a set has; None where the kernel is too old to say."""
+    value = fields(reply).get(20)
+    return None if value is None else number(value)
+
+
+def set_name(reply: Reply) -> str:
+    """Read the name from a message about a set."""
+    return text(fields(reply)[2])
+
+
+def generation(reply: Reply) -> int:
+    """Read the ruleset's number from a message of kind NEWGEN."""
+    return number(fields(reply)[1])
+
+
+CHANGES = {
+    Kind.DELTABLE: "table deleted",
+    Kind.DELCHAIN: "chain deleted",
+    Kind.DELRULE: "rule deleted",
+    Kind.DELSET: "set deleted",
+    Kind.NEWTABLE: "table changed",
+    Kind.NEWCHAIN: "chain changed",
+    Kind.NEWRULE: "rule added",
+    Kind.NEWSET: "set added",
+    Kind.DELSETELEM: "elements deleted",
+    Kind.NEWSETELEM: "elements added",
+}
+"""The word for each event, the gravest first."""
+
+_GRAVITY = {kind: grave for grave, kind in enumerate(CHANGES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What one or more datagrams told: the gravest change to our table, and who made it."""
+
+    gravest: Kind | None = None
+    author: str | None = None
+
+    def __add__(self, later: "Events") -> "Events":
+        kinds = [kind for kind in (self.gravest, later.gravest) if kind is not None]
+        gravest = min(kinds, key=_GRAVITY.__getitem__, default=None)
+        return Events(gravest, later.author or self.author)
+
+    def __str__(self) -> str:
+        word = "no change" if self.gravest is None else CHANGES[self.gravest]
+        return f"{word} by {self.author}" if self.author else word
+
+
+def events(data: bytes, table: str) -> Events:
+    """
+    Read a datagram of the nf_tables group.
+
+    The author (`nft, process 4711`) stands in the NEWGEN message with which the
+    kernel ends each transaction.
+    """
+    told = Events()
+    for reply in replies(data):
+        if reply.kind == Kind.NEWGEN:
+            values = fields(reply)
+            author = text(values[3]) if 3 in values else "somebody"
+            if 2 in values:
+                author += f", process {number(values[2])}"
+            told += Events(author=author)
+        elif (
+            reply.kind in _GRAVITY
+            and reply.body[0] == INET
+            and text(fields(reply).get(1, memoryview(b""))) == table
+        ):
+            told += Events(Kind(reply.kind))
+    return told
