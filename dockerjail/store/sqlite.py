@@ -123,7 +123,7 @@ _SQLITE_SAYS = {
         "put a backup in its place, or move it away (sqlite3's `.recover` may save the rest)",
     ),
     sqlite3.SQLITE_READONLY: ("it is read-only", f"{_WRITABLE}, {_ELSEWHERE}"),
-    sqlite3.SQLITE_PERM: ("no right to", f"{_WRITABLE}, {_ELSEWHERE}"),
+    sqlite3.SQLITE_PERM: ("dockerjail has no right to do so", f"{_WRITABLE}, {_ELSEWHERE}"),
     sqlite3.SQLITE_CANTOPEN: (
         "it, or its -wal and -shm files, cannot be opened",
         f"{_WRITABLE}, {_ELSEWHERE}",
@@ -144,8 +144,8 @@ _SQLITE_SAYS = {
 
 _SYSTEM_SAYS = {
     errno.EROFS: ("it is on a read-only file system", f"{_WRITABLE}, {_ELSEWHERE}"),
-    errno.EACCES: ("no right to", f"{_WRITABLE}, {_ELSEWHERE}"),
-    errno.EPERM: ("no right to", f"{_WRITABLE}, {_ELSEWHERE}"),
+    errno.EACCES: ("dockerjail has no right to do so", f"{_WRITABLE}, {_ELSEWHERE}"),
+    errno.EPERM: ("dockerjail has no right to do so", f"{_WRITABLE}, {_ELSEWHERE}"),
     errno.ENOSPC: ("the disk is full", f"make room on its file system {_ELSEWHERE}"),
     errno.EDQUOT: ("the disk quota is used up", f"raise it {_ELSEWHERE}"),
     errno.EISDIR: ("it is a directory", "give a file in it as [store] path"),
@@ -226,13 +226,14 @@ class SqliteStore:
     async def load(self, *, now: float, findtime: float) -> State:
         """See `Store.load`."""
         self._findtime = findtime
-        # Nobody writes meanwhile, so the four answers fit together.
+        # Nobody writes meanwhile, so the four answers fit together. `+id` sorts what
+        # an index found; plain `id` would make SQLite walk through all of history.
         async with self._writing:
             bans = await self._bans(
-                "WHERE ended_at IS NULL AND (until IS NULL OR until > ?) ORDER BY id", now
+                "WHERE ended_at IS NULL AND (until IS NULL OR until > ?) ORDER BY +id", now
             )
             failures = await self._failures(
-                "WHERE ban IS NULL AND spent = 0 AND at > ? ORDER BY id", now - findtime
+                "WHERE ban IS NULL AND spent = 0 AND at > ? ORDER BY +id", now - findtime
             )
             cursors = await self._read("SELECT container, stream, ns, seen FROM cursor")
             last = await self._read("SELECT seq FROM sqlite_sequence WHERE name = 'ban'")
