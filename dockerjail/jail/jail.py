@@ -1,0 +1,339 @@
+"""
+Jails: the chunks of a container in, failures and offences out. Pure: no clock, no await.
+
+A `Jail` runs as `name@service`: one filter, one window, shared by the replicas and the
+re-created containers of a service. A `Bench` is where the jails of one container sit
+and judge its chunks; `Jails` knows them all.
+
+What an exact match costs is bounded by the length of a line, not by time: whoever wants
+to stop a regex that backtracks wraps `Filter.judge`, which is called in one place.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final
+
+from dockerjail.errors import FilterError
+from dockerjail.jail.datecut import cut
+from dockerjail.jail.filter import Filter, Hit
+from dockerjail.jail.ignore import Ignore
+from dockerjail.jail.policy import JailPolicy
+from dockerjail.jail.sieve import Candidate, Sieve, lines
+from dockerjail.jail.window import Window
+from dockerjail.model import (
+    Address,
+    Chunk,
+    Container,
+    Failure,
+    Line,
+    Offence,
+    Problem,
+    Stream,
+    Subject,
+)
+from dockerjail.stamp import NANO, seconds
+
+LONGEST_LINE: Final = 16384
+"""Characters that the regexes see of a line: of a longer one its two ends."""
+
+LONGEST_TEXT: Final = 1000
+"""Characters of a line that go with a failure."""
+
+CROWD: Final = 65536
+"""Addresses whose subject a jail remembers."""
+
+CROWDED: Final = 0.5
+REST: Final = 16
+"""If this share of a chunk comes through the sieve, so many chunks are read without it."""
+
+Ignored = tuple[str, Address, str, float]
+"""A failure that did not count: the jail, whose it was, why, and when."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What came of a chunk, each in the order it happened."""
+
+    entries: Sequence[Failure | Offence] = ()
+    ignored: Sequence[Ignored] = ()
+
+
+NOTHING: Final = Verdict()
+
+
+class Jail:
+    """
+    One policy at work for one service.
+
+    `lines_matched` counts the lines that a failregex hit, `failures_total` those that
+    counted against somebody, `refused_total` those without an address that can be
+    banned; `last_refused` says why the last was not. All since the process started.
+    """
+
+    def __init__(self, policy: JailPolicy, service: str, *, ignore: Ignore, filter: Filter) -> None:
+        self.name = f"{policy.name}@{service}"
+        self.service = service
+        self.policy = policy
+        self.filter = filter
+        self.window = Window(policy.maxretry, policy.findtime)
+        self.lines_matched = 0
+        self.failures_total = 0
+        self.refused_total = 0
+        self.last_failure_at = 0.0
+        self.last_refused = ""
+        self._everywhere = ignore
+        self._here = _own(policy)
+        self._known: dict[Address | Subject, tuple[Subject, str | None]] = {}
+        self._known_at = ignore.version
+
+    def follow(self, policy: JailPolicy, filter: Filter) -> None:
+        """Go on by another policy of the same name; what was counted stays."""
+        self.policy = policy
+        self.filter = filter
+        self.window.retune(policy.maxretry, policy.findtime)
+        self._here = _own(policy)
+        self._known.clear()
+
+    def failing(self, at: float) -> int:
+        """Return how many subjects have failures that count at the moment `at`."""
+        return self.window.failing(at)
+
+    def weigh(self, hit: Hit, line: Line, container: str) -> Iterator[Failure | Offence | Ignored]:
+        """Yield what comes of a line that the filter hit."""
+        self.lines_matched += 1
+        if hit.address is None:
+            self.refused_total += 1
+            self.last_refused = hit.why
+            return
+        subject, why = self._look_up(hit.address)
+        if why is not None:
+            yield self.name, _one(hit.address), why, line.at
+            return
+        self.failures_total += 1
+        self.last_failure_at = max(self.last_failure_at, line.at)
+        yield Failure(
+            jail=self.name,
+            subject=subject,
+            at=line.at,
+            container=container,
+            text=line.text[:LONGEST_TEXT],
+            fields=hit.fields,
+        )
+        full = self.window.add(subject, line.at)
+        if full is not None:
+            yield Offence(jail=self.name, subject=subject, at=full.at, failures=full.failures)
+
+    def _look_up(self, found: Address | Subject) -> tuple[Subject, str | None]:
+        """Return whom a failure counts against, and why it does not, if it does not."""
+        if self._known_at != self._everywhere.version or len(self._known) > CROWD:
+            self._known.clear()
+            self._known_at = self._everywhere.version
+        known = self._known.get(found)
+        if known is None:
+            known = self._known[found] = self._subject(found)
+        return known
+
+    def _subject(self, found: Address | Subject) -> tuple[Subject, str | None]:
+        policy = self.policy
+        prefix = policy.ipv4_prefix if found.version == 4 else policy.ipv6_prefix
+        own = ip_network(found)
+        around = own.supernet(new_prefix=prefix) if own.prefixlen > prefix else own
+        for ignore in (self._everywhere, self._here):
+            why = ignore.why(_one(found)) or ignore.inside(own)
+            if why is not None:
+                return own, why
+        if self._everywhere.inside(around) or self._here.inside(around):
+            return own, None  # a neighbour in the same network is never banned
+        return around, None
+
+
+class Bench:
+    """
+    The jails of one container.
+
+    `problems` are those of its policies that cannot run; they are left out.
+    """
+
+    def __init__(
+        self, owner: "Jails", container: Container, jails: Sequence[Jail], problems: list[Problem]
+    ) -> None:
+        self.container = container
+        self.jails = tuple(jails)
+        self.problems = tuple(problems)
+        self._owner = owner
+        self._version = -1
+        self._gates: Mapping[Stream, _Gate] = {}
+
+    def judge(self, chunk: Chunk) -> Verdict:
+        """Show the lines of `chunk` to the jails that read its stream; never raises."""
+        if self._version != self._owner.version:
+            self._version = self._owner.version
+            self._gates = {
+                s: _Gate([j for j in self.jails if s in j.policy.streams]) for s in Stream
+            }
+        gate = self._gates[chunk.stream]
+        if not gate.jails:
+            return NOTHING
+        entries: list[Failure | Offence] = []
+        ignored: list[Ignored] = []
+        name = chunk.container.name
+        for start, end, which in gate.candidates(chunk.data):
+            line = _line(chunk, start, end)
+            whole = f"{line.text}\n"
+            bare = cut(whole)
+            for index in which:
+                jail = gate.jails[index]
+                hit = jail.filter.judge(bare, whole)
+                if hit is None:
+                    continue
+                for what in jail.weigh(hit, line, name):
+                    if isinstance(what, tuple):
+                        ignored.append(what)
+                    else:
+                        entries.append(what)
+        return Verdict(entries=entries, ignored=ignored) if entries or ignored else NOTHING
+
+
+class Jails:
+    """
+    All the jails that run, by name; iterating yields them.
+
+    A jail goes by name and service: whoever brings the same again gets the same
+    counters, with the numbers and regexes that it brings.
+    """
+
+    def __init__(self, ignore: Ignore | None = None) -> None:
+        self.ignore = ignore if ignore is not None else Ignore()
+        self.version = 0
+        self._jails: dict[str, Jail] = {}
+        self._waiting: dict[str, list[Failure]] = {}
+
+    def __iter__(self) -> Iterator[Jail]:
+        return iter(self._jails.values())
+
+    def __len__(self) -> int:
+        return len(self._jails)
+
+    def get(self, name: str) -> Jail | None:
+        """Return the jail `name@service`, None if none runs."""
+        return self._jails.get(name)
+
+    def bench(self, container: Container, policies: Iterable[JailPolicy]) -> Bench:
+        """Seat the jails of `container`; a policy that cannot run becomes a problem."""
+        jails: dict[str, Jail] = {}
+        problems: list[Problem] = []
+        for policy in policies:
+            try:
+                jail = self._seat(policy, container.service)
+            except FilterError as error:
+                place = f"container {container.name}, jail {policy.name}"
+                problems.append(Problem(place=place, what=str(error)))
+                continue
+            jails[jail.name] = jail
+        return Bench(self, container, list(jails.values()), problems)
+
+    def restore(self, failures: Iterable[Failure]) -> None:
+        """
+        Put back failures that a store remembers, also for jails that do not run yet.
+
+        They count, and make no offence themselves.
+        """
+        for failure in failures:
+            jail = self._jails.get(failure.jail)
+            if jail is None:
+                self._waiting.setdefault(failure.jail, []).append(failure)
+            else:
+                jail.window.restore([(failure.subject, failure.at)])
+
+    def retire(self, names: Iterable[str], at: float) -> None:
+        """Drop those of `names` that count nothing any more at the moment `at`."""
+        for name in names:
+            jail = self._jails.get(name)
+            if jail is not None and not jail.failing(at):
+                del self._jails[name]
+
+    def _seat(self, policy: JailPolicy, service: str) -> Jail:
+        compiled = _filter(policy.failregex, policy.ignoreregex)
+        jail = self._jails.get(f"{policy.name}@{service}")
+        if jail is None:
+            jail = Jail(policy, service, ignore=self.ignore, filter=compiled)
+            self._jails[jail.name] = jail
+            waiting = self._waiting.pop(jail.name, ())
+            jail.window.restore((failure.subject, failure.at) for failure in waiting)
+        elif jail.policy != policy:
+            jail.follow(policy, compiled)
+            self.version += 1
+        return jail
+
+
+class _Gate:
+    """What lies before the jails that read one stream of one container: their sieve."""
+
+    def __init__(self, jails: Sequence[Jail]) -> None:
+        self.jails = tuple(jails)
+        self._sieve = _sieve(tuple(jail.filter for jail in jails))
+        self._rest = 0
+
+    def candidates(self, data: bytes) -> Iterable[Candidate]:
+        """Return the lines to look at; a log in which most lines matter is not sifted."""
+        if self._rest:
+            self._rest -= 1
+            return self._everything(data)
+        found = list(self._sieve.candidates(data))
+        if found and sum(end - start for start, end, _ in found) > CROWDED * len(data):
+            self._rest = REST
+        return found
+
+    def _everything(self, data: bytes) -> Iterator[Candidate]:
+        everybody = self._sieve.all
+        for start, end in lines(data):
+            yield start, end, everybody
+
+
+@lru_cache(maxsize=1024)
+def _filter(failregex: tuple[str, ...], ignoreregex: tuple[str, ...]) -> Filter:
+    """Compile once what many containers share."""
+    return Filter(failregex, ignoreregex)
+
+
+@lru_cache(maxsize=256)
+def _sieve(filters: tuple[Filter, ...]) -> Sieve:
+    return Sieve(filters)
+
+
+def _own(policy: JailPolicy) -> Ignore:
+    return Ignore(dict.fromkeys(policy.ignoreip, f"in ignoreip of jail {policy.name}"))
+
+
+def _one(found: Address | Subject) -> Address:
+    """Return an address, for a network its first."""
+    return found.network_address if isinstance(found, IPv4Network | IPv6Network) else found
+
+
+def _line(chunk: Chunk, start: int, end: int) -> Line:
+    """
+    Take one line out of a chunk: its stamp, and its text without CR at the end.
+
+    A line without a stamp that can be read has the time of the chunk's end, and is all
+    text: it is not lost. Of a long line its two ends are kept, since an attacker who
+    pads his name must not push the address out of sight; U+FFFD is where it was cut.
+    """
+    data = chunk.data
+    blank = data.find(b" ", start, end)
+    try:
+        at = seconds(data[start : max(start, blank)])
+        start = blank + 1
+    except ValueError:
+        at = chunk.cursor.ns / NANO
+    if data.endswith(b"\r", start, end):
+        end -= 1
+    if end - start > LONGEST_LINE:
+        half = LONGEST_LINE // 2
+        text = data[start:end].decode("utf-8", "replace")
+        if len(text) > LONGEST_LINE:
+            text = f"{text[:half]}\ufffd{text[-half:]}"
+    else:
+        text = data[start:end].decode("utf-8", "replace")
+    return Line(stream=chunk.stream, at=at, text=text)

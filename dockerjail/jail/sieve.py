@@ -1,0 +1,188 @@
+"""
+The sieve: the bytes of a chunk in, the few lines that could match out. Pure.
+
+Built once for the filters of a container's jails. Of each failregex's chain
+(`skeleton.py`) the cheapest group is searched for in the whole chunk; where it is found,
+the rest of the chain is checked on that one line. A line that a filter matches is never
+held back from it; `re` has the last word on what comes through.
+
+How the groups are searched for is the engine's business (`Engine`): here one
+`bytes.find` after another, which is faster than any `re` as long as the literals are
+few. An engine that looks for thousands at once can take its place.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Protocol
+
+from dockerjail.jail.filter import Filter
+from dockerjail.jail.skeleton import FOLDS, Chain, Group, chain
+
+Candidate = tuple[int, int, tuple[int, ...]]
+"""Where a line starts and ends (at its LF) in the data, and which filters could match it."""
+
+
+class Engine(Protocol):
+    """
+    Looks for many literals at once in lines that each end in LF.
+
+    Returns the end of each line that has one (the place of its LF), with the bits of all
+    the literals that it has. It may return too much, never too little.
+    """
+
+    def __call__(self, data: bytes, folded: bytes) -> dict[int, int]:
+        """Search `data`, and the literals to be folded in `folded`, its lower case."""
+        ...
+
+
+class FindEngine:
+    """The engine that is always there: one pass of `bytes.find` for each literal."""
+
+    def __init__(self, exact: Mapping[bytes, int], folded: Mapping[bytes, int]) -> None:
+        self._exact = tuple(exact.items())
+        self._folded = tuple(folded.items())
+
+    def __call__(self, data: bytes, folded: bytes) -> dict[int, int]:
+        """See `Engine`."""
+        found: dict[int, int] = {}
+        for literals, text in ((self._exact, data), (self._folded, folded)):
+            find = text.find
+            for literal, bits in literals:
+                at = find(literal)
+                while at >= 0:
+                    end = find(b"\n", at)
+                    if end < 0:
+                        end = len(text)
+                    found[end] = found.get(end, 0) | bits
+                    at = find(literal, end)
+        return found
+
+
+class Sieve:
+    """Says which lines could match which of `filters`; without state, shared at will."""
+
+    def __init__(self, filters: Sequence[Filter]) -> None:
+        self.all = tuple(range(len(filters)))
+        self._rules: list[tuple[int, Chain]] = []
+        self._first: list[Group] = []
+        always: set[int] = set()
+        for index, each in enumerate(filters):
+            chains = [chain(pattern) for pattern in each.patterns]
+            if not all(chains):
+                always.add(index)
+                continue
+            self._rules += [(index, groups) for groups in dict.fromkeys(chains)]
+        self.always = tuple(sorted(always))
+        """The filters that are shown every line, since one of their regexes requires nothing."""
+        self._choose()
+
+    def _choose(self) -> None:
+        """Pick the group of each chain to search for, and give each rule its bit."""
+        exact: dict[bytes, int] = {}
+        folded: dict[bytes, int] = {}
+
+        def price(group: Group) -> float:
+            known = folded if group.folded else exact
+            new = sum(literal not in known for literal in group.literals)
+            return group.cost * (0.05 + new / len(group.literals))
+
+        for number, (_, groups) in enumerate(self._rules):
+            first = min(groups, key=price)
+            into = folded if first.folded else exact
+            for literal in first.literals:
+                into[literal] = into.get(literal, 0) | 1 << number
+        self._any_folded = any(g.folded for _, groups in self._rules for g in groups)
+        self._folding = sum(
+            1 << n for n, (_, groups) in enumerate(self._rules) if any(g.folded for g in groups)
+        )
+        self._engine: Engine = FindEngine(exact, folded)
+        self._verdicts = lru_cache(maxsize=4096)(self._unpack)
+
+    def _unpack(self, bits: int) -> tuple[bool, tuple[tuple[int, Chain], ...], tuple[int, ...]]:
+        """Return whether all of these rules are certain, the rules, and their filters."""
+        rules = tuple(rule for n, rule in enumerate(self._rules) if bits >> n & 1)
+        certain = all(len(groups) == 1 for _, groups in rules)
+        return certain, rules, tuple(sorted({index for index, _ in rules}))
+
+    def candidates(self, data: bytes) -> Iterator[Candidate]:
+        """Yield the lines of `data` that could match, in their order."""
+        folded = data.lower() if self._any_folded else data
+        found = self._engine(data, folded) if self._rules else {}
+        unfolded = self._unfolded(data) if self._any_folded and not data.isascii() else frozenset()
+        for end in unfolded:
+            found[end] = found.get(end, 0) | self._folding
+        if self.always:
+            yield from self._among_all(data, folded, found, unfolded)
+            return
+        for end in sorted(found):
+            start = data.rfind(b"\n", 0, end) + 1
+            which = self._which(found[end], data, folded, start, end, sure=end in unfolded)
+            if which:
+                yield start, end, which
+
+    def _among_all(
+        self, data: bytes, folded: bytes, found: Mapping[int, int], unfolded: frozenset[int]
+    ) -> Iterator[Candidate]:
+        always = frozenset(self.always)
+        for start, end in lines(data):
+            bits = found.get(end, 0)
+            if not bits:
+                yield start, end, self.always
+                continue
+            which = self._which(bits, data, folded, start, end, sure=end in unfolded)
+            yield start, end, tuple(sorted(always.union(which)))
+
+    def _which(
+        self, bits: int, data: bytes, folded: bytes, start: int, end: int, *, sure: bool
+    ) -> tuple[int, ...]:
+        """Return the filters of which a regex has its whole chain in one line."""
+        certain, rules, indices = self._verdicts(bits)
+        if certain:
+            return indices
+        passed: list[int] = []
+        for index, groups in rules:
+            if passed and passed[-1] == index:
+                continue
+            if (sure and any(g.folded for g in groups)) or _holds(groups, data, folded, start, end):
+                passed.append(index)
+        return tuple(passed)
+
+    def _unfolded(self, data: bytes) -> frozenset[int]:
+        """Find the lines with a character that `bytes.lower` does not fold and `re` does."""
+        ends: set[int] = set()
+        for char in FOLDS:
+            at = data.find(char)
+            while at >= 0:
+                end = data.find(b"\n", at)
+                if end < 0:
+                    end = len(data)
+                ends.add(end)
+                at = data.find(char, end)
+        return frozenset(ends)
+
+
+def lines(data: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each line starts and ends (at its LF)."""
+    start = 0
+    end = data.find(b"\n")
+    while end >= 0:
+        yield start, end
+        start = end + 1
+        end = data.find(b"\n", start)
+    if start < len(data):
+        yield start, len(data)
+
+
+def _holds(groups: Iterable[Group], data: bytes, folded: bytes, start: int, end: int) -> bool:
+    """Say whether each group has a literal in the line, one behind the other."""
+    for group in groups:
+        find = (folded if group.folded else data).find
+        behind = -1
+        for literal in group.literals:
+            at = find(literal, start, end)
+            if at >= 0 and (behind < 0 or at + len(literal) < behind):
+                behind = at + len(literal)
+        if behind < 0:
+            return False
+        start = behind
+    return True

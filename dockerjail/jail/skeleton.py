@@ -1,0 +1,272 @@
+"""
+What a line must contain for a regex to match: a regex in, bytes to look for out. Pure.
+
+Almost every line of a log matches nothing. Looking for a few bytes is a hundred times
+cheaper than decoding a line, cutting its date and asking `re`; so each regex is reduced
+to a *chain*: groups of literals, at least one of each group, in this order, one behind
+the other. A chain may let lines through that do not match. It must never hold one back
+that does, so everything here errs to that side:
+
+* CPython's own parser (`re._parser`) reads the regex. What is not a literal or a small
+  set of characters is a gap: anything may stand there. Assertions and anchors vanish.
+  What the parser does not offer (it is private) makes the regex unfilterable, no more.
+* The regex sees text decoded from UTF-8 with its date cut out, the search sees bytes
+  with the date in place. No word character ever touches a date (`datecut.py`), so a
+  literal is split wherever two other characters stand side by side.
+* With IGNORECASE, ASCII letters are folded; `i`, `k` and `s` also match four characters
+  outside ASCII (`FOLDS`), which the sieve looks for itself.
+"""
+
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import pairwise, product
+from typing import Any, Final
+
+FOLDS: Final = tuple(c.encode() for c in "\u0130\u0131\u017f\u212a")
+"""What outside ASCII an ASCII letter matches under IGNORECASE: dotted and dotless i, long s, Kelvin."""
+
+SHORTEST: Final = 2
+"""Characters that a literal must have to say anything."""
+
+_SET = 8
+"""Characters that a set may have and still count as literal."""
+
+_SPREAD = 64
+"""Literals that one group may have."""
+
+_COPIES = 8
+"""Repeats that are written out; what comes behind them is a gap."""
+
+_NEVER = frozenset("\n\ufffd")
+"""Not in the bytes of a line: its end, and what stands for bytes that are no UTF-8."""
+
+_word = re.compile(r"\w").match
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Literals of which a line has at least one; `folded` ones are lower case, as is the line."""
+
+    literals: tuple[bytes, ...]
+    folded: bool
+
+    @property
+    def cost(self) -> float:
+        """
+        Guess what searching for these costs, in nanoseconds per line.
+
+        Each literal is one pass over the bytes; the shorter it is, the more often it
+        is found in lines that do not match.
+        """
+        shortest = min(map(len, self.literals))
+        return len(self.literals) * (25 + 400 * 0.6**shortest)
+
+
+Chain = tuple[Group, ...]
+"""Groups that follow one another in every line that matches; empty if nothing is required."""
+
+
+def chain(pattern: str) -> Chain:
+    """Return what every line that `pattern` matches must contain."""
+    try:
+        parser = import_module("re._parser")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = parser.parse(pattern)
+        nodes = _nodes(tree, tree.state.flags)
+        return tuple(_groups(nodes))
+    except (ImportError, AttributeError, TypeError, ValueError, LookupError, RecursionError):
+        return ()  # a parser that this was not written for: every line is shown to the regex
+
+
+@dataclass(frozen=True, slots=True)
+class _Chars:
+    """One character out of a few."""
+
+    options: frozenset[str]
+    folded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """Anything, also nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Either:
+    """One of several sequences."""
+
+    branches: tuple[tuple["_Node", ...], ...]
+
+
+_Node = _Chars | _Gap | _Either
+_GAP = _Gap()
+
+
+def _nodes(tree: Iterable[tuple[Any, Any]], flags: int) -> tuple[_Node, ...]:
+    """Turn the parser's tree into characters, gaps and alternatives."""
+    nodes: list[_Node] = []
+    for code, what in tree:
+        match str(code):
+            case "LITERAL":
+                nodes.append(_chars([what], flags))
+            case "IN":
+                nodes.append(_set(what, flags))
+            case "AT" | "ASSERT" | "ASSERT_NOT":
+                pass
+            case "SUBPATTERN":
+                _, add, remove, inner = what
+                nodes += _nodes(inner, (flags | add) & ~remove)
+            case "ATOMIC_GROUP":
+                nodes += _nodes(what, flags)
+            case "BRANCH":
+                nodes.append(_Either(tuple(_nodes(branch, flags) for branch in what[1])))
+            case "GROUPREF_EXISTS":
+                _, yes, no = what
+                nodes.append(_Either((_nodes(yes, flags), _nodes(no or (), flags))))
+            case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
+                least, most, inner = what
+                nodes += _repeat(least, most, _nodes(inner, flags))
+            case _:
+                nodes.append(_GAP)
+    return tuple(nodes)
+
+
+def _repeat(least: int, most: int, once: tuple[_Node, ...]) -> tuple[_Node, ...]:
+    if least == 0:
+        return (_Either((once, ())),) if most == 1 else (_GAP,)
+    copies = once * min(least, _COPIES)
+    return copies if least == most and least <= _COPIES else (*copies, _GAP)
+
+
+def _set(members: Iterable[tuple[Any, Any]], flags: int) -> _Node:
+    codes: list[int] = []
+    for kind, what in members:
+        if str(kind) == "LITERAL":
+            codes.append(what)
+        elif str(kind) == "RANGE" and what[1] - what[0] < _SET:
+            codes += range(what[0], what[1] + 1)
+        else:
+            return _GAP
+    return _chars(codes, flags) if 0 < len(codes) <= _SET else _GAP
+
+
+def _chars(codes: Iterable[int], flags: int) -> _Node:
+    options = frozenset(map(chr, codes))
+    folded = bool(flags & re.IGNORECASE)
+    if options & _NEVER or any("\ud800" <= c <= "\udfff" for c in options):
+        return _GAP
+    if folded and not all(map(str.isascii, options)):
+        return _GAP
+    return _Chars(options, folded)
+
+
+class _Run:
+    """What stands side by side so far: all the strings that it can be."""
+
+    def __init__(self) -> None:
+        self.strings: set[str] = {""}
+        self.folded = False
+
+    def add(self, options: set[str], *, folded: bool) -> bool:
+        """Append one of `options`; False, and nothing done, if that makes too many."""
+        if len(self.strings) * len(options) > _SPREAD:
+            return False
+        self.strings = {a + b for a, b in product(self.strings, options)}
+        self.folded |= folded
+        return True
+
+
+def _groups(nodes: Sequence[_Node]) -> list[Group]:
+    """Return the groups that `nodes` require, in their order."""
+    found: list[Group] = []
+    run = _Run()
+    for node in nodes:
+        options = _expand(node)
+        if options is not None:
+            if run.add(options[0], folded=options[1]):
+                continue
+            found += _flush(run)
+            run = _Run()
+            if run.add(options[0], folded=options[1]):
+                continue
+        found += _flush(run)
+        run = _Run()
+        if isinstance(node, _Either):
+            found += _one_of(node)
+    found += _flush(run)
+    return found
+
+
+def _expand(node: _Node) -> tuple[set[str], bool] | None:
+    """Return all the strings that `node` can be; None if they are too many or unknown."""
+    if isinstance(node, _Chars):
+        return set(node.options), node.folded
+    if isinstance(node, _Gap):
+        return None
+    strings: set[str] = set()
+    folded = False
+    for branch in node.branches:
+        run = _Run()
+        for inner in branch:
+            options = _expand(inner)
+            if options is None or not run.add(options[0], folded=options[1]):
+                return None
+        strings |= run.strings
+        folded |= run.folded
+        if len(strings) > _SPREAD:
+            return None
+    return strings, folded
+
+
+def _one_of(node: _Either) -> list[Group]:
+    """Return the group that holds for every branch: the best of each, put together."""
+    best = [min(_groups(branch), key=lambda g: g.cost, default=None) for branch in node.branches]
+    groups = [g for g in best if g is not None]
+    if len(groups) < len(best):
+        return []
+    folded = any(g.folded for g in groups)
+    literals = {text.lower() if folded else text for g in groups for text in g.literals}
+    return [_group(literals, folded=folded)] if len(literals) <= _SPREAD else []
+
+
+def _flush(run: _Run) -> list[Group]:
+    """Return what a run requires, split where a date may have been cut out."""
+    pieces = [_pieces(s) for s in run.strings]
+    if len(pieces) == 1:
+        wanted = [{piece} for piece in pieces[0]]
+    else:
+        wanted = [{max(p, key=len) for p in pieces}] if all(pieces) else []
+    return [
+        _group({_bytes(text, folded=run.folded) for text in texts}, folded=run.folded)
+        for texts in wanted
+        if min(map(len, texts)) >= SHORTEST
+    ]
+
+
+def _bytes(text: str, *, folded: bool) -> bytes:
+    """Encode `text`; fold as `bytes.lower` folds the line: ASCII only."""
+    data = text.encode()
+    return data.lower() if folded else data
+
+
+def _pieces(text: str) -> list[str]:
+    """Split `text` between any two characters of which neither belongs to a word."""
+    if not text:
+        return []
+    pieces = [text[0]]
+    for before, char in pairwise(text):
+        if _word(before) is None and _word(char) is None:
+            pieces.append(char)
+        else:
+            pieces[-1] += char
+    return pieces
+
+
+def _group(literals: set[bytes], *, folded: bool) -> Group:
+    """Make a group; a literal that contains another of them adds nothing."""
+    kept = [a for a in literals if not any(a != b and b in a for b in literals)]
+    return Group(tuple(sorted(kept)), folded)
