@@ -3,11 +3,14 @@ Twins of what stands outside, in memory: they implement a port and take the same
 conformance suite as the real thing.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from dockerjail.errors import StoreError
-from dockerjail.model import Ban, Cursor, Failure, Subject, Unban
+from dockerjail.errors import ContainerGone, EngineUnavailable, LogsUnreadable, StoreError
+from dockerjail.model import Ban, Container, Cursor, Failure, Stream, Subject, Unban
 from dockerjail.ports import BanRecord, CursorKey, Entry, History, Settled, State
 
 
@@ -140,3 +143,209 @@ class MemoryStore:
 def _is_over(record: BanRecord, *, before: float) -> bool:
     end = record.ban.until if record.ended_at is None else record.ended_at
     return end is not None and end < before
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One frame of a fake log: as it stands in the Engine's file."""
+
+    stream: Stream
+    ns: int
+    text: bytes
+
+
+class FakeLog:
+    """
+    The log of one container: what stands in the file, and who follows it.
+
+    `damaged` are the numbers of frames that cannot be read: an error comes instead,
+    and the end. `opened` is what was asked for: follow, since, tail.
+    """
+
+    def __init__(self) -> None:
+        self.frames: list[_Entry] = []
+        self.damaged: set[int] = set()
+        self.followers: list[asyncio.Queue[bytes | Exception | None]] = []
+        self.mute = False  # followers get nothing, as some Engines do after a rotation
+        self.opened: list[tuple[bool, int | None, int | None]] = []
+
+
+class FakeEngine:
+    """
+    The `Engine` in memory: containers with logs, events, and all that goes wrong.
+
+    `away`, when set, is the reason that nobody answers. `clock` stamps lines.
+    """
+
+    def __init__(self, *, clock: Callable[[], float], version: str = "26.1.5") -> None:
+        self._clock = clock
+        self._version = version
+        self._listeners: list[asyncio.Queue[str | Exception]] = []
+        self._known: dict[str, Container] = {}
+        self._logs: dict[str, FakeLog] = {}
+        self._newest = 0
+        self.away = ""
+        self.deaf = False  # events get lost
+        self.unreadable: dict[str, str] = {}
+        self.inspected: list[str] = []
+
+    # -- what a test does ---------------------------------------------------
+
+    def start(self, container: Container) -> None:
+        """Create the container, or start it again."""
+        self._known[container.id] = replace(container, running=True, started_at=self._clock())
+        self._logs.setdefault(container.id, FakeLog())
+        self._tell(container.id)
+
+    def stop(self, container: Container, *, last: Sequence[str] = ()) -> None:
+        """End the container; its `last` lines are written but not sent to followers."""
+        for text in last:
+            self.log(container).frames.append(
+                self._entry(Stream.STDOUT, f"{text}\n".encode(), None)
+            )
+        self._known[container.id] = replace(self._known[container.id], running=False)
+        for follower in self.log(container).followers:
+            follower.put_nowait(None)
+        self._tell(container.id)
+
+    def remove(self, container: Container) -> None:
+        """Remove the container with its log."""
+        for follower in self._logs.pop(container.id).followers:
+            follower.put_nowait(None)
+        del self._known[container.id]
+        self._tell(container.id)
+
+    def say(
+        self,
+        container: Container,
+        text: str | bytes,
+        *,
+        stream: Stream = Stream.STDOUT,
+        at: float | None = None,
+        end: bytes = b"\n",
+    ) -> None:
+        """Write a line; more than 16 KiB become several frames with one stamp."""
+        text = (text.encode() if isinstance(text, str) else text) + end
+        entry = self._entry(stream, text, at)
+        while len(text) > 16384 + len(end):
+            piece, text = text[:16384], text[16384:]
+            self._write(container, _Entry(stream, entry.ns, piece))
+        self._write(container, _Entry(stream, entry.ns, text))
+
+    def log(self, container: Container) -> FakeLog:
+        return self._logs[container.id]
+
+    def cut(self, why: str = "connection reset") -> None:
+        """Cut all connections."""
+        for log in self._logs.values():
+            for follower in log.followers:
+                follower.put_nowait(EngineUnavailable(why))
+        for listener in self._listeners:
+            listener.put_nowait(EngineUnavailable(why))
+
+    # -- the port -----------------------------------------------------------
+
+    async def version(self) -> str:
+        self._answer()
+        return self._version
+
+    async def list(self) -> Sequence[tuple[str, str]]:
+        self._answer()
+        return [(name, repr(container)) for name, container in self._known.items()]
+
+    async def inspect(self, container: str) -> Container | None:
+        self._answer()
+        self.inspected.append(container)
+        return self._known.get(container)
+
+    async def events(self, *, since: float) -> AsyncGenerator[str]:
+        self._answer()
+        mine: asyncio.Queue[str | Exception] = asyncio.Queue()
+        self._listeners.append(mine)
+        try:
+            while True:
+                event = await mine.get()
+                if isinstance(event, Exception):
+                    raise event
+                yield event
+        finally:
+            self._listeners.remove(mine)
+
+    @contextlib.asynccontextmanager
+    async def logs(
+        self,
+        container: Container,
+        *,
+        follow: bool,
+        since: int | None = None,
+        tail: int | None = None,
+    ) -> AsyncGenerator[AsyncGenerator[bytes]]:
+        self._answer()
+        if container.id not in self._known:
+            raise ContainerGone(f"no container {container.name}")
+        if container.id in self.unreadable:
+            raise LogsUnreadable(self.unreadable[container.id])
+        self._logs[container.id].opened.append((follow, since, tail))
+        async with contextlib.aclosing(self._body(container, follow, since, tail)) as body:
+            yield body
+
+    async def _body(
+        self, container: Container, follow: bool, since: int | None, tail: int | None
+    ) -> AsyncGenerator[bytes]:
+        log = self._logs[container.id]
+        follows = follow and self._known[container.id].running
+        mine: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        if follows:
+            log.followers.append(mine)
+        try:
+            start = 0 if tail is None else max(len(log.frames) - tail, 0)
+            backlog = b""
+            for number in range(start, len(log.frames)):
+                if number in log.damaged:
+                    yield backlog + _frame(3, b"Error grabbing logs: invalid character")
+                    return
+                if since is None or log.frames[number].ns >= since:
+                    backlog += _wire(log.frames[number])
+            if backlog:
+                yield backlog
+            while follows and (item := await mine.get()) is not None:
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            if follows:
+                log.followers.remove(mine)
+
+    # -- inside -------------------------------------------------------------
+
+    def _answer(self) -> None:
+        if self.away:
+            raise EngineUnavailable(self.away)
+
+    def _tell(self, container: str) -> None:
+        if not self.deaf:
+            for listener in self._listeners:
+                listener.put_nowait(container)
+
+    def _entry(self, stream: Stream, text: bytes, at: float | None) -> _Entry:
+        ns = int((self._clock() if at is None else at) * 1_000_000_000)
+        if at is None:  # the Engine's stamps are never the same for two lines
+            ns = self._newest = max(ns, self._newest + 1)
+        return _Entry(stream, ns, text)
+
+    def _write(self, container: Container, entry: _Entry) -> None:
+        log = self.log(container)
+        log.frames.append(entry)
+        if not log.mute:
+            for follower in log.followers:
+                follower.put_nowait(_wire(entry))
+
+
+def _frame(kind: int, payload: bytes) -> bytes:
+    return bytes((kind, 0, 0, 0)) + len(payload).to_bytes(4, "big") + payload
+
+
+def _wire(entry: _Entry) -> bytes:
+    second, fraction = divmod(entry.ns, 1_000_000_000)
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+    return _frame(entry.stream, f"{stamp}.{fraction:09d}Z ".encode() + entry.text)

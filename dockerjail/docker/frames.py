@@ -1,0 +1,133 @@
+"""
+The Engine's log body: bytes in, however they were split, frames out. Pure.
+
+In come the bytes of `GET /containers/{id}/logs?timestamps=1`; out go `(kind,
+payload)`: kind 1 is stdout, 2 stderr, 3 an error that the Engine put into the
+stream; the payload of 1 and 2 is `STAMP SP TEXT`, with the LF if the line ends
+there. A payload is no line yet: a line over 16 KiB comes in pieces. Whether a log
+is framed at all says the container's `tty`, never the content type, which some
+Engines get wrong (26.1 with an API before 1.42).
+"""
+
+from dockerjail.errors import EngineUnavailable
+
+Frame = tuple[int, bytes]
+
+STDOUT = 1
+SYSTEM_ERROR = 3
+PIECE = 16384
+"""The Engine splits longer lines into pieces of this many bytes."""
+
+_HEADER = 8
+_LONGEST = 16 * 1024 * 1024
+"""A length beyond this is not a frame's: what was read is something else."""
+
+_LONGEST_STAMP = 40
+
+
+class FrameReader:
+    """Takes a multiplexed log apart: 8 bytes of header (kind, 0, 0, 0, u32 length), payload."""
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """
+        Return the frames that `data` completes.
+
+        Raises `EngineUnavailable` when this cannot be a multiplexed log.
+        """
+        buffer = self._rest + data if self._rest else data
+        frames: list[Frame] = []
+        start, end = 0, len(buffer)
+        number = int.from_bytes
+        while end - start >= _HEADER:
+            stop = start + _HEADER + number(buffer[start + 4 : start + 8], "big")
+            if stop > end:
+                if stop - start > _LONGEST:
+                    raise EngineUnavailable(
+                        f"what came as a log is none: frame header {buffer[start : start + 8]!r}"
+                    )
+                break
+            frames.append((buffer[start], buffer[start + _HEADER : stop]))
+            start = stop
+        self._rest = buffer[start:]
+        return frames
+
+    def finish(self) -> list[Frame]:
+        """Return what the end of the log leaves; half a frame is nothing."""
+        self._rest = b""
+        return []
+
+
+class TtyReader:
+    """
+    Takes the log of a container with a terminal apart: lines, all of them stdout.
+
+    Each line is `STAMP SP TEXT CR LF`. In a line of more than 16 KiB the same
+    stamp stands again after each 16384 bytes; there a piece ends, as it does in a
+    multiplexed log. A line without a stamp is an error of the Engine's.
+    """
+
+    __slots__ = ("_prefix", "_rest")
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._prefix = b""  # `STAMP SP` of the line whose next piece is to come
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that `data` completes."""
+        buffer = self._rest + data if self._rest else data
+        frames: list[Frame] = []
+        start, end = 0, len(buffer)
+        while start < end:
+            newline = buffer.find(b"\n", start)
+            prefix = self._prefix
+            if prefix:
+                if newline < 0 and end - start < len(prefix):
+                    break
+                repeated = buffer.startswith(prefix, start)
+                text = start + len(prefix) if repeated else start
+            else:
+                if newline < 0 and end - start < _LONGEST_STAMP:
+                    break
+                text = _text_start(buffer, start)
+                if not text:
+                    if newline < 0:
+                        break
+                    frames.append((SYSTEM_ERROR, buffer[start : newline + 1]))
+                    start = newline + 1
+                    continue
+                prefix = buffer[start:text]
+            if (newline if newline >= 0 else end) - text >= PIECE:
+                stop, self._prefix = text + PIECE, prefix
+            elif newline >= 0:
+                stop, self._prefix = newline + 1, b""
+            else:
+                break
+            frames.append((STDOUT, prefix + buffer[text:stop]))
+            start = stop
+        self._rest = buffer[start:]
+        if len(self._rest) > _LONGEST:
+            raise EngineUnavailable("what came as a terminal's log is none: no line in 16 MiB")
+        return frames
+
+    def finish(self) -> list[Frame]:
+        """Return what the end of the log leaves: a last line without its LF."""
+        rest, prefix = self._rest, self._prefix
+        self._rest = self._prefix = b""
+        if not rest:
+            return []
+        if prefix:
+            return [(STDOUT, prefix + rest.removeprefix(prefix))]
+        return [(STDOUT if _text_start(rest, 0) else SYSTEM_ERROR, rest)]
+
+
+def _text_start(buffer: bytes, start: int) -> int:
+    """Return where the text behind the stamp at `start` begins; 0 when there is no stamp."""
+    blank = buffer.find(b" ", start, start + _LONGEST_STAMP)
+    if blank - start < 20 or buffer[start + 4 : start + 5] != b"-":
+        return 0
+    return blank + 1 if buffer[start + 10 : start + 11] == b"T" else 0

@@ -1,0 +1,203 @@
+"""
+Frames in, chunks of complete lines out. Pure.
+
+Frames that were consumed before are left out, the pieces of long lines are glued
+together, and all lines of one stream that came with one read leave as one chunk,
+whose cursor stands behind its last line: pieces of a line whose end has not come
+are not consumed. Bytes pass as they are (NUL, invalid UTF-8, a lone CR); only the
+CR that a terminal puts before each LF goes.
+
+A line is bounded: what is over the limit is cut off its end, and counted.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from dockerjail.docker.cursor import Dialect, Position
+from dockerjail.docker.frames import SYSTEM_ERROR, Frame
+from dockerjail.errors import EngineUnavailable
+from dockerjail.model import Chunk, Container, Cursor, Stream
+from dockerjail.stamp import nanoseconds
+
+LIMIT = 64 * 1024
+"""How many bytes of text a line may have; the rest is dropped and counted."""
+
+_BUCKET = 18
+"""As much of a stamp as is the same for ten seconds (`cursor.ROUND`)."""
+
+
+class _Strand:
+    """One stream while it is being read."""
+
+    __slots__ = ("before", "lines", "other", "piece_stamp", "pieces", "position", "size", "stream")
+
+    def __init__(self, stream: Stream, position: Position) -> None:
+        self.stream = stream
+        self.position = position
+        self.lines: list[bytes] = []
+        self.pieces: list[bytes] = []  # `STAMP SP`, then texts
+        self.piece_stamp = b""
+        self.size = 0  # of the pieces' text, with what was cut off
+        self.before = position.cursor  # where the stream stood before the pieces
+        self.other = self
+
+
+class Lines:
+    """
+    Makes chunks of one request's frames.
+
+    Counts while it works: `fresh` new frames, `overlong` lines that were cut,
+    `dropped` bytes that were cut off; `errors` are those that the Engine put into
+    the stream. `oldest` is the stamp of the first new frame of the last `feed`,
+    None when it had none, `newest` that of the last new frame ever; nanoseconds.
+    """
+
+    def __init__(
+        self,
+        container: Container,
+        cursors: Mapping[Stream, Cursor],
+        *,
+        dialect: Dialect,
+        limit: int = LIMIT,
+    ) -> None:
+        self._container = container
+        self._limit = limit
+        self._glue = dialect is Dialect.PODMAN
+        repeats = dialect is Dialect.OLD
+        self._strands: Mapping[int, _Strand] = {
+            stream: _Strand(stream, Position(cursors.get(stream), repeats=repeats))
+            for stream in Stream
+        }
+        out, err = self._strands.values()
+        out.other, err.other = err, out
+        self._bucket = b""
+        self._chunks: list[Chunk] = []
+        self.fresh = 0
+        self.overlong = 0
+        self.dropped = 0
+        self.errors: list[str] = []
+        self.oldest: int | None = None
+        self.newest: int | None = None
+
+    def feed(self, frames: Iterable[Frame]) -> list[Chunk]:
+        """
+        Return the lines that `frames` complete.
+
+        Of two chunks with lines of both streams neither spans more than ten
+        seconds: whoever commits only the first can still find the second. Raises
+        `EngineUnavailable` when this is no log; nothing is consumed then.
+        """
+        strands = self._strands
+        limit = self._limit
+        first = last = b""
+        try:
+            for kind, payload in frames:
+                strand = strands.get(kind)
+                if strand is None:
+                    self._error(kind, payload)
+                    continue
+                if strand.other.lines and payload[:_BUCKET] != self._bucket:
+                    self._close_round()
+                if payload[-1:] != b"\n" or strand.pieces or len(payload) > limit:
+                    new = self._piece(strand, payload)
+                elif new := strand.position.admit(payload):
+                    self._line(strand, payload)
+                if new:
+                    self.fresh += 1
+                    first = first or payload
+                    last = payload
+            self._close_round()
+            self.oldest = _moment(first) if first else None
+            if last:
+                self.newest = _moment(last)
+        except ValueError as error:
+            raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
+    def finish(self) -> list[Chunk]:
+        """Return last lines that have no LF: only when nothing can follow any more."""
+        for strand in self._strands.values():
+            if strand.pieces:
+                self._complete(strand)
+        self._close_round()
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
+    @property
+    def held(self) -> int | None:
+        """The stamp, in nanoseconds, of the oldest piece that still waits for its end."""
+        return min(
+            (nanoseconds(s.piece_stamp) for s in self._strands.values() if s.pieces), default=None
+        )
+
+    def _error(self, kind: int, payload: bytes) -> None:
+        if kind != SYSTEM_ERROR:
+            raise EngineUnavailable(f"what came as a log is none: frame of kind {kind}")
+        self.errors.append(payload.decode(errors="replace").strip())
+
+    def _line(self, strand: _Strand, line: bytes) -> None:
+        if not strand.lines and not strand.other.lines:
+            self._bucket = line[:_BUCKET]
+        strand.lines.append(line)
+
+    def _piece(self, strand: _Strand, payload: bytes) -> bool:
+        """Take a frame that may not be a whole line by itself; say whether it is new."""
+        position = strand.position
+        before = position.cursor
+        if not position.admit(payload):
+            return False
+        # Another stamp ends a line, because sometimes its LF is missing: at the
+        # end of a run, and for long lines with the `local` driver before Engine 23.
+        # Podman splits where a read ended, and the stamps of pieces may differ.
+        if strand.pieces and not self._glue and position.stamp != strand.piece_stamp:
+            self._complete(strand)
+        start = payload.index(b" ") + 1
+        ends = payload[-1:] == b"\n"
+        text = payload[start:-1] if ends else payload[start:]
+        if not strand.pieces:
+            strand.pieces.append(payload[:start])
+            strand.piece_stamp, strand.before, strand.size = position.stamp, before, 0
+        room = self._limit - strand.size
+        strand.size += len(text)
+        if room > 0:
+            strand.pieces.append(text[:room])
+        if ends:
+            self._complete(strand)
+        return True
+
+    def _complete(self, strand: _Strand) -> None:
+        """Glue the pieces together: a line."""
+        if strand.size > self._limit:
+            self.overlong += 1
+            self.dropped += strand.size - self._limit
+        line = b"".join((*strand.pieces, b"\n"))
+        strand.pieces = []
+        self._line(strand, line)
+
+    def _close_round(self) -> None:
+        """Make chunks of the lines so far; everything admitted is a line or a held piece."""
+        for strand in self._strands.values():
+            if lines := strand.lines:
+                strand.lines = []
+                self._chunks.append(
+                    Chunk(
+                        container=self._container,
+                        stream=strand.stream,
+                        data=self._join(lines),
+                        cursor=strand.before if strand.pieces else strand.position.cursor,
+                    )
+                )
+
+    def _join(self, lines: list[bytes]) -> bytes:
+        data = b"".join(lines)
+        if self._container.tty:
+            data = data.replace(b"\r\n", b"\n")
+        if data.count(b"\n") != len(lines):
+            # Some logging driver let a LF pass inside a message; a part of a line
+            # must not stand where a stamp belongs.
+            data = b"".join(line[:-1].replace(b"\n", b" ") + b"\n" for line in lines)
+        return data
+
+
+def _moment(payload: bytes) -> int:
+    return nanoseconds(payload[: payload.index(b" ")])
