@@ -86,11 +86,14 @@ class Filters(Mapping[str, FilterText]):
 @lru_cache(maxsize=1024)
 def flaw(failregex: tuple[str, ...], ignoreregex: tuple[str, ...]) -> tuple[str, str] | None:
     """Say what keeps a filter from working: the option, and the filter's own words."""
-    for option, ignored in (("failregex", ()), ("ignoreregex", ignoreregex)):
-        try:
-            Filter(failregex, ignored)
-        except FilterError as error:
-            return option, str(error)
+    try:
+        Filter(failregex)
+    except FilterError as error:
+        return "failregex", str(error)
+    try:
+        Filter(failregex, ignoreregex)
+    except FilterError as error:
+        return "ignoreregex", str(error)
     return None
 
 

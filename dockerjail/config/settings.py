@@ -366,7 +366,7 @@ def _broken(message: str, text: str) -> Mistake:
     found = re.search(r"\s*\(at line (\d+), column (\d+)\)", message)
     if found is None:
         what = message.replace("(at end of document)", "at the end of the file").strip()
-        return Mistake(f"is not TOML: {what}", "mend it there")
+        return Mistake(f"is not TOML: {what}", "close the quote or bracket that is open")
     line, column = int(found[1]), int(found[2])
     what = message[: found.start()]
     written = text.split("\n")[line - 1 : line]

@@ -1,0 +1,282 @@
+"""Promises of how labels and settings make the jails of one container."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+
+from dockerjail.config.policies import policies
+from dockerjail.config.settings import Settings, load
+from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
+from dockerjail.model import Container, Port, Stream
+
+FILE = """
+[defaults]
+maxretry = 4
+ignoreip = "192.0.2.1"
+
+[filters.web]
+failregex = '^web <HOST>'
+ignoreregex = '^health'
+
+[jails.web-slow]
+filter = "web"
+findtime = "1d"
+scope = "host"
+ignoreip = "198.51.100.0/24"
+
+[jails.off]
+filter = "web"
+enabled = false
+
+[jails.broken]
+failregex = "no address"
+"""
+
+Ask = Callable[..., tuple[tuple[JailPolicy, ...], str]]
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Callable[..., Settings]:
+    path = tmp_path / "dockerjail.toml"
+    path.write_text(FILE, encoding="utf-8")
+    return lambda **environ: load(path, environ)
+
+
+@pytest.fixture
+def ask(daemon: Callable[..., Settings]) -> Ask:
+    def ask(labels: dict[str, str], **environ: str) -> tuple[tuple[JailPolicy, ...], str]:
+        container = Container(
+            id="c1",
+            name="shop-web-1",
+            service="shop-web",
+            labels={"dockerjail.enable": "true"}
+            | {f"dockerjail.{key}": value for key, value in labels.items()},
+        )
+        chosen, problems = policies(container, daemon(**environ))
+        assert all(problem.remedy or "regex 1 " in problem.what for problem in problems)
+        return chosen, "\n".join(map(str, problems))
+
+    return ask
+
+
+def test_a_selected_jail_is_the_daemons_own(ask: Ask, daemon: Callable[..., Settings]) -> None:
+    chosen, problems = ask({"jails": "web, web-slow"})
+    assert problems == ""
+    assert chosen == (daemon().jails["web"], daemon().jails["web-slow"])
+    assert chosen[1].origin is Origin.DAEMON
+    assert chosen[1].scope is ScopeKind.HOST
+
+
+def test_a_container_without_labels_has_no_jails_and_no_problems(
+    daemon: Callable[..., Settings],
+) -> None:
+    container = Container(id="c1", name="x", service="x", labels={"com.example": "x"})
+    assert policies(container, daemon()) == ((), ())
+
+
+def test_a_jail_defined_by_labels_has_the_daemons_defaults_and_the_labels_origin(ask: Ask) -> None:
+    chosen, problems = ask(
+        {
+            "jail.login.failregex": "^failed from <HOST>",
+            "jail.login.bantime": "-1",
+            "jail.login.ports": "80,53/udp",
+            "jail.login.stream": "stderr",
+        }
+    )
+    assert problems == ""
+    (jail,) = chosen
+    assert (jail.name, jail.origin) == ("login", Origin.LABEL)
+    assert jail.failregex == ("^failed from <HOST>",)
+    assert (jail.maxretry, jail.findtime, jail.bantime) == (4, 600.0, None)
+    assert [str(address) for address in jail.ignoreip] == ["192.0.2.1/32"]
+    assert jail.ports == (Port(80), Port(53, "udp"))
+    assert jail.streams == {Stream.STDERR}
+
+
+def test_a_label_tunes_a_known_jail_and_leaves_it_the_daemons(ask: Ask) -> None:
+    chosen, problems = ask({"jail.web.maxretry": "2", "jail.web.scope": "host"})
+    assert problems == ""
+    (jail,) = chosen
+    assert (jail.maxretry, jail.scope, jail.origin) == (2, ScopeKind.HOST, Origin.DAEMON)
+    assert jail.failregex == ("^web <HOST>",)
+
+
+def test_a_label_may_use_a_filter_of_the_daemon_for_a_jail_of_its_own(ask: Ask) -> None:
+    chosen, problems = ask({"jail.mine.filter": "web", "jail.mine.ignoreregex": ""})
+    assert problems == ""
+    (jail,) = chosen
+    assert (jail.failregex, jail.ignoreregex) == (("^web <HOST>",), ())
+    assert jail.origin is Origin.LABEL
+
+
+@pytest.mark.parametrize(
+    "label", [("failregex", "^x <HOST>"), ("ignoreregex", "^x"), ("filter", "web")]
+)
+def test_a_label_that_says_what_to_look_for_takes_the_daemons_trust_from_a_jail(
+    ask: Ask, label: tuple[str, str]
+) -> None:
+    option, value = label
+    chosen, problems = ask({f"jail.web-slow.{option}": value})
+    assert problems == ""
+    (jail,) = chosen
+    assert (jail.origin, jail.scope) == (Origin.LABEL, ScopeKind.AUTO)
+    assert jail.findtime == 86400.0
+    assert "198.51.100.0/24" in map(str, jail.ignoreip)
+
+
+def test_a_jail_of_a_label_never_bans_from_the_whole_host(ask: Ask) -> None:
+    chosen, problems = ask({"jail.mine.failregex": "^x <HOST>", "jail.mine.scope": "host"})
+    assert [jail.scope for jail in chosen] == [ScopeKind.AUTO]
+    assert problems == (
+        "container shop-web-1, label dockerjail.jail.mine.scope: is passed over: a jail that a "
+        "label defines bans from its own service's ports only; "
+        "define jail mine in the daemon's file, or write scope=auto"
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            {},
+            "label dockerjail.enable: is true, but no jail is named; add dockerjail.jails=NAME (",
+        ),
+        ({"jails": ""}, "or dockerjail.jail.NAME.failregex=… to define one"),
+        (
+            {"jails": "wbe"},
+            (
+                "label dockerjail.jails: there is no jail 'wbe'; write web, "
+                "or dockerjail.jail.wbe.failregex=… to define it here"
+            ),
+        ),
+        (
+            {"jail.flask.maxretry": "3"},
+            "label dockerjail.jail.flask.maxretry: there is no jail 'flask'; ",
+        ),
+        (
+            {"jail.flask.maxretry": "five"},
+            (
+                "label dockerjail.jail.flask.maxretry: 'five' is not a whole number; "
+                "write a whole number such as 5"
+            ),
+        ),
+        (
+            {"jail.mine.failregex": "no address"},
+            (
+                "label dockerjail.jail.mine.failregex: failregex 1 'no address' has no address; "
+                "write <HOST> where the address is"
+            ),
+        ),
+        (
+            {"jail.mine.failregex": "(<HOST>"},
+            "label dockerjail.jail.mine.failregex: failregex 1 '(<HOST>', position 1: missing )",
+        ),
+        (
+            {"jail.mine.filter": "web", "jail.mine.ignoreregex": "("},
+            "label dockerjail.jail.mine.ignoreregex: ignoreregex 1 '('",
+        ),
+        (
+            {"jail.mine.ignoreregex": "x"},
+            (
+                "label dockerjail.jail.mine.ignoreregex: there is nothing to look for: no failregex; "
+                "write dockerjail.jail.mine.failregex=… or .filter=…"
+            ),
+        ),
+        (
+            {"jail.mine.filter": "wbe"},
+            "label dockerjail.jail.mine.filter: there is no filter 'wbe'; write web",
+        ),
+        ({"jails": "off"}, "label dockerjail.jails: jail off is disabled at "),
+        (
+            {"jail.off.failregex": "<HOST>"},
+            "label dockerjail.jail.off.failregex: jail off is disabled at ",
+        ),
+        ({"jails": "broken"}, "label dockerjail.jails: jail broken is left out for a mistake at "),
+    ],
+)
+def test_a_jail_that_cannot_run_is_answered_with_its_place_and_what_to_write(
+    ask: Ask, labels: dict[str, str], message: str
+) -> None:
+    chosen, problems = ask(labels)
+    assert chosen == ()
+    assert f"container shop-web-1, {message}" in problems or (
+        problems.startswith("container shop-web-1, ") and message in problems
+    )
+    assert "\n" not in problems
+
+
+def test_one_wrong_label_takes_its_jail_with_it_and_no_other(ask: Ask) -> None:
+    chosen, problems = ask(
+        {
+            "jails": "web,nobody",
+            "jail.mine.failregex": "^x <HOST>",
+            "jail.other.failregex": "^y <HOST>",
+            "jail.other.maxretry": "five",
+            "nonsense": "x",
+        }
+    )
+    assert [jail.name for jail in chosen] == ["web", "mine"]
+    assert len(problems.split("\n")) == 3
+
+
+def test_numbered_expressions_become_one_filter(ask: Ask) -> None:
+    chosen, _ = ask({"jail.a.failregex.2": "^b <HOST>", "jail.a.failregex.1": "^a <HOST>"})
+    assert chosen[0].failregex == ("^a <HOST>", "^b <HOST>")
+
+
+def test_with_select_a_container_runs_the_daemons_jails_as_they_are(ask: Ask) -> None:
+    chosen, problems = ask(
+        {"jails": "web", "jail.web.maxretry": "1", "jail.x.failregex": "<HOST>"},
+        DOCKERJAIL_DOCKER__LABELS="select",
+    )
+    assert [(jail.name, jail.maxretry) for jail in chosen] == [("web", 4)]
+    assert problems.count("is passed over") == 2
+
+
+def test_with_tune_a_container_is_not_told_to_define_jails(ask: Ask) -> None:
+    for labels in ({}, {"jails": "nobody-knows-it"}):
+        chosen, problems = ask(labels, DOCKERJAIL_DOCKER__LABELS="tune")
+        assert chosen == ()
+        assert "web" in problems
+        assert "failregex" not in problems
+
+
+def test_with_off_nothing_is_followed(ask: Ask) -> None:
+    assert ask({"jails": "web"}, DOCKERJAIL_DOCKER__LABELS="off") == ((), "")
+
+
+def test_another_prefix_is_used_and_named(ask: Ask) -> None:
+    prefix = {"DOCKERJAIL_DOCKER__LABEL_PREFIX": "dockerjail.x"}
+    assert ask({"x.enable": "true", "x.jails": "web"}, **prefix)[0][0].name == "web"
+    assert (
+        "label dockerjail.x.jails: there is no jail 'y'"
+        in ask({"x.enable": "true", "x.jails": "y"}, **prefix)[1]
+    )
+
+
+WORDS = st.sampled_from(
+    ["jails", "jail", "web", "off", "mine", "filter", "failregex", "ignoreregex", "1", "scope"]
+)
+VALUES = st.sampled_from(["web", "off", "<HOST>", "(", "host", "5", "10m", "80", ""]) | st.text()
+
+
+@effort(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(st.lists(WORDS, max_size=4).map(".".join), VALUES, max_size=8))
+def test_no_labels_whatever_bring_the_chooser_down(
+    daemon: Callable[..., Settings], labels: dict[str, str]
+) -> None:
+    given_labels = {f"dockerjail.{key}": value for key, value in labels.items()}
+    container = Container(
+        id="c", name="c", service="c", labels={"dockerjail.enable": "true", **given_labels}
+    )
+    chosen, problems = policies(container, daemon())
+    assert chosen or problems
+    for jail in chosen:
+        assert jail.failregex
+        assert jail.origin is not Origin.LABEL or jail.scope is ScopeKind.AUTO
+    for problem in problems:
+        assert problem.place.startswith("container c, label dockerjail")
