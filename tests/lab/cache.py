@@ -35,10 +35,9 @@ def keep(name: str, depends_on: str, make: Callable[[Path], None]) -> Path:
     `depends_on` is everything that would make it another thing: versions,
     suites, contents of input files. Others that want the same wait meanwhile.
     """
-    root = home()
+    place = _place(name, depends_on)
+    root = place.parent
     root.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256(depends_on.encode()).hexdigest()[:12]
-    place = root / f"{name}-{digest}"
     with locked(root / f".{place.name}.lock"):
         if not place.is_dir():
             for abandoned in root.glob(f".{place.name}.part-*"):
@@ -49,6 +48,16 @@ def keep(name: str, depends_on: str, make: Callable[[Path], None]) -> Path:
             part.rename(place)
         os.utime(place)
     return place
+
+
+def kept(name: str, depends_on: str) -> bool:
+    """Say whether the thing is there, so that `keep` will return at once."""
+    return _place(name, depends_on).is_dir()
+
+
+def _place(name: str, depends_on: str) -> Path:
+    digest = hashlib.sha256(depends_on.encode()).hexdigest()[:12]
+    return home() / f"{name}-{digest}"
 
 
 def sweep() -> None:
@@ -75,3 +84,7 @@ def remove(path: Path) -> None:
         subprocess.run(["umount", "--lazy", point], check=False, capture_output=True)
     if path.exists():
         shutil.rmtree(path)
+
+
+if __name__ == "__main__":
+    remove(home())

@@ -401,6 +401,7 @@ def clean_up() -> None:
             continue
         Engine(file.stem, tree=None, lock=lock).close()
         file.unlink()
+    cache.sweep()
 
 
 def _own_root() -> None:

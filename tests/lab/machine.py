@@ -5,11 +5,13 @@ Everything is asked of the machine's own apt; no address is written here. Docker
 is installed without its service ever being started: a system dockerd would
 change the machine's firewall, and the lab needs only the programs.
 
-    python3 -m tests.lab.machine install    (root) packages for the lab
+    python3 -m tests.lab.machine check [TOOL...]   exit code 1 when something is missing
+    python3 -m tests.lab.machine install           install it, as root
 """
 
 import contextlib
 import functools
+import importlib.util
 import os
 import platform
 import shutil
@@ -33,6 +35,7 @@ TOOLS = {
     "nsenter": ("util-linux",),
     "sysctl": ("procps",),
     "git": ("git",),
+    "python3-venv": ("python3-venv",),
 }
 """Each program that the lab runs, and the packages that may bring it, best first."""
 
@@ -50,12 +53,18 @@ class Suite:
 
 def missing() -> list[str]:
     """Return the lab's programs that this machine lacks."""
-    lacking = [tool for tool in TOOLS if _which(tool) is None]
-    if "busybox" not in lacking and not _is_static(Path(_which("busybox") or "")):
-        lacking.append("busybox")
+    lacking = [tool for tool in TOOLS if not _has(tool)]
     if _distribution() != "debian" and not _debian_keyring().exists():
         lacking.append("debian-archive-keyring")
     return lacking
+
+
+def _has(tool: str) -> bool:
+    if tool == "python3-venv":
+        return importlib.util.find_spec("ensurepip") is not None
+    found = _which(tool)
+    # an image with nothing but busybox needs one without libraries
+    return found is not None and (tool != "busybox" or _is_static(Path(found)))
 
 
 def install() -> None:
@@ -256,9 +265,14 @@ def _os_release() -> dict[str, str]:
 
 
 def main(arguments: Sequence[str]) -> None:
-    if list(arguments) != ["install"]:
-        sys.exit(__doc__)
-    install()
+    match arguments:
+        case ["check", *tools]:
+            lacking = missing()
+            sys.exit(int(bool(set(lacking) & set(tools or lacking))))
+        case ["install"]:
+            install()
+        case _:
+            sys.exit(__doc__)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,12 @@ def base() -> Path:
             tar = ["tar", "--numeric-owner", "-C", tree, *left_out, "-cf", place / "base.tar", "."]
             subprocess.run(tar, check=True)
 
-    return cache.keep("base", f"{_identity(suite, _PYTHON)} {_LEFT_OUT} {_ABOUT_PYTHON}", make)
+    return cache.keep("base", _base_identity(), make)
+
+
+def kept() -> bool:
+    """Say whether the base is there already, so that nobody has to wait for it."""
+    return cache.kept("base", _base_identity())
 
 
 def engine_26() -> Path:
@@ -63,6 +68,10 @@ def engine_26() -> Path:
         _debootstrap(suite, _ENGINE, place / "root")
 
     return cache.keep("engine26", _identity(suite, _ENGINE), make) / "root"
+
+
+def _base_identity() -> str:
+    return f"{_identity(machine.own_suite(), _PYTHON)} {_LEFT_OUT} {_ABOUT_PYTHON}"
 
 
 def _identity(suite: machine.Suite, packages: Sequence[str]) -> str:

@@ -1,0 +1,65 @@
+# From nothing to a result: every target first makes what it needs.
+# Only make, python3 and root (or sudo) must be there; the rest comes by apt and pip.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ROOT   := $(if $(filter 0,$(shell id -u)),,sudo env $(foreach v,CI DOCKERJAIL_CACHE,$(if $($(v)),$(v)='$($(v))')))
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint unit format lock clean purge machine venv installed
+
+help:  ## show this
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: machine venv  ## watch an attacker being banned, in a place apart from this machine
+	@$(ROOT) $(BIN)/python -B -m tests.lab.demo
+
+test: machine lint  ## everything: lint, types, and all tests, with private Engines
+	@$(ROOT) $(BIN)/python -m pytest --durations=10 $(ARGS)
+
+lint: installed  ## style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: installed  ## the fast tests, which need nothing special
+	@$(BIN)/python -m pytest -m "not engine and not e2e" $(ARGS)
+
+format: installed  ## put the source into shape
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+
+lock:  ## take the newest allowed versions into the lock files
+	@$(PYTHON) requirements/lock.py $(LOCK)
+
+clean:  ## stop and remove the lab's Engines, namespaces and files
+	@$(ROOT) $(PYTHON) -B -m tests.lab.engine
+
+purge: clean  ## and everything that was kept to be faster: trees, wheels, .venv
+	@$(ROOT) $(PYTHON) -B -m tests.lab.cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+# -- what they need -----------------------------------------------------------
+
+# programs: the Engine, debootstrap, ...; never starts a service
+machine:
+	@$(PYTHON) -B -m tests.lab.machine check || $(ROOT) $(PYTHON) -B -m tests.lab.machine install
+
+# an environment with pip; made anew when it does not work any more
+venv:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -B -m tests.lab.machine check python3-venv \
+		|| $(ROOT) $(PYTHON) -B -m tests.lab.machine install
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+
+installed: venv $(VENV)/installed
+	@$(BIN)/python -c 'import pytest, dockerjail' 2>/dev/null || { rm $(VENV)/installed; $(MAKE) $(VENV)/installed; }
+
+$(VENV)/installed: requirements/dev.txt pyproject.toml
+	@echo "installing what requirements/dev.txt names"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
