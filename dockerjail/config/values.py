@@ -62,7 +62,7 @@ def count(value: object, *, most: int = 10_000) -> int:
     """Return a whole number from 1 to `most`."""
     remedy = "write a whole number such as 5"
     if isinstance(value, str) and _COUNT.fullmatch(value.strip()):
-        value = int(value)
+        value = int(value.strip())
     if isinstance(value, bool) or not isinstance(value, int):
         raise Mistake(f"{shown(value)} is not a whole number", remedy)
     if value < 1:

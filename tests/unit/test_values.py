@@ -5,7 +5,7 @@ from contextlib import suppress
 from ipaddress import ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dockerjail.config import values
@@ -246,6 +246,7 @@ def test_the_nearest_word_is_a_known_one_or_none(word: str, known: list[str]) ->
         values.text,
     ],
 )
+@example(value="0\x1f")
 @given(value=st.text() | ANYTHING)
 def test_any_value_is_read_or_refused(read: Callable[[object], object], value: object) -> None:
     with suppress(Mistake):
