@@ -38,7 +38,8 @@ def main() -> None:
         subprocess.run([*pip, "install", "--quiet", "uv"], check=True)  # noqa: S603
         lock(work, run, HERE / "run.txt", upgrade=upgrade)
         lock(work, build, HERE / "build.txt", upgrade=upgrade)
-        everything = [*run, *build, *development]
+        editable = "editables"  # hatchling asks for it when the project is installed in place
+        everything = [*run, *build, editable, *development]
         fixed = (HERE / "run.txt", HERE / "build.txt")
         lock(work, everything, HERE / "dev.txt", *fixed, upgrade=upgrade)
         lock(work, flask, FLASK / "requirements.txt", upgrade=upgrade)
