@@ -1,0 +1,180 @@
+"""A line that a filter matches always comes through the sieve, and few others do."""
+
+import re
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+
+from dockerjail.jail.filter import Filter
+from dockerjail.jail.sieve import Sieve, lines
+
+STAMP = "2026-11-22T10:52:40.409746684Z "
+NOISE = "2026-11-22T10:52:40.409746684Z nothing to see here\n"
+
+
+def data(*texts: str) -> bytes:
+    return "".join(f"{STAMP}{text}\n" for text in texts).encode("utf-8", "surrogateescape")
+
+
+def texts_of(sieve: Sieve, chunk: bytes) -> list[tuple[str, tuple[int, ...]]]:
+    return [
+        (chunk[start:end].decode("utf-8", "replace").partition(" ")[2], which)
+        for start, end, which in sieve.candidates(chunk)
+    ]
+
+
+def sieve(*regexes: str) -> Sieve:
+    return Sieve([Filter([regex]) for regex in regexes])
+
+
+def test_only_lines_that_could_match_come_through() -> None:
+    chunk = data("login ok from 203.0.113.7", "login failed from 203.0.113.7", "user failed")
+    assert texts_of(sieve("login failed from <HOST>"), chunk) == [
+        ("login failed from 203.0.113.7", (0,))
+    ]
+
+
+def test_a_line_names_the_filters_that_could_match_it() -> None:
+    both = sieve("failed .*from <HOST>", "denied .*from <HOST>")
+    chunk = data("failed from x", "denied from x", "failed and denied from x", "ok from x")
+    assert [which for _, which in texts_of(both, chunk)] == [(0,), (1,), (0, 1)]
+
+
+def test_the_whole_chain_must_be_there_in_its_order() -> None:
+    chunk = data("user x failed from y", "from y failed user x", "user x failed")
+    assert texts_of(sieve("user .* failed .*from <HOST>"), chunk) == [
+        ("user x failed from y", (0,))
+    ]
+
+
+def test_a_filter_that_requires_nothing_sees_every_line() -> None:
+    chunk = data("a", "failed from x", "b")
+    assert [which for _, which in texts_of(sieve("<HOST>", "failed from <HOST>"), chunk)] == [
+        (0,),
+        (0, 1),
+        (0,),
+    ]
+
+
+def test_one_regex_that_requires_nothing_shows_its_filter_every_line() -> None:
+    each = Sieve([Filter(["failed from <HOST>", r"^\S+ <HOST>"])])
+    assert len(texts_of(each, data("a", "b", "c"))) == 3
+
+
+def test_nothing_comes_of_nothing() -> None:
+    assert list(Sieve([]).candidates(data("a"))) == []
+    assert list(sieve("failed from <HOST>").candidates(b"")) == []
+
+
+def test_a_last_line_without_an_end_is_a_line() -> None:
+    chunk = data("x", "failed from y")[:-1]
+    assert len(texts_of(sieve("failed from <HOST>"), chunk)) == 1
+    assert len(list(lines(chunk))) == 2
+
+
+def test_letters_that_fold_into_ascii_are_found() -> None:
+    folding = sieve("(?i)sink failed from <HOST>")
+    chunk = data("\u017f\u0131n\u212a FAILED from 203.0.113.7", "SINK failed from x", "nothing")
+    assert len(texts_of(folding, chunk)) == 2
+
+
+def test_broken_bytes_do_not_hide_a_line() -> None:
+    chunk = STAMP.encode() + b"\xff\xfe failed \x00 from 203.0.113.7\n"
+    assert len(list(sieve("failed .* from <HOST>").candidates(chunk))) == 1
+
+
+quantifiers = st.sampled_from(["?", "*", "+", "{2}", "{1,3}", "*?", "+?", "{10,}"])
+words = st.sampled_from(["ab", "[ik]s", "é7", "b "])
+ALPHABET = 'abIKSiks \u00e9\u0130\u0131\u017f\u212a\u00df.-[]":,_7'
+atoms = st.one_of(
+    st.text(ALPHABET, min_size=1, max_size=5).map(re.escape),
+    st.sampled_from(
+        [r"\s", r"\S", r"\w", r"\W", r"\d", ".", r"\b", "[ab]", "[^a]", "[a-c7]", "[iks]"]
+    ),
+)
+
+
+def wrap(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    several = st.lists(inner, min_size=1, max_size=3).map("".join)
+    between = st.tuples(words, inner, quantifiers, words)
+    return st.one_of(
+        several,
+        between.map(lambda t: f"{t[0]}(?:{t[1]}){t[2]}{t[3]}"),
+        st.lists(several, min_size=2, max_size=3).map(lambda b: f"(?:{'|'.join(b)})"),
+        several.map(lambda s: f"({s})"),
+        several.map(lambda s: f"(?i:{s})"),
+        st.tuples(several, quantifiers).map(lambda t: f"(?:{t[0]}){t[1]}"),
+    )
+
+
+patterns = st.recursive(atoms, wrap, max_leaves=8)
+DATES = [
+    "2005-01-23 21:59:59",
+    "[31/Oct/2006:09:22:55 +0200]",
+    "Jan 23 21:59:59",
+    "20050123T215959Z",
+]
+
+
+def with_date(text: str, date: str, place: int) -> str:
+    """Insert a date where it can be: no word character on either side."""
+    places = [
+        at
+        for at in range(len(text) + 1)
+        if not re.match(r"\w", text[at - 1 : at] or " ")
+        and not re.match(r"\w", text[at : at + 1] or " ")
+    ]
+    at = places[place % len(places)] if places else 0
+    return text[:at] + date + text[at:] if places else text
+
+
+def missed(filters: Sequence[Filter], text: str) -> list[int]:
+    """Return the filters that match `text` and are held back from it."""
+    chunk = (NOISE + STAMP + text + "\n" + NOISE).encode("utf-8", "surrogatepass")
+    shown = {
+        i
+        for start, _, which in Sieve(filters).candidates(chunk)
+        if start == len(NOISE)
+        for i in which
+    }
+    raw = chunk[len(NOISE) + len(STAMP) : -len(NOISE) - 1].decode("utf-8", "replace")
+    return [i for i, each in enumerate(filters) if each.match(raw) is not None and i not in shown]
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data(), patterns, st.sampled_from(DATES), st.integers(0, 50))
+def test_no_match_is_ever_held_back(
+    draw: st.DataObject, pattern: str, date: str, place: int
+) -> None:
+    middle = draw.draw(st.from_regex(pattern))
+    assume("\n" not in middle)
+    text = f"{middle} 203.0.113.7"
+    each = Filter([f"{pattern}.*<ADDR>"])
+    assert not missed([each], text)
+    assert not missed([each], with_date(text, date, place))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(patterns, min_size=1, max_size=4), st.text(ALPHABET, max_size=40))
+def test_no_match_of_any_filter_is_held_back_from_arbitrary_text(
+    regexes: list[str], text: str
+) -> None:
+    filters = [Filter([f"{regex}.*<ADDR>"]) for regex in regexes]
+    assert not missed(filters, f"{text} 203.0.113.7")
+
+
+@example("error: [] user")
+@given(st.text(ALPHABET, min_size=1, max_size=20))
+def test_a_literal_is_found_with_a_date_in_every_legal_place(literal: str) -> None:
+    each = Filter([f"{re.escape(literal)} <ADDR>"])
+    for place in range(len(literal) + 2):
+        assert not missed([each], with_date(f"{literal} 203.0.113.7", DATES[0], place))
+
+
+@pytest.mark.parametrize("flags", ["(?i)", "(?s)", "(?x)", "(?a)", "(?ai)"])
+def test_flags_at_the_begin_are_respected(flags: str) -> None:
+    each = Filter([f"{flags}failed.login.*<ADDR>"])
+    assert not missed([each], "failed login 203.0.113.7")
+    assert not missed([each], "FAILED LOG\u0130N 203.0.113.7")

@@ -1,0 +1,88 @@
+"""What of a regex can be looked for in bytes."""
+
+import pytest
+
+from dockerjail.jail import skeleton
+from dockerjail.jail.filter import Filter
+from dockerjail.jail.skeleton import chain
+
+
+def literals(regex: str) -> list[set[str]]:
+    return [{text.decode() for text in group.literals} for group in chain(regex)]
+
+
+@pytest.mark.parametrize(
+    ("regex", "expected"),
+    [
+        ("^Failed password for .* from ", [{"Failed password for "}, {" from "}]),
+        (
+            '"(?:GET|POST) /.*(?:wp-login|xmlrpc)\\.php',
+            [{'"GET ', '"POST '}, {"wp-login.php", "xmlrpc.php"}],
+        ),
+        ("for (?:invalid user )?.* from", [{"for "}, {" from"}]),
+        ("(?:user bob|client .* has)x", [{"user bob", "client "}]),
+        ("code 40[134] ", [{"code 401 ", "code 403 ", "code 404 "}]),
+        ("abc(?:def)+ghi", [{"abcdef"}, {"ghi"}]),
+        ("(?:ab){3}c", [{"abababc"}]),
+        ("a{2,}bb", [{"aa"}, {"bb"}]),
+        ("(?P<x>ab)cd(?P=x)ef", [{"abcd"}, {"ef"}]),
+        ("(ab)?(?(1)cd|ef)gh", [{"cdgh", "efgh"}]),
+        ("ab(?=cd)c(?!x)d$", [{"abcd"}]),
+        ("caf\u00e9 \u20ac", [{"caf\u00e9 "}]),
+        ("(?>abc)d++ef", [{"abcd"}, {"ef"}]),
+    ],
+)
+def test_a_chain_is_what_every_match_contains(regex: str, expected: list[set[str]]) -> None:
+    assert literals(regex) == expected
+
+
+@pytest.mark.parametrize(
+    ("regex", "expected"),
+    [
+        ('] "GET /x', [{'"GET '}, {"/x"}]),
+        ("error: user", [{"error:"}, {" user"}]),
+        ("by - of", [{"by "}, {" of"}]),
+        ('name", client: ', [{'name"'}, {" client:"}]),
+        ("(?:a: b|cc)dd", [{" bdd", "ccdd"}]),
+    ],
+)
+def test_a_literal_is_split_where_a_date_may_have_been(
+    regex: str, expected: list[set[str]]
+) -> None:
+    assert literals(regex) == expected
+
+
+@pytest.mark.parametrize(
+    "regex", [".*", r"\S+ \d+", "[a-z]+", "x", "(?:ab)?", "(?:ab|.*)", "a?b?c?"]
+)
+def test_a_regex_that_requires_nothing_has_no_chain(regex: str) -> None:
+    assert chain(regex) == ()
+
+
+def test_ignored_case_is_folded() -> None:
+    (group,) = chain("(?i)FAILED Login")
+    assert group == skeleton.Group((b"failed login",), folded=True)
+
+
+def test_case_ignored_in_a_part_folds_all_that_touches_it() -> None:
+    (group,) = chain("User (?i:Bob)\u00c9X")
+    assert group == skeleton.Group(("user bob\u00c9x".encode(),), folded=True)
+
+
+def test_the_end_of_a_line_and_broken_bytes_are_never_looked_for() -> None:
+    assert literals("ab\ncd\ufffdef") == [{"ab"}, {"cd"}, {"ef"}]
+
+
+def test_a_parser_that_is_not_understood_makes_a_regex_unfilterable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(name: str) -> object:
+        raise ImportError(name)
+
+    monkeypatch.setattr(skeleton, "import_module", refuse)
+    assert chain("Failed password for") == ()
+
+
+def test_a_tag_requires_nothing_by_itself() -> None:
+    for tag in ("<HOST>", "<ADDR>", "<IP4>", "<IP6>", "<SUBNET>", "<F-ID/>"):
+        assert chain(Filter([f"client={tag} refused"]).patterns[0]) == chain("client=.* refused")
