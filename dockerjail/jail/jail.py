@@ -213,9 +213,6 @@ class Jails:
     def __iter__(self) -> Iterator[Jail]:
         return iter(self._jails.values())
 
-    def __len__(self) -> int:
-        return len(self._jails)
-
     def get(self, name: str) -> Jail | None:
         """Return the jail `name@service`, None if none runs."""
         return self._jails.get(name)

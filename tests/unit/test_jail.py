@@ -1,0 +1,346 @@
+"""Chunks in, failures and offences out, for the jails of a container."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dockerjail.jail.ignore import Ignore
+from dockerjail.jail.jail import LONGEST_LINE, REST, Bench, Jails
+from dockerjail.jail.policy import JailPolicy, Origin
+from dockerjail.model import Chunk, Container, Cursor, Failure, Offence, Stream
+
+WEB = Container(id="4f" * 32, name="shop-web-1", service="shop-web")
+POLICY = JailPolicy(
+    name="login",
+    origin=Origin.DAEMON,
+    failregex=("failed login of <F-USER>.*</F-USER> from <HOST>",),
+    maxretry=3,
+)
+AT = 1795344760.0
+"""2026-11-22T10:52:40Z"""
+
+
+def stamp(second: int) -> bytes:
+    return b"2026-11-22T10:%02d:%02d.000000000Z" % divmod(52 * 60 + 40 + second, 60)
+
+
+def chunk(
+    *texts: str | bytes, container: Container = WEB, stream: Stream = Stream.STDOUT, at: int = 0
+) -> Chunk:
+    """Make a chunk whose lines are a second apart."""
+    data = b"".join(
+        stamp(at + n) + b" " + (text.encode() if isinstance(text, str) else text) + b"\n"
+        for n, text in enumerate(texts)
+    )
+    return Chunk(container=container, stream=stream, data=data, cursor=Cursor(int(AT) * 10**9, 1))
+
+
+def failed(address: str, user: str = "bob") -> str:
+    return f"failed login of {user} from {address}"
+
+
+def seat(*policies: JailPolicy, jails: Jails | None = None, container: Container = WEB) -> Bench:
+    return (jails or Jails()).bench(container, policies or (POLICY,))
+
+
+def kinds(entries: Sequence[Failure | Offence]) -> list[str]:
+    return [
+        f"{type(entry).__name__} {entry.jail.partition('@')[0]} {entry.subject}"
+        for entry in entries
+    ]
+
+
+def test_a_failure_says_who_when_where_and_what() -> None:
+    verdict = seat().judge(chunk("hello", failed("203.0.113.7")))
+    assert verdict.entries == [
+        Failure(
+            jail="login@shop-web",
+            subject=ip_network("203.0.113.7/32"),
+            at=AT + 1,
+            container="shop-web-1",
+            text="failed login of bob from 203.0.113.7",
+            fields={"user": "bob"},
+        )
+    ]
+    assert not verdict.ignored
+
+
+def test_an_offence_follows_the_failure_that_completes_it() -> None:
+    verdict = seat().judge(chunk(*[failed("203.0.113.7")] * 3, failed("203.0.113.8")))
+    assert kinds(verdict.entries) == [
+        "Failure login 203.0.113.7/32",
+        "Failure login 203.0.113.7/32",
+        "Failure login 203.0.113.7/32",
+        "Offence login 203.0.113.7/32",
+        "Failure login 203.0.113.8/32",
+    ]
+    offence = verdict.entries[3]
+    assert isinstance(offence, Offence)
+    assert (offence.at, offence.failures) == (AT + 2, 3)
+
+
+def test_failures_add_up_over_chunks_and_streams() -> None:
+    bench = seat()
+    bench.judge(chunk(failed("203.0.113.7")))
+    bench.judge(chunk(failed("203.0.113.7"), at=1, stream=Stream.STDERR))
+    assert "Offence login 203.0.113.7/32" in kinds(
+        bench.judge(chunk(failed("203.0.113.7"), at=2)).entries
+    )
+
+
+def test_a_jail_reads_only_its_streams() -> None:
+    bench = seat(replace(POLICY, streams=frozenset({Stream.STDERR})))
+    assert not bench.judge(chunk(failed("203.0.113.7"))).entries
+    assert bench.judge(chunk(failed("203.0.113.7"), stream=Stream.STDERR)).entries
+
+
+def test_the_jails_of_a_container_judge_apart_in_their_order() -> None:
+    other = replace(POLICY, name="other", failregex=("login .* from <HOST>",), maxretry=1)
+    verdict = seat(POLICY, other).judge(chunk(failed("203.0.113.7"), "login x from 203.0.113.8"))
+    assert kinds(verdict.entries) == [
+        "Failure login 203.0.113.7/32",
+        "Failure other 203.0.113.7/32",
+        "Offence other 203.0.113.7/32",
+        "Failure other 203.0.113.8/32",
+        "Offence other 203.0.113.8/32",
+    ]
+
+
+def test_replicas_share_their_counters() -> None:
+    jails = Jails()
+    twin = replace(WEB, id="5a" * 32, name="shop-web-2")
+    first, second = seat(jails=jails), seat(jails=jails, container=twin)
+    first.judge(chunk(failed("203.0.113.7"), failed("203.0.113.7")))
+    verdict = second.judge(chunk(failed("203.0.113.7"), at=2, container=twin))
+    assert kinds(verdict.entries)[-1] == "Offence login 203.0.113.7/32"
+    assert len(list(jails)) == 1
+
+
+def test_services_do_not_share_counters() -> None:
+    jails = Jails()
+    other = replace(WEB, id="5a" * 32, name="blog", service="blog")
+    seat(jails=jails).judge(chunk(failed("203.0.113.7"), failed("203.0.113.7")))
+    verdict = seat(jails=jails, container=other).judge(
+        chunk(failed("203.0.113.7"), container=other)
+    )
+    assert kinds(verdict.entries) == ["Failure login 203.0.113.7/32"]
+    assert sorted(jail.name for jail in jails) == ["login@blog", "login@shop-web"]
+
+
+def test_a_changed_policy_keeps_the_counters_also_of_those_who_sit_already() -> None:
+    jails = Jails()
+    old = seat(jails=jails)
+    old.judge(chunk(failed("203.0.113.7")))
+    changed = replace(POLICY, maxretry=2, failregex=("sorry .* <HOST>",))
+    seat(changed, jails=jails)
+    assert not old.judge(chunk(failed("203.0.113.7"), at=1)).entries
+    verdict = old.judge(chunk("sorry bob 203.0.113.7", at=2))
+    assert kinds(verdict.entries)[-1] == "Offence login 203.0.113.7/32"
+    jail = jails.get("login@shop-web")
+    assert jail is not None
+    assert jail.policy == changed
+
+
+def test_a_jail_counts_what_it_does() -> None:
+    jails = Jails()
+    bench = seat(jails=jails)
+    bench.judge(
+        chunk(
+            "x", failed("203.0.113.7"), failed("127.0.0.1"), failed("999.1.1.1"), failed("me.test")
+        )
+    )
+    jail = jails.get("login@shop-web")
+    assert jail is not None
+    assert (jail.lines_matched, jail.failures_total, jail.refused_total) == (4, 1, 2)
+    assert jail.last_failure_at == AT + 1
+    assert "me.test" in jail.last_refused
+    assert jail.failing(AT + 2) == 1
+    assert jail.failing(AT + 601) == 0
+
+
+def test_who_is_ignored_is_told_and_not_counted() -> None:
+    ignore = Ignore({ip_network("172.18.0.1/32"): "gateway of network shop_default"})
+    bench = seat(replace(POLICY, ignoreip=(ip_network("198.51.100.0/24"),)), jails=Jails(ignore))
+    verdict = bench.judge(chunk(failed("172.18.0.1"), failed("198.51.100.9"), failed("::1")))
+    assert not verdict.entries
+    assert verdict.ignored == [
+        ("login@shop-web", ip_address("172.18.0.1"), "gateway of network shop_default", AT),
+        ("login@shop-web", ip_address("198.51.100.9"), "in ignoreip of jail login", AT + 1),
+        ("login@shop-web", ip_address("::1"), "a loopback address", AT + 2),
+    ]
+
+
+def test_who_is_ignored_may_change_at_any_time() -> None:
+    ignore = Ignore()
+    bench = seat(jails=Jails(ignore))
+    assert bench.judge(chunk(failed("203.0.113.7"))).entries
+    ignore.update({ip_network("203.0.113.7/32"): "an address of this host"})
+    assert bench.judge(chunk(failed("203.0.113.7"))).ignored
+    ignore.update({})
+    assert bench.judge(chunk(failed("203.0.113.7"))).entries
+
+
+@pytest.mark.parametrize(
+    ("address", "prefixes", "subject"),
+    [
+        ("2001:db8:0:1:2:3:4:5", (32, 64), "2001:db8:0:1::/64"),
+        ("2001:db8:0:1:2:3:4:5", (32, 128), "2001:db8:0:1:2:3:4:5/128"),
+        ("203.0.113.7", (24, 64), "203.0.113.0/24"),
+        ("::ffff:203.0.113.7", (32, 64), "203.0.113.7/32"),
+    ],
+)
+def test_a_subject_is_the_network_that_the_jail_asks_for(
+    address: str, prefixes: tuple[int, int], subject: str
+) -> None:
+    verdict = seat(replace(POLICY, ipv4_prefix=prefixes[0], ipv6_prefix=prefixes[1])).judge(
+        chunk(failed(address))
+    )
+    assert [str(entry.subject) for entry in verdict.entries] == [subject]
+
+
+def test_a_network_with_an_ignored_neighbour_is_not_taken_whole() -> None:
+    ignore = Ignore({ip_network("2001:db8::5/128"): "an address of this host"})
+    verdict = seat(jails=Jails(ignore)).judge(chunk(failed("2001:db8::6")))
+    assert [str(entry.subject) for entry in verdict.entries] == ["2001:db8::6/128"]
+
+
+def test_restored_failures_count_without_a_second_offence() -> None:
+    jails = Jails()
+    old = [
+        Failure(
+            jail="login@shop-web",
+            subject=ip_network("203.0.113.7/32"),
+            at=AT - n,
+            container="shop-web-1",
+            text="x",
+        )
+        for n in (3, 2)
+    ]
+    jails.restore(old[:1])
+    bench = seat(jails=jails)
+    jails.restore(old[1:])
+    assert len(list(jails)) == 1
+    assert kinds(bench.judge(chunk(failed("203.0.113.7"))).entries) == [
+        "Failure login 203.0.113.7/32",
+        "Offence login 203.0.113.7/32",
+    ]
+
+
+def test_a_bad_policy_is_a_problem_and_the_others_run() -> None:
+    bad = replace(POLICY, name="bad", failregex=("no address",))
+    bench = seat(bad, POLICY)
+    assert [jail.name for jail in bench.jails] == ["login@shop-web"]
+    (problem,) = bench.problems
+    assert "shop-web-1" in str(problem)
+    assert "jail bad" in str(problem)
+    assert "write <HOST>" in str(problem)
+    assert bench.judge(chunk(failed("203.0.113.7"))).entries
+
+
+def test_a_jail_that_counts_nothing_can_be_retired() -> None:
+    jails = Jails()
+    seat(jails=jails).judge(chunk(failed("203.0.113.7")))
+    jails.retire(["login@shop-web", "unknown@x"], AT + 1)
+    assert len(list(jails)) == 1
+    jails.retire(["login@shop-web"], AT + 601)
+    assert len(list(jails)) == 0
+
+
+def test_a_log_full_of_failures_is_read_as_one_with_few() -> None:
+    jails = Jails()
+    bench = seat(replace(POLICY, maxretry=10**6), jails=jails)
+    total = 0
+    for n in range(3 * REST):
+        lines = [failed("203.0.113.7")] * 5 if n < REST else ["hello"] * 5 + [failed("203.0.113.7")]
+        total += len(bench.judge(chunk(*lines)).entries)
+    assert total == 5 * REST + 2 * REST
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\n",
+        b"no stamp at all: failed login of x from 203.0.113.7\n",
+        b"failedloginofxfrom203.0.113.7\n",
+        b"2026-99-99T99:99:99.000000000Z failed login of x from 203.0.113.7\n",
+        b"2026-11-22T10:52:40.409746684Z",
+        b"2026-11-22T10:52:40.409746684Z \n",
+        b" \n \n",
+        b"2026-11-22T10:52:40.Z failed login of x from 203.0.113.7\n",
+        b"\xff\xff\xff\xff-\xff\xff-\xff\xff failed login of x from 203.0.113.7\n",
+    ],
+)
+def test_a_malformed_line_never_raises(data: bytes) -> None:
+    bench = seat()
+    verdict = bench.judge(
+        Chunk(container=WEB, stream=Stream.STDOUT, data=data, cursor=Cursor(int(AT) * 10**9, 1))
+    )
+    assert len(verdict.entries) == (b"failed login" in data)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_ever_raise(data: bytes) -> None:
+    bench = seat(POLICY, replace(POLICY, name="all", failregex=("<HOST>",)))
+    bench.judge(
+        Chunk(container=WEB, stream=Stream.STDERR, data=data, cursor=Cursor(int(AT) * 10**9, 1))
+    )
+
+
+def test_a_line_without_a_stamp_has_the_time_of_its_chunk() -> None:
+    data = b"failed login of x from 203.0.113.7\n"
+    verdict = seat().judge(
+        Chunk(container=WEB, stream=Stream.STDOUT, data=data, cursor=Cursor(int(AT) * 10**9, 1))
+    )
+    assert [entry.at for entry in verdict.entries] == [AT]
+
+
+def test_a_carriage_return_at_the_end_is_no_part_of_a_line() -> None:
+    policy = replace(POLICY, failregex=("from <HOST>$",))
+    assert seat(policy).judge(chunk("from 203.0.113.7\r")).entries
+
+
+def test_odd_bytes_are_kept_or_replaced() -> None:
+    verdict = seat().judge(chunk(b"failed login of \x00\xff\xc3\xa9 from 203.0.113.7"))
+    (failure,) = verdict.entries
+    assert isinstance(failure, Failure)
+    assert failure.fields == {"user": "\x00\ufffd\u00e9"}
+
+
+def test_padding_a_line_does_not_hide_its_address() -> None:
+    verdict = seat().judge(chunk(failed("203.0.113.7", user="x" * 5 * LONGEST_LINE)))
+    (failure,) = verdict.entries
+    assert isinstance(failure, Failure)
+    assert str(failure.subject) == "203.0.113.7/32"
+    assert len(failure.text) == 1000
+
+
+def test_nothing_matches_across_the_place_where_a_long_line_was_shortened() -> None:
+    half = LONGEST_LINE // 2
+    line = "failed login of bob from 203.0.11" + "x" * 9
+    text = line[:-9].rjust(half, "y") + "z" * 500 + "3.7".ljust(half, "w")
+    assert len(text) > LONGEST_LINE
+    assert not seat().judge(chunk(text)).entries
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [failed("203.0.113.7"), failed("2001:db8::1", "é x"), "hello", "failed", ""]
+        ),
+        max_size=30,
+    ),
+    st.integers(0, 30),
+)
+def test_it_makes_no_difference_where_a_chunk_ends(texts: list[str], split: int) -> None:
+    whole, halves = seat(), seat()
+    at_once = list(whole.judge(chunk(*texts)).entries)
+    apart = [
+        *halves.judge(chunk(*texts[:split])).entries,
+        *halves.judge(chunk(*texts[split:], at=min(split, len(texts)))).entries,
+    ]
+    assert at_once == apart
