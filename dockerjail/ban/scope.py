@@ -8,7 +8,7 @@ host, as a client addresses them.
 from collections.abc import Collection, Iterable
 
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
-from dockerjail.model import Container, Port, Scope
+from dockerjail.model import Address, Container, Port, Problem, Scope
 
 
 def resolve(policy: JailPolicy, service: str, containers: Collection[Container]) -> Scope | None:
@@ -104,3 +104,22 @@ def _named_by_label(ports: tuple[Port, ...], own: set[Port], why: str) -> Scope:
 
 def _sorted(ports: Iterable[Port]) -> tuple[Port, ...]:
     return tuple(sorted(set(ports)))
+
+
+def elsewhere(containers: Iterable[Container], own: Collection[Address]) -> Problem | None:
+    """
+    Say so when the containers' published ports live in another network namespace than ours.
+
+    A container that publishes ports has a bridge, whose gateway is an address of the
+    Engine's host; macvlan and overlay networks, whose gateway is elsewhere, cannot publish.
+    """
+    bridged = [c for c in containers if c.running and c.published and c.gateways]
+    if not bridged or any(c.gateways.intersection(own) for c in bridged):
+        return None
+    return Problem(
+        place="network namespace",
+        what="bans have no effect: none of the Engine's gateways is an address of this "
+        "network namespace, so the packets to published ports pass elsewhere",
+        remedy="run dockerjail with network_mode: host (--network host) beside the Engine "
+        "that it follows",
+    )

@@ -59,8 +59,9 @@ QUEUE: Final = 1024
 CLOSE_LOOK: Final = 10_000
 """Elements up to which a routine check reads them all; a dump is quadratic in the kernel."""
 
+BLINK: Final = 0.001
 NAP: Final = 3600.0
-"""Longest sleep until an expiry, in seconds: clocks jump."""
+"""Shortest and longest sleep until an expiry, in seconds: clocks are rounded, and jump."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -387,7 +388,7 @@ class Warden:
         """Return the seconds to the next expiry, None when there is none."""
         if not self._ends:
             return None
-        return min(max(0.0, self._ends[0][0] - self._clock()), NAP)
+        return min(max(BLINK, self._ends[0][0] - self._clock()), NAP)
 
     def _number(self) -> int:
         self._next_ban += 1
@@ -438,10 +439,13 @@ class Warden:
     async def _mend(self, order: Verify) -> None:
         """Make the kernel hold what it should; a failure stays in `sync` until it does."""
         try:
-            if order.anew or not self.sync.ok or not await self._firewall.intact():
+            if order.anew:
+                await self._put_table()
+                logger.info("the table was put anew: %s", order.reason)
+            elif not self.sync.ok or not await self._firewall.intact():
                 await self._put_table()
                 self.sync.healed += 1
-                logger.warning("the table is in place again (%s)", order.reason)
+                logger.warning("the table is in place again: %s", order.reason)
             elif len(self._ledger) <= CLOSE_LOOK:
                 change = reconcile(self._ledger.wanted(), await self._firewall.present())
                 if change:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from dockerjail.config.settings import load
@@ -20,18 +21,20 @@ def run(config: Path | None) -> int:
         stream=sys.stdout,
         format="%(asctime)s %(levelname)-7s %(message)s",
     )
+    errors: list[DockerjailError] = []
     try:
         asyncio.run(serve(settings))
     except* DockerjailError as group:
-        for error in _leaves(group):
-            logger.critical("%s", error)
-        return 1
-    return 0
+        errors += _leaves(group)
+    for error in errors:
+        logger.critical("%s", error)
+    return 1 if errors else 0
 
 
-def _leaves(group: BaseExceptionGroup[DockerjailError]) -> list[BaseException]:
-    """Return the errors in a group of groups."""
-    found: list[BaseException] = []
+def _leaves(group: BaseExceptionGroup[DockerjailError]) -> Iterator[DockerjailError]:
+    """Yield the errors in a group of groups."""
     for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

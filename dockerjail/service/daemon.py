@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 
 from dockerjail.ban.orders import Report
-from dockerjail.ban.scope import resolve
+from dockerjail.ban.scope import elsewhere, resolve
 from dockerjail.ban.warden import Warden
 from dockerjail.config.policies import policies
 from dockerjail.config.settings import Settings
@@ -145,6 +145,8 @@ class Daemon:
         found += self.settings.problems
         for problems in self._label_problems.values():
             found += problems
+        for bench in self.benches.values():
+            found += bench.problems
         found += [tail.problem for tail in self.intake.tails.values() if tail.problem]
         found += self._scope_problems()
         found += self.ignored.problems(self.intake.containers.values(), self.clock())
@@ -175,9 +177,11 @@ class Daemon:
             self._label_problems[container.id] = problems
         else:
             self._label_problems.pop(container.id, None)
-        if wanted:
-            self.benches[container.id] = self.jails.bench(container, wanted)
-        return bool(wanted)
+        if not wanted:
+            self.benches.pop(container.id, None)
+            return False
+        bench = self.benches[container.id] = self.jails.bench(container, wanted)
+        return bool(bench.jails)
 
     def _gone(self, container: str) -> None:
         self.benches.pop(container, None)
@@ -224,6 +228,13 @@ class Daemon:
                 await self.warden.verify("routine check")
             if rounds % PURGE_ROUNDS == 1:
                 await self.world.store.purge(self.clock())
+                self._retire()
+
+    def _retire(self) -> None:
+        """Let go of jails that no container has any more and that count nothing."""
+        seated = {jail.name for bench in self.benches.values() for jail in bench.jails}
+        idle = [jail.name for jail in self.jails if jail.name not in seated]
+        self.jails.retire(idle, self.clock())
 
     async def _protect_and_tell(self) -> None:
         self._protect()
@@ -231,7 +242,9 @@ class Daemon:
 
     def _protect(self) -> None:
         """Tell the jails who is never banned, and why."""
-        reasons: dict[Subject, str] = dict.fromkeys(self.settings.defaults.ignoreip, "it is in ignoreip")
+        reasons: dict[Subject, str] = dict.fromkeys(
+            self.settings.defaults.ignoreip, "it is in ignoreip"
+        )
         for container in self.intake.containers.values():
             for subnet in container.subnets:
                 reasons[subnet] = f"it is in a network of container {container.name}"
@@ -277,24 +290,9 @@ class Daemon:
                     remedy="run `dockerjail check`",
                 )
             )
-        if self._wrong_namespace():
-            found.append(
-                Problem(
-                    place="network namespace",
-                    what="bans have no effect: none of the Engine's gateways is an address of "
-                    "this network namespace, so the packets to published ports pass elsewhere",
-                    remedy="run dockerjail with `network_mode: host` (`--network host`), "
-                    "beside the Engine that it follows",
-                )
-            )
+        if wrong := elsewhere(self.intake.containers.values(), self.own):
+            found.append(wrong)
         return found
-
-    def _wrong_namespace(self) -> bool:
-        """Say whether the containers' published ports live in another namespace than ours."""
-        bridged = [
-            c for c in self.intake.containers.values() if c.running and c.published and c.gateways
-        ]
-        return bool(bridged) and not any(c.gateways & self.own for c in bridged)
 
     def _scope_problems(self) -> list[Problem]:
         found = []

@@ -80,7 +80,7 @@ class Report:
         counters = await self._counters(bans[-COUNTED:])
         failures: list[Failure] = []
         for each in names:
-            failures += await daemon.world.store.last_failures(each, EVIDENCE)
+            failures += await daemon.world.store.last_failures(each, limit=EVIDENCE)
         return {
             "jails": [self._jail(j, totals) for j in jails],
             "bans": [ban_json(b, self._dropped(b, counters), now=daemon.clock()) for b in bans],

@@ -5,7 +5,6 @@ import logging
 import signal
 import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 from dockerjail import __version__
 from dockerjail.config.settings import Settings
@@ -35,12 +34,12 @@ async def run(settings: Settings) -> None:
         logger.warning("%s", problem)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(
-            SqliteStore(Path(settings.store.path), keep=settings.store.keep)
+            SqliteStore(settings.store.path, keep=settings.store.keep)
         )
         firewall = await stack.enter_async_context(Kernel(table=settings.firewall.table))
         engine = await stack.enter_async_context(DockerEngine(settings.docker.host))
         state = await store.load(now=time.time(), findtime=settings.store.keep)
         world = World(engine=engine, store=store, firewall=firewall, addresses=own_addresses)
         daemon = Daemon(settings, world, state)
-        await stack.enter_async_context(serve(daemon, Path(settings.control.socket)))
+        await stack.enter_async_context(serve(daemon, settings.control.socket))
         await daemon.run(stop)

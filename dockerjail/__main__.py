@@ -1,0 +1,5 @@
+"""`python -m dockerjail` is the `dockerjail` command."""
+
+from dockerjail.cli.main import main
+
+main()

@@ -1,0 +1,149 @@
+"""
+`dockerjail check`: is everything as it should be, and if not, what to do.
+
+Reads the configuration, asks the Engine, tries the kernel and knocks at the
+control socket. Changes nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.text import Text
+
+from dockerjail.ban.scope import elsewhere, resolve
+from dockerjail.cli import show
+from dockerjail.cli.talk import Talk
+from dockerjail.config.policies import policies
+from dockerjail.config.settings import Settings, load
+from dockerjail.docker.client import DockerEngine
+from dockerjail.docker.inspect import readable
+from dockerjail.errors import ConfigError, DaemonUnreachable, EngineError, FirewallError
+from dockerjail.model import Container, Problem
+from dockerjail.nft.host import own_addresses
+from dockerjail.nft.kernel import Kernel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at; `fatal` keeps the daemon from working at all."""
+
+    place: str
+    ok: bool
+    what: str
+    remedy: str = ""
+    fatal: bool = False
+
+
+async def check(config: Path | None, *, json: bool) -> int:
+    """Print what was found; return 0, 1 for what is fatal, 4 for what is left out."""
+    findings = await _look(config)
+    if json:
+        show.as_json({"ok": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]})
+    else:
+        for finding in findings:
+            _print(finding)
+    if any(f.fatal and not f.ok for f in findings):
+        return 1
+    return 0 if all(f.ok for f in findings) else 4
+
+
+async def _look(config: Path | None) -> Sequence[Finding]:
+    try:
+        settings = load(config)
+    except ConfigError as error:
+        return [
+            Finding(place="configuration", ok=False, what=line, fatal=True)
+            for line in str(error).splitlines()
+        ]
+    source = str(settings.source or "no file, defaults and environment only")
+    findings = [
+        Finding(place="configuration", ok=True, what=source),
+        *map(_left_out, settings.problems),
+    ]
+    findings += await _kernel(settings)
+    findings += await _engine(settings)
+    findings.append(_daemon(settings))
+    return findings
+
+
+async def _kernel(settings: Settings) -> Sequence[Finding]:
+    try:
+        async with Kernel(table=settings.firewall.table) as kernel:
+            return [Finding(place="kernel", ok=True, what=f"nf_tables works: {kernel.features}")]
+    except FirewallError as error:
+        return [Finding(place="kernel", ok=False, what=str(error), fatal=True)]
+
+
+async def _engine(settings: Settings) -> Sequence[Finding]:
+    place = f"Docker Engine {settings.docker.host}"
+    try:
+        async with DockerEngine(settings.docker.host) as engine:
+            version = await engine.version()
+            listed = await engine.list()
+            containers = [
+                container
+                for id_, _ in listed
+                if (container := await engine.inspect(id_)) is not None
+            ]
+    except EngineError as error:
+        return [Finding(place=place, ok=False, what=str(error), fatal=True)]
+    findings = [Finding(place=place, ok=True, what=f"version {version}")]
+    if wrong := elsewhere(containers, await own_addresses()):
+        findings.append(_left_out(wrong))
+    for container in sorted(containers, key=lambda c: c.name):
+        findings += _container(container, containers, settings)
+    return findings
+
+
+def _container(
+    container: Container, containers: Sequence[Container], settings: Settings
+) -> Sequence[Finding]:
+    """Look at one container's labels, log and what its bans would close."""
+    wanted, problems = policies(container, settings)
+    findings = [*map(_left_out, problems)]
+    if not wanted:
+        return findings
+    _, unreadable = readable(container)
+    if unreadable is not None:
+        findings.append(_left_out(unreadable))
+    place = f"container {container.name}"
+    for policy in wanted:
+        scope = resolve(policy, container.service, containers)
+        if scope is not None and scope.ports == ():
+            what, _, remedy = scope.why.partition("; ")
+            findings.append(
+                Finding(place=f"{place}, jail {policy.name}", ok=False, what=what, remedy=remedy)
+            )
+        elif scope is not None:
+            what = f"jail {policy.name} keeps out of {scope}: {scope.why}"
+            findings.append(Finding(place=place, ok=True, what=what))
+        else:
+            findings.append(Finding(place=place, ok=True, what=f"jail {policy.name}, not running"))
+    return findings
+
+
+def _daemon(settings: Settings) -> Finding:
+    try:
+        status = Talk(settings.control.socket).status()
+    except DaemonUnreachable as error:
+        return Finding(place="daemon", ok=False, what=str(error))
+    up = "answers, all is well" if status["ok"] else "answers, and needs attention"
+    return Finding(
+        place="daemon",
+        ok=bool(status["ok"]),
+        what=up,
+        remedy="" if status["ok"] else "run dockerjail status",
+    )
+
+
+def _left_out(problem: Problem) -> Finding:
+    return Finding(place=problem.place, ok=False, what=problem.what, remedy=problem.remedy)
+
+
+def _print(finding: Finding) -> None:
+    mark = ("ok  ", "green") if finding.ok else ("!!  ", "bold red")
+    text = show.plain(f"{finding.place}: {finding.what}")
+    show.out.print(Text.assemble(mark, text))
+    if finding.remedy:
+        show.out.print(Text(f"    {show.plain(finding.remedy)}"))

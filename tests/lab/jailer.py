@@ -1,0 +1,163 @@
+"""
+dockerjail as its users run it: a process of its own beside a private Engine.
+
+In: an Engine and a configuration. Out: a daemon to start, stop and kill, and the
+command line talking to it. It runs from this work tree, in the Engine's network
+namespace; `tests/e2e/test_image.py` runs the image instead.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from tests.lab.engine import Engine
+
+Json = dict[str, Any]
+
+PATIENCE = 20.0
+"""Seconds within which what was promised must have come true."""
+
+
+class Jailer:
+    """One dockerjail daemon; a context manager that leaves nothing behind."""
+
+    def __init__(self, engine: Engine, root: Path, settings: str = "", **environ: str) -> None:
+        self.engine = engine
+        self.root = root
+        self.socket = root / "run" / "control.sock"
+        self.database = root / "state" / "dockerjail.sqlite3"
+        self.config = root / "dockerjail.toml"
+        self.config.write_text(settings)
+        self.environ = environ
+        self._process: subprocess.Popen[bytes] | None = None
+
+    # Life
+
+    def start(self) -> Self:
+        """Start the daemon without waiting for anything."""
+        with (self.root / "log").open("ab") as log:
+            self._process = self.engine.space.popen(
+                *(sys.executable, "-m", "dockerjail", "run", "--config", str(self.config)),
+                env=self._environ(),
+                stdout=log,
+                stderr=log,
+            )
+        return self
+
+    def ready(self) -> Self:
+        """Start the daemon and wait until it follows what there is."""
+        self.start()
+        self.wait(lambda status: bool(status["engine"]["connected"]))
+        return self
+
+    def stop(self) -> int:
+        """Stop it as Docker does; return its exit code."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it without warning."""
+        self._end(signal.SIGKILL)
+
+    def ended(self) -> int:
+        """Wait until it ends by itself; return its exit code."""
+        assert self._process is not None
+        return self._process.wait(PATIENCE)
+
+    @property
+    def log(self) -> str:
+        """Everything it has logged."""
+        return (self.root / "log").read_text()
+
+    def __enter__(self) -> Self:
+        return self.ready()
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        self.engine.space.run("nft", "delete", "table", "inet", "dockerjail", check=False)
+
+    # Use
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the command line to its end."""
+        command = [sys.executable, "-m", "dockerjail", *arguments]
+        return subprocess.run(
+            self.engine.space.command(*command),
+            env=self._environ() | {"DOCKERJAIL_CONFIG": str(self.config)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def ask(self, *arguments: str) -> Json:
+        """Run a command with `--json`; return what it printed."""
+        done = self.cli(*arguments, "--json")
+        assert done.stdout, done.stderr
+        found: Json = json.loads(done.stdout)
+        return found
+
+    def status(self) -> Json:
+        """Ask for the status."""
+        return self.ask("status")
+
+    def wait(self, promise: Callable[[Json], bool], within: float = PATIENCE) -> Json:
+        """Wait until the status is as promised; return it."""
+        end = time.monotonic() + within
+        status: Json = {}
+        while time.monotonic() < end:
+            if self._process is not None and self._process.poll() is not None:
+                raise AssertionError(f"dockerjail ended:\n{self.log}")
+            done = self.cli("status", "--json")
+            if done.returncode in (0, 4):
+                status = json.loads(done.stdout)
+                if promise(status):
+                    return status
+            time.sleep(0.1)
+        raise AssertionError(f"not so: {json.dumps(status, indent=1)}\n{self.log}")
+
+    def wait_banned(self, *addresses: str) -> Json:
+        """Wait until exactly these are banned."""
+        return self.wait(lambda status: banned(status) == set(addresses))
+
+    def kernel(self) -> str:
+        """Return the table as `nft` prints it."""
+        return self.engine.space.run("nft", "list", "table", "inet", "dockerjail").stdout
+
+    def _environ(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER", "DOCKERJAIL"))}
+        return kept | {
+            "DOCKER_HOST": self.engine.host,
+            "DOCKERJAIL_CONTROL__SOCKET": str(self.socket),
+            "DOCKERJAIL_STORE__PATH": str(self.database),
+            **self.environ,
+        }
+
+    def _end(self, how: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(how)
+        return self._process.wait(PATIENCE)
+
+
+def banned(status: Json) -> set[str]:
+    """Return the addresses that a status shows as banned."""
+    return {ban["address"] for ban in status["bans"]}
+
+
+def say(engine: Engine, container: str, lines: Sequence[str], stream: int = 1) -> None:
+    """Have a container print lines to its stdout (1) or stderr (2)."""
+    script = f'printf "%s\\n" "$@" > /proc/1/fd/{stream}'
+    engine.docker("exec", container, "sh", "-c", script, "sh", *lines)
+
+
+def failed_login(address: str, user: str = "admin") -> str:
+    """Return the line that the Flask application prints for a failed login."""
+    return (
+        f"2023-10-27 14:38:22,557 WARNING Failed login attempt for user: {user} from IP: {address}"
+    )

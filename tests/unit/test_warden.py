@@ -1,0 +1,342 @@
+"""What the warden promises, with twins of store and kernel and a clock that the test turns."""
+
+import asyncio
+import contextlib
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from dockerjail.ban.orders import Pardon, Report, Sentence
+from dockerjail.ban.warden import Warden
+from dockerjail.errors import FirewallError, Refused, StoreError
+from dockerjail.jail.policy import JailPolicy, Origin
+from dockerjail.model import Cursor, Element, Failure, Offence, Port, Scope, Stream
+from dockerjail.nft.dryrun import DryRun
+from tests.fakes import MemoryStore
+
+pytestmark = pytest.mark.looptime
+
+JAIL = "flask@web"
+BAD = ip_network("203.0.113.7")
+OWN = ip_network("192.0.2.1")
+HTTP = Port(8080)
+STREAM = ("c1", Stream.STDOUT)
+
+
+class BrokenFirewall(DryRun):
+    """Refuses the next changes, as a kernel out of memory does."""
+
+    def __init__(self, *, refuses, **options):
+        super().__init__(**options)
+        self.refuses = refuses
+
+    async def apply(self, **change):
+        if self.refuses:
+            self.refuses -= 1
+            raise FirewallError("blocking: ENOMEM")
+        await super().apply(**change)
+
+    async def replace(self, *arguments, **options):
+        if self.refuses:
+            self.refuses -= 1
+            raise FirewallError("the table: ENOMEM")
+        await super().replace(*arguments, **options)
+
+
+class House:
+    def __init__(self, *, bantime=600.0, store=None, firewall=None, refuses=0):
+        loop = asyncio.get_running_loop()
+        self.clock = lambda: 1e9 + loop.time()
+        self.store = store or MemoryStore()
+        self.firewall = firewall or BrokenFirewall(refuses=0, clock=self.clock)
+        self.scope = Scope(ports=(HTTP,), why="published")
+        self.policy = JailPolicy(
+            name="flask", origin=Origin.LABEL, failregex=("x <HOST>",), bantime=bantime
+        )
+        self.warden = Warden(
+            self.store,
+            self.firewall,
+            policies=lambda jail: self.policy,
+            scopes=lambda jail: self.scope,
+            protected=lambda address: "it is ours" if address == ip_address("192.0.2.1") else None,
+            clock=self.clock,
+        )
+        self.seen = 0
+
+    @contextlib.asynccontextmanager
+    async def running(self):
+        state = await self.store.load(now=self.clock(), findtime=3600)
+        await self.warden.restore(state, allow=frozenset({OWN}))
+        if isinstance(self.firewall, BrokenFirewall):
+            self.firewall.refuses = 0
+        async with asyncio.TaskGroup() as house:
+            house.create_task(self.warden.run())
+            yield self
+            await self.warden.close()
+
+    async def offend(self, subject=BAD, jail=JAIL, failures=5):
+        now = self.clock()
+        self.seen += 1
+        lines = [
+            Failure(jail=jail, subject=subject, at=now, container="web", text=f"line {i}")
+            for i in range(failures)
+        ]
+        offence = Offence(jail=jail, subject=subject, at=now, failures=failures)
+        await self.warden.report(
+            Report(entries=[*lines, offence], stream=STREAM, cursor=Cursor(self.seen, 1))
+        )
+        await asyncio.sleep(0.01)
+
+    @property
+    def bans(self):
+        return list(self.warden.bans)
+
+    async def blocked(self):
+        return set(await self.firewall.present())
+
+
+async def test_an_offence_becomes_a_ban_a_row_and_an_element():
+    async with House().running() as house:
+        await house.offend()
+        (ban,) = house.bans
+        assert (ban.jail, ban.subject, ban.failures, ban.count) == (JAIL, BAD, 5, 1)
+        assert ban.until == pytest.approx(house.clock() + 600, abs=0.1)
+        assert await house.blocked() == {Element(BAD, HTTP)}
+        assert len(await house.store.evidence(ban.id)) == 5
+        assert (await house.store.load(now=house.clock(), findtime=3600)).cursors == {
+            STREAM: Cursor(1, 1)
+        }
+
+
+async def test_a_ban_ends_after_bantime():
+    async with House(bantime=600).running() as house:
+        await house.offend()
+        await asyncio.sleep(599)
+        assert await house.blocked() == {Element(BAD, HTTP)}
+        await asyncio.sleep(2)
+        assert house.bans == []
+        assert await house.blocked() == set()
+        (record,) = await house.store.bans_of(JAIL)
+        assert record.ended_why == "expired"
+
+
+async def test_a_ban_for_good_does_not_end():
+    async with House(bantime=None).running() as house:
+        await house.offend()
+        await asyncio.sleep(20 * 86400)
+        assert len(house.bans) == 1
+
+
+async def test_the_second_ban_of_a_subject_is_counted_as_such():
+    async with House(bantime=60).running() as house:
+        await house.offend()
+        await asyncio.sleep(61)
+        await house.offend()
+        assert [ban.count for ban in house.bans] == [2]
+
+
+async def test_offending_again_while_banned_makes_the_ban_longer_not_another():
+    async with House().running() as house:
+        await house.offend()
+        (before,) = house.bans
+        await asyncio.sleep(100)
+        await house.offend()
+        (after,) = house.bans
+        assert after.id == before.id
+        assert after.until == pytest.approx(before.until + 100, abs=1)
+        assert (await house.firewall.present())[Element(BAD, HTTP)] == after.until
+        await asyncio.sleep(550)
+        assert len(house.bans) == 1
+
+
+async def test_two_jails_one_address_one_port():
+    async with House(bantime=60).running() as house:
+        await house.offend(jail="a@web")
+        house.policy = JailPolicy(name="b", origin=Origin.LABEL, failregex=(), bantime=120)
+        await house.offend(jail="b@web")
+        await asyncio.sleep(61)
+        assert [ban.jail for ban in house.bans] == ["b@web"]
+        assert await house.blocked() == {Element(BAD, HTTP)}
+        await asyncio.sleep(60)
+        assert await house.blocked() == set()
+
+
+async def test_an_address_of_ours_is_not_banned():
+    async with House().running() as house:
+        await house.offend(OWN)
+        assert house.bans == []
+        with pytest.raises(Refused, match="never banned: it is ours"):
+            await house.warden.ask(Sentence(subject=OWN, bantime=60))
+        with pytest.raises(Refused, match=r"it contains 192\.0\.2\.1"):
+            await house.warden.ask(Sentence(subject=ip_network("192.0.2.0/24"), bantime=60))
+
+
+async def test_nothing_to_ban_from_is_said_once_and_counts_the_failures_as_spent(caplog):
+    async with House().running() as house:
+        house.scope = Scope(ports=(), why="cannot ban: no port")
+        await house.offend()
+        await house.offend(ip_network("203.0.113.8"))
+        assert house.bans == []
+        assert caplog.text.count("cannot ban: no port") == 1
+        assert (await house.store.load(now=house.clock(), findtime=3600)).failures == []
+
+
+async def test_a_ban_that_would_be_over_already_is_not_made():
+    async with House(bantime=60).running() as house:
+        old = Offence(jail=JAIL, subject=BAD, at=house.clock() - 61, failures=5)
+        await house.warden.report(Report(entries=[old], stream=STREAM, cursor=Cursor(1, 1)))
+        await asyncio.sleep(1)
+        assert house.bans == []
+
+
+async def test_an_operator_can_ban_and_end_it():
+    async with House().running() as house:
+        (ban,) = await house.warden.ask(Sentence(subject=BAD, bantime=60, ports=(HTTP,)))
+        assert ban.jail == "manual"
+        assert await house.blocked() == {Element(BAD, HTTP)}
+        assert await house.warden.ask(Pardon(subject=BAD)) == [ban]
+        assert await house.blocked() == set()
+        assert await house.warden.ask(Pardon(subject=BAD)) == []
+
+
+async def test_unban_of_an_address_ends_the_ban_of_its_prefix():
+    async with House().running() as house:
+        await house.offend(ip_network("2001:db8::/64"))
+        assert await house.warden.ask(Pardon(subject=ip_network("2001:db8::7")))
+        assert house.bans == []
+
+
+async def test_unban_in_one_jail_leaves_the_others():
+    async with House().running() as house:
+        await house.offend(jail="a@web")
+        await house.offend(jail="b@web")
+        await house.warden.ask(Pardon(subject=BAD, jail="a"))
+        assert [ban.jail for ban in house.bans] == ["b@web"]
+        assert await house.blocked() == {Element(BAD, HTTP)}
+
+
+async def test_a_new_port_of_the_service_takes_the_bans_along():
+    async with House().running() as house:
+        await house.offend()
+        house.scope = Scope(ports=(Port(8181),), why="published")
+        await house.warden.rescope()
+        await asyncio.sleep(0.01)
+        assert await house.blocked() == {Element(BAD, Port(8181))}
+        (stored,) = (await house.store.load(now=house.clock(), findtime=3600)).bans
+        assert stored.scope.ports == (Port(8181),)
+
+
+@pytest.mark.parametrize("scope", [None, Scope(ports=(), why="gone")])
+async def test_a_service_that_is_gone_keeps_its_bans(scope):
+    async with House().running() as house:
+        await house.offend()
+        house.scope = scope
+        await house.warden.rescope()
+        await asyncio.sleep(0.01)
+        assert await house.blocked() == {Element(BAD, HTTP)}
+
+
+async def test_bans_come_back_after_a_restart():
+    first = House()
+    async with first.running() as house:
+        await house.offend()
+        (before,) = house.bans
+    async with House(store=first.store).running() as house:
+        assert house.bans == [before]
+        assert await house.blocked() == {Element(BAD, HTTP)}
+        await house.offend(ip_network("203.0.113.8"))
+        assert len({ban.id for ban in house.bans}) == 2
+
+
+async def test_a_refused_change_is_mended_by_putting_the_whole_table():
+    async with House().running() as house:
+        house.firewall.refuses = 1
+        await house.offend()
+        assert await house.blocked() == {Element(BAD, HTTP)}
+        assert house.warden.sync.ok
+
+
+async def test_a_kernel_that_refuses_everything_is_told_and_mended_later(caplog):
+    async with House().running() as house:
+        house.firewall.refuses = 3
+        await house.offend()
+        assert not house.warden.sync.ok
+        assert "ENOMEM" in house.warden.sync.error
+        assert len(house.bans) == 1
+        await house.warden.verify("routine")
+        await asyncio.sleep(0.01)
+        assert not house.warden.sync.ok
+        await house.warden.verify("routine")
+        await asyncio.sleep(0.01)
+        assert house.warden.sync.ok
+        assert await house.blocked() == {Element(BAD, HTTP)}
+
+
+async def test_an_element_that_somebody_else_removed_is_put_back():
+    async with House().running() as house:
+        await house.offend()
+        await house.firewall.apply(remove=[Element(BAD, HTTP)])
+        await house.warden.verify("element deleted")
+        await asyncio.sleep(0.01)
+        assert await house.blocked() == {Element(BAD, HTTP)}
+        assert house.warden.sync.healed == 1
+
+
+async def test_what_is_never_banned_reaches_the_kernel():
+    async with House().running() as house:
+        assert house.firewall.allowed == {OWN}
+        await house.warden.allow(frozenset({OWN, ip_network("10.0.0.0/8")}))
+        await asyncio.sleep(0.01)
+        assert ip_network("10.0.0.0/8") in house.firewall.allowed
+        assert house.warden.sync.healed == 0
+
+
+async def test_cursors_that_nothing_came_of_are_written_when_nothing_waits():
+    async with House().running() as house:
+        house.warden.note(STREAM, Cursor(7, 1))
+        await house.warden.flush()
+        await asyncio.sleep(0.01)
+        assert (await house.store.load(now=0, findtime=1)).cursors == {STREAM: Cursor(7, 1)}
+        house.warden.forget("c1")
+        await house.warden.flush()
+        await asyncio.sleep(0.01)
+        assert (await house.store.load(now=0, findtime=1)).cursors == {}
+
+
+async def test_a_noted_cursor_never_overtakes_a_report_that_waits():
+    async with House().running() as house:
+        offence = Offence(jail=JAIL, subject=BAD, at=house.clock(), failures=5)
+        await house.warden.report(Report(entries=[offence], stream=STREAM, cursor=Cursor(5, 1)))
+        house.warden.note(STREAM, Cursor(6, 1))
+        written = []
+        record = house.store.record
+
+        async def watched(entries, cursors, *, gone=()):
+            written.append((bool(entries), dict(cursors)))
+            await record(entries, cursors, gone=gone)
+
+        house.store.record = watched
+        await asyncio.sleep(0.01)
+        assert written == [(True, {STREAM: Cursor(6, 1)})]
+
+
+async def test_orders_in_hand_are_carried_out_before_the_end():
+    house = House()
+    async with house.running():
+        await house.offend()
+        offence = Offence(
+            jail=JAIL, subject=ip_network("203.0.113.9"), at=house.clock(), failures=5
+        )
+        await house.warden.report(Report(entries=[offence], stream=STREAM, cursor=Cursor(9, 1)))
+    assert len(house.bans) == 2
+
+
+async def test_a_store_that_fails_brings_the_house_down():
+    class Full(MemoryStore):
+        async def record(self, *arguments, **options):
+            raise StoreError("disk full")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with House(store=Full()).running() as house:
+            await house.offend()
+    assert caught.group_contains(StoreError)
