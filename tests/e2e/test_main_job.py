@@ -6,25 +6,13 @@ that address can still reach them, and what `status` says.
 """
 
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.lab import images
-from tests.lab.jailer import Jailer, banned, failed_login, say
+from tests.lab.jailer import REGEX, SERVE, banned, failed_login, follows, say, serve
 
 pytestmark = pytest.mark.e2e
-
-REGEX = "^.*WARNING Failed login attempt for user: .* from IP: <HOST>"
-RULE = {"failregex": REGEX, "maxretry": "5", "findtime": "10m", "bantime": "1h"}
-SERVE = (
-    "sh",
-    "-c",
-    (
-        "mkdir -p /tmp/www; echo served > /tmp/www/index.html; "
-        "httpd -p 8000 -h /tmp/www; exec sleep 100000"
-    ),
-)
 
 UDP_ECHO = """
 import socket
@@ -34,49 +22,6 @@ while True:
     data, who = s.recvfrom(2000)
     s.sendto(data, who)
 """
-
-
-def labels(**options: str) -> list[str]:
-    rule = RULE | options
-    found = ["--label", "dockerjail.enable=true"]
-    for key, value in rule.items():
-        found += ["--label", f"dockerjail.jail.flask.{key}={value}"]
-    return found
-
-
-def serve(engine, name, *options, port=8080, image=None, command=SERVE, **rule):
-    """Start a container that serves on 8000, published on `port`, with the jail's labels."""
-    publish = ["-p", f"{port}:8000"] if port else []
-    return engine.run(
-        image or images.busybox(engine),
-        *command,
-        options=["--name", name, *publish, *labels(**rule), *options],
-    )
-
-
-def follows(jailer: Jailer, *names: str):
-    """Wait until exactly these containers are followed."""
-    return jailer.wait(
-        lambda s: (
-            {c["name"] for c in s["containers"] if c["running"]} == set(names)
-            and all(c["state"] == "following" for c in s["containers"] if c["running"])
-        )
-    )
-
-
-@pytest.fixture
-def jailer_for(tmp_path: Path):
-    made: list[Jailer] = []
-
-    def make(engine, settings="", **environ) -> Jailer:
-        root = tmp_path / str(len(made))
-        root.mkdir()
-        made.append(Jailer(engine, root, settings, **environ))
-        return made[-1]
-
-    yield make
-    for each in made:
-        each.__exit__()
 
 
 def test_five_failures_ban_and_four_do_not(any_engine, attacker, jailer_for):

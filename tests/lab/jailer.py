@@ -6,6 +6,7 @@ command line talking to it. It runs from this work tree, in the Engine's network
 namespace; `tests/e2e/test_image.py` runs the image instead.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -16,9 +17,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from dockerjail.cli.talk import Talk
+from dockerjail.errors import DaemonUnreachable
+from tests.lab import images
 from tests.lab.engine import Engine
 
 Json = dict[str, Any]
+
+REGEX = "^.*WARNING Failed login attempt for user: .* from IP: <HOST>"
+RULE = {"failregex": REGEX, "maxretry": "5", "findtime": "10m", "bantime": "1h"}
+SERVE = (
+    "sh",
+    "-c",
+    (
+        "mkdir -p /tmp/www; echo served > /tmp/www/index.html; "
+        "httpd -p 8000 -h /tmp/www; exec sleep 100000"
+    ),
+)
+"""A container that serves "served" over HTTP on port 8000."""
 
 PATIENCE = 20.0
 """Seconds within which what was promised must have come true."""
@@ -29,6 +45,7 @@ class Jailer:
 
     def __init__(self, engine: Engine, root: Path, settings: str = "", **environ: str) -> None:
         self.engine = engine
+        self.space = engine.space
         self.root = root
         self.socket = root / "run" / "control.sock"
         self.database = root / "state" / "dockerjail.sqlite3"
@@ -42,7 +59,7 @@ class Jailer:
     def start(self) -> Self:
         """Start the daemon without waiting for anything."""
         with (self.root / "log").open("ab") as log:
-            self._process = self.engine.space.popen(
+            self._process = self.space.popen(
                 *(sys.executable, "-m", "dockerjail", "run", "--config", str(self.config)),
                 env=self._environ(),
                 stdout=log,
@@ -80,7 +97,7 @@ class Jailer:
     def __exit__(self, *_: object) -> None:
         if self._process is not None and self._process.poll() is None:
             self.kill()
-        self.engine.space.run("nft", "delete", "table", "inet", "dockerjail", check=False)
+        self.space.run("nft", "delete", "table", "inet", "dockerjail", check=False)
 
     # Use
 
@@ -88,7 +105,7 @@ class Jailer:
         """Run a command of the command line to its end."""
         command = [sys.executable, "-m", "dockerjail", *arguments]
         return subprocess.run(
-            self.engine.space.command(*command),
+            self.space.command(*command),
             env=self._environ() | {"DOCKERJAIL_CONFIG": str(self.config)},
             capture_output=True,
             text=True,
@@ -104,8 +121,8 @@ class Jailer:
         return found
 
     def status(self) -> Json:
-        """Ask for the status."""
-        return self.ask("status")
+        """Ask for the status, over the socket as the command does, without its start-up."""
+        return Talk(self.socket).status()
 
     def wait(self, promise: Callable[[Json], bool], within: float = PATIENCE) -> Json:
         """Wait until the status is as promised; return it."""
@@ -114,12 +131,11 @@ class Jailer:
         while time.monotonic() < end:
             if self._process is not None and self._process.poll() is not None:
                 raise AssertionError(f"dockerjail ended:\n{self.log}")
-            done = self.cli("status", "--json")
-            if done.returncode in (0, 4):
-                status = json.loads(done.stdout)
+            with contextlib.suppress(DaemonUnreachable):  # it is still starting
+                status = self.status()
                 if promise(status):
                     return status
-            time.sleep(0.1)
+            time.sleep(0.05)
         raise AssertionError(f"not so: {json.dumps(status, indent=1)}\n{self.log}")
 
     def wait_banned(self, *addresses: str) -> Json:
@@ -128,7 +144,7 @@ class Jailer:
 
     def kernel(self) -> str:
         """Return the table as `nft` prints it."""
-        return self.engine.space.run("nft", "list", "table", "inet", "dockerjail").stdout
+        return self.space.run("nft", "list", "table", "inet", "dockerjail").stdout
 
     def _environ(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("DOCKER", "DOCKERJAIL"))}
@@ -160,4 +176,41 @@ def failed_login(address: str, user: str = "admin") -> str:
     """Return the line that the Flask application prints for a failed login."""
     return (
         f"2023-10-27 14:38:22,557 WARNING Failed login attempt for user: {user} from IP: {address}"
+    )
+
+
+def labels(**options: str) -> list[str]:
+    """Return the docker options that opt a container in with one jail, `flask`."""
+    rule = RULE | options
+    found = ["--label", "dockerjail.enable=true"]
+    for key, value in rule.items():
+        found += ["--label", f"dockerjail.jail.flask.{key}={value}"]
+    return found
+
+
+def serve(
+    engine: Engine,
+    name: str,
+    *options: str,
+    port: int | None = 8080,
+    image: str | None = None,
+    command: Sequence[str] = SERVE,
+    **rule: str,
+) -> str:
+    """Start a container that serves on 8000, published on `port`, with the jail's labels."""
+    publish = ["-p", f"{port}:8000"] if port else []
+    return engine.run(
+        image or images.busybox(engine),
+        *command,
+        options=["--name", name, *publish, *labels(**rule), *options],
+    )
+
+
+def follows(jailer: Jailer, *names: str) -> Json:
+    """Wait until exactly these containers are followed."""
+    return jailer.wait(
+        lambda s: (
+            {c["name"] for c in s["containers"] if c["running"]} == set(names)
+            and all(c["state"] == "following" for c in s["containers"] if c["running"])
+        )
     )

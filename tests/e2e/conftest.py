@@ -1,0 +1,25 @@
+"""What tests of the whole borrow."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.engine import Engine
+from tests.lab.jailer import Jailer
+
+
+@pytest.fixture
+def jailer_for(tmp_path: Path) -> Iterator[Callable[..., Jailer]]:
+    """Make daemons beside an Engine; none outlives the test."""
+    made: list[Jailer] = []
+
+    def make(engine: Engine, settings: str = "", **environ: str) -> Jailer:
+        root = tmp_path / str(len(made))
+        root.mkdir()
+        made.append(Jailer(engine, root, settings, **environ))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.__exit__()
