@@ -1,0 +1,675 @@
+"""The kernel's packet filter with real packets, between namespaces of the test's own."""
+
+import asyncio
+import errno
+import json
+import logging
+import select
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from dockerjail.errors import FirewallError, FirewallUnavailable
+from dockerjail.model import Counter, Element, Port, Protocol
+from dockerjail.nft.kernel import Features, Kernel
+from dockerjail.ports import Block
+from tests.lab import netns
+
+pytestmark = pytest.mark.engine
+
+SERVER, ATTACKER, NEIGHBOUR = "198.51.100.1", "198.51.100.2", "198.51.100.3"
+SERVER6 = "2001:db8:0:1::1"
+ATTACKER6, ATTACKER6_TOO, NEIGHBOUR6 = "2001:db8:0:1::2", "2001:db8:0:1::3", "2001:db8:0:2::2"
+
+
+@dataclass
+class Lab:
+    """A host with a packet filter, and one link away clients at several addresses."""
+
+    host: netns.Namespace
+    outside: netns.Namespace
+    sockets: list[socket.socket]
+
+    def listen(self, address: str, port: int) -> socket.socket:
+        with self.host.inside():
+            return self._keep(socket.create_server((address, port), family=_family(address)))
+
+    def udp(self, space: netns.Namespace, address: str, port: int = 0) -> socket.socket:
+        with space.inside():
+            made = self._keep(socket.socket(_family(address), socket.SOCK_DGRAM))
+            made.bind((address, port))
+            made.settimeout(10)
+            return made
+
+    def connect(
+        self, source: str, target: str, port: int, *, space: netns.Namespace | None = None
+    ) -> socket.socket:
+        """Connect, and raise when it takes ten seconds."""
+        with (space or self.outside).inside():
+            return self._keep(
+                socket.create_connection((target, port), timeout=10, source_address=(source, 0))
+            )
+
+    def knock(self, source: str, target: str, port: int) -> socket.socket:
+        """Begin to connect."""
+        with self.outside.inside():
+            made = self._keep(socket.socket(_family(target), socket.SOCK_STREAM))
+        made.bind((source, 0))
+        made.setblocking(False)
+        assert made.connect_ex((target, port)) == errno.EINPROGRESS
+        return made
+
+    def _keep(self, made: socket.socket) -> socket.socket:
+        self.sockets.append(made)
+        return made
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def connected(knocking: socket.socket) -> bool:
+    return bool(select.select([], [knocking], [], 0)[1])
+
+
+def silent(listening: socket.socket) -> bool:
+    return not select.select([listening], [], [], 0)[0]
+
+
+def element(subject: str, port: int | None = None, protocol: Protocol = "tcp") -> Element:
+    return Element(ip_network(subject), None if port is None else Port(port, protocol))
+
+
+def block(element: Element, seconds: float | None = 600) -> Block:
+    return Block(element=element, until=None if seconds is None else time.time() + seconds)
+
+
+async def until(say: Callable[[], Awaitable[bool]]) -> None:
+    """Wait for something to become true."""
+    async with asyncio.timeout(20):
+        while not await say():  # noqa: ASYNC110  # the kernel sets no asyncio.Event
+            await asyncio.sleep(0.01)
+
+
+async def dropped(kernel: Kernel, element: Element) -> Counter:
+    """Wait until an element has dropped packets."""
+    counted = Counter(0, 0)
+
+    async def any_packets() -> bool:
+        nonlocal counted
+        counted = (await kernel.counters([element])).get(element, counted)
+        return counted.packets > 0
+
+    await until(any_packets)
+    return counted
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with netns.create_unique("djn") as host, netns.create_unique("djn") as outside:
+        netns.connect(
+            host,
+            outside,
+            left_addresses=[f"{SERVER}/24", f"{SERVER6}/64", "2001:db8:0:2::1/64"],
+            right_addresses=[
+                *(f"{ATTACKER}/24", f"{NEIGHBOUR}/24"),
+                *(f"{ATTACKER6}/64", f"{ATTACKER6_TOO}/64", f"{NEIGHBOUR6}/64"),
+            ],
+        )
+        made = Lab(host, outside, [])
+        with host.inside():
+            yield made
+        for each in made.sockets:
+            each.close()
+
+
+@pytest.fixture
+async def kernel(lab: Lab) -> AsyncIterator[Kernel]:
+    async with Kernel() as opened:
+        await opened.replace([], allow=[])
+        yield opened
+
+
+# ---- packets
+
+
+@pytest.mark.parametrize(
+    ("server", "attacker", "neighbour", "subject"),
+    [
+        (SERVER, ATTACKER, NEIGHBOUR, f"{ATTACKER}/32"),
+        (SERVER6, ATTACKER6, NEIGHBOUR6, "2001:db8:0:1::/64"),
+        (SERVER, ATTACKER, NEIGHBOUR, "198.51.100.2/31"),
+        (SERVER6, ATTACKER6, ATTACKER6_TOO, f"{ATTACKER6}/128"),
+    ],
+    ids=["IPv4", "IPv6 /64", "IPv4 /31", "IPv6 /128"],
+)
+@pytest.mark.parametrize("port", [None, 80], ids=["everything", "one port"])
+async def test_a_banned_subject_gets_no_new_tcp_connection_and_others_do(
+    lab: Lab,
+    kernel: Kernel,
+    server: str,
+    attacker: str,
+    neighbour: str,
+    subject: str,
+    port: int | None,
+) -> None:
+    lab.listen(server, 80)
+    lab.listen(server, 81)
+    lab.connect(attacker, server, 80)
+    banned = element(subject, port)
+    await kernel.apply(add=[block(banned)])
+    knocking = lab.knock(attacker, server, 80)
+    await dropped(kernel, banned)
+    assert not connected(knocking)
+    if port is not None:
+        lab.connect(attacker, server, 81)
+    if ip_address(neighbour) not in ip_network(subject):
+        lab.connect(neighbour, server, 80)
+    await kernel.apply(remove=[banned])
+    lab.connect(attacker, server, 80)
+
+
+@pytest.mark.parametrize("port", [None, 80], ids=["everything", "one port"])
+@pytest.mark.parametrize(
+    ("server", "attacker", "subject"),
+    [(SERVER, ATTACKER, f"{ATTACKER}/32"), (SERVER6, ATTACKER6, "2001:db8:0:1::/64")],
+    ids=["IPv4", "IPv6"],
+)
+async def test_a_ban_cuts_an_established_tcp_connection(
+    lab: Lab, kernel: Kernel, server: str, attacker: str, subject: str, port: int | None
+) -> None:
+    listening = lab.listen(server, 80)
+    client = lab.connect(attacker, server, 80)
+    accepted, _ = listening.accept()
+    with accepted:
+        accepted.settimeout(10)
+        client.sendall(b"before")
+        assert accepted.recv(100) == b"before"
+        banned = element(subject, port)
+        await kernel.apply(add=[block(banned)])
+        client.sendall(b"after")
+        await dropped(kernel, banned)
+        assert silent(accepted)
+
+
+@pytest.mark.parametrize("port", [None, 53], ids=["everything", "one port"])
+@pytest.mark.parametrize(
+    ("server", "attacker", "neighbour", "subject"),
+    [
+        (SERVER, ATTACKER, NEIGHBOUR, f"{ATTACKER}/32"),
+        (SERVER6, ATTACKER6, NEIGHBOUR6, "2001:db8:0:1::/64"),
+    ],
+    ids=["IPv4", "IPv6"],
+)
+async def test_a_banned_subject_gets_no_udp_through_and_others_do(
+    lab: Lab,
+    kernel: Kernel,
+    server: str,
+    attacker: str,
+    neighbour: str,
+    subject: str,
+    port: int | None,
+) -> None:
+    service = lab.udp(lab.host, server, 53)
+    bad, good = lab.udp(lab.outside, attacker), lab.udp(lab.outside, neighbour)
+    bad.sendto(b"before", (server, 53))
+    assert service.recv(100) == b"before"
+    banned = element(subject, port, "udp")
+    await kernel.apply(add=[block(banned)])
+    bad.sendto(b"after", (server, 53))
+    await dropped(kernel, banned)
+    good.sendto(b"neighbour", (server, 53))
+    assert service.recv(100) == b"neighbour"
+
+
+async def test_a_ban_of_a_tcp_port_leaves_the_udp_port_alone(lab: Lab, kernel: Kernel) -> None:
+    service = lab.udp(lab.host, SERVER, 53)
+    await kernel.apply(add=[block(element(f"{ATTACKER}/32", 53, "tcp"))])
+    lab.udp(lab.outside, ATTACKER).sendto(b"query", (SERVER, 53))
+    assert service.recv(100) == b"query"
+
+
+async def test_a_ban_of_an_ipv6_network_meets_every_address_in_it(lab: Lab, kernel: Kernel) -> None:
+    lab.listen(SERVER6, 80)
+    banned = element("2001:db8:0:1::/64", 80)
+    await kernel.apply(add=[block(banned)])
+    for packets, address in enumerate((ATTACKER6, ATTACKER6_TOO)):
+        before = (await kernel.counters([banned]))[banned].packets
+        assert before >= packets
+        knocking = lab.knock(address, SERVER6, 80)
+
+        async def more(before: int = before) -> bool:
+            return (await kernel.counters([banned]))[banned].packets > before
+
+        await until(more)
+        assert not connected(knocking)
+
+
+@pytest.mark.parametrize(
+    "subject", ["0.0.0.0/0", "128.0.0.0/1", "198.51.0.0/17", "198.51.100.0/25"]
+)
+@pytest.mark.parametrize("port", [None, 80], ids=["everything", "one port"])
+async def test_a_ban_of_a_network_meets_its_addresses_whatever_the_prefix(
+    lab: Lab, kernel: Kernel, subject: str, port: int | None
+) -> None:
+    lab.listen(SERVER, 80)
+    banned = element(subject, port)
+    await kernel.apply(add=[block(banned)])
+    knocking = lab.knock(ATTACKER, SERVER, 80)
+    await dropped(kernel, banned)
+    assert not connected(knocking)
+
+
+async def test_an_allowed_network_wins_over_every_ban(lab: Lab, kernel: Kernel) -> None:
+    bans = [
+        element(subject, port)
+        for subject in (f"{ATTACKER}/32", "198.51.100.0/24", "2001:db8:0:1::/64")
+        for port in (None, 80)
+    ]
+    await kernel.replace(
+        [block(one) for one in bans],
+        allow=[ip_network("198.51.100.2/31"), ip_network(f"{ATTACKER6}/128")],
+    )
+    lab.listen(SERVER, 80)
+    lab.listen(SERVER6, 80)
+    lab.connect(ATTACKER, SERVER, 80)
+    lab.connect(ATTACKER6, SERVER6, 80)
+    knocking = lab.knock(ATTACKER6_TOO, SERVER6, 80)
+    await dropped(kernel, element("2001:db8:0:1::/64", 80))
+    assert not connected(knocking)
+
+
+@pytest.mark.parametrize(
+    ("server", "attacker", "subject"),
+    [(SERVER, ATTACKER, f"{ATTACKER}/32"), (SERVER6, ATTACKER6, "2001:db8:0:1::/64")],
+    ids=["IPv4", "IPv6"],
+)
+async def test_the_hosts_own_connections_to_a_banned_address_live_on(
+    lab: Lab, kernel: Kernel, server: str, attacker: str, subject: str
+) -> None:
+    with lab.outside.inside():
+        listening = lab._keep(socket.create_server((attacker, 25), family=_family(attacker)))
+    before = lab.connect(server, attacker, 25, space=lab.host)
+    accepted, _ = listening.accept()
+    with accepted:
+        banned = element(subject)
+        await kernel.apply(add=[block(banned)])
+        before.sendall(b"one way")
+        assert accepted.recv(100) == b"one way"
+        accepted.sendall(b"and back")
+        assert before.recv(100) == b"and back"
+        # a new one, and from scratch: IPv6 must first find its neighbour
+        lab.host.run("ip", "neigh", "flush", "all")
+        lab.connect(server, attacker, 25, space=lab.host)
+        knocking = lab.knock(attacker, server, 80)
+        await dropped(kernel, banned)
+        assert not connected(knocking)
+
+
+async def test_a_ban_ends_by_itself_after_the_process_is_gone(lab: Lab) -> None:
+    service = lab.udp(lab.host, SERVER, 53)
+    client = lab.udp(lab.outside, ATTACKER)
+    async with Kernel() as kernel:
+        banned = element(f"{ATTACKER}/32", 53, "udp")
+        await kernel.replace([block(banned, 2)], allow=[])
+        client.sendto(b"too early", (SERVER, 53))
+        await dropped(kernel, banned)
+    assert silent(service)
+
+    async def arrived() -> bool:
+        client.sendto(b"late enough", (SERVER, 53))
+        return not silent(service)
+
+    await until(arrived)
+    assert service.recv(100) == b"late enough"
+
+
+async def test_bans_outlive_the_process_and_are_read_by_the_next(lab: Lab) -> None:
+    banned, cidr = element(f"{ATTACKER}/32", 80), element("203.0.113.0/24")
+    async with Kernel() as kernel:
+        await kernel.replace([block(banned), block(cidr, None)], allow=[])
+    async with Kernel() as kernel:
+        present = await kernel.present()
+        assert present.keys() == {banned, cidr}
+        assert present[cidr] is None
+        assert not await kernel.intact()
+        await kernel.replace([block(banned)], allow=[])
+        assert (await kernel.present()).keys() == {banned}
+        assert await kernel.intact()
+
+
+async def test_counters_count_packets_and_bytes(lab: Lab, kernel: Kernel) -> None:
+    client = lab.udp(lab.outside, ATTACKER)
+    banned, idle = element(f"{ATTACKER}/32", 53, "udp"), element(f"{NEIGHBOUR}/32", 53, "udp")
+    await kernel.apply(add=[block(banned), block(idle)])
+    for _ in range(7):
+        client.sendto(b"x" * 72, (SERVER, 53))
+
+    async def seven() -> bool:
+        return (await kernel.counters([banned]))[banned].packets == 7
+
+    await until(seven)
+    headers = 20 + 8
+    assert await kernel.counters([idle, banned]) == {
+        banned: Counter(7, 7 * (72 + headers)),
+        idle: Counter(0, 0),
+    }
+
+
+async def test_blocking_again_keeps_the_counter_where_the_kernel_can(
+    lab: Lab, kernel: Kernel
+) -> None:
+    if not kernel.features.update_timeout:
+        pytest.skip("this kernel cannot move an end")
+    client = lab.udp(lab.outside, ATTACKER)
+    banned = element(f"{ATTACKER}/32", 53, "udp")
+    await kernel.apply(add=[block(banned)])
+    client.sendto(b"x", (SERVER, 53))
+    before = await dropped(kernel, banned)
+    await kernel.apply(add=[block(banned, 1200)])
+    assert (await kernel.counters([banned]))[banned] == before
+
+
+# ---- what nft sees
+
+
+async def test_nft_lists_the_table_that_we_think_we_put(lab: Lab, kernel: Kernel) -> None:
+    await kernel.replace(
+        [
+            block(element("192.0.2.1/32", 80)),
+            block(element("2001:db8:7::/64"), None),
+            block(element("192.0.2.0/24")),
+        ],
+        allow=[ip_network("10.0.0.0/8"), ip_network("10.1.0.0/16"), ip_network("fd00::/8")],
+    )
+    listing = json.loads(lab.host.run("nft", "-j", "list", "table", "inet", "dockerjail").stdout)
+    items = [item for item in listing["nftables"] if "metainfo" not in item]
+    sets = {item["set"]["name"]: item["set"] for item in items if "set" in item}
+    assert sets.keys() == {
+        *("allow4", "allow6", "all4_24", "all4_32", "all6_64", "port4_32", "port6_64")
+    }
+    assert sets["allow4"]["elem"] == [{"prefix": {"addr": "10.0.0.0", "len": 8}}]
+    assert sets["allow6"]["elem"] == [{"prefix": {"addr": "fd00::", "len": 8}}]
+    assert sets["port4_32"]["type"] == ["ipv4_addr", "inet_proto", "inet_service"]
+    assert sets["port6_64"]["type"] == ["ipv6_addr", "inet_proto", "inet_service"]
+    for name, one in sets.items():
+        assert one["flags"] == (["interval"] if name.startswith("allow") else ["timeout"])
+        assert one.get("gc-interval") == (None if name.startswith("allow") else 60)
+
+    (timed,) = (item["elem"] for item in sets["port4_32"]["elem"])
+    assert timed["val"] == {"concat": ["192.0.2.1", "tcp", 80]}
+    assert timed["timeout"] == 600
+    assert timed["counter"] == {"packets": 0, "bytes": 0}
+    (permanent,) = (item["elem"] for item in sets["all6_64"]["elem"])
+    assert permanent["val"] == "2001:db8:7::"
+    assert "timeout" not in permanent
+
+    chains = {item["chain"]["name"]: item["chain"] for item in items if "chain" in item}
+    assert {name: (one["hook"], one["prio"], one["policy"]) for name, one in chains.items()} == {
+        "raw_prerouting": ("prerouting", -310, "accept"),
+        "ct_prerouting": ("prerouting", -160, "accept"),
+    }
+    text = lab.host.run("nft", "-s", "list", "table", "inet", "dockerjail").stdout
+    rules = [
+        line.strip().partition(" comment")[0] for line in text.splitlines() if "comment" in line
+    ]
+    assert rules == [
+        "ip saddr @allow4 accept",
+        "ip6 saddr @allow6 accept",
+        "ip saddr . meta l4proto . th dport @port4_32 counter drop",
+        "ip6 saddr & ffff:ffff:ffff:ffff:: . meta l4proto . th dport @port6_64 counter drop",
+        "ip saddr @allow4 accept",
+        "ip6 saddr @allow6 accept",
+        "ct direction reply accept",
+        "meta l4proto ipv6-icmp accept",
+        "ip saddr & 255.255.255.0 == @all4_24 counter drop",
+        "ip saddr @all4_32 counter drop",
+        "ip6 saddr & ffff:ffff:ffff:ffff:: == @all6_64 counter drop",
+    ]
+
+
+async def test_other_tables_are_left_alone(lab: Lab) -> None:
+    lab.host.run(
+        "nft", "-f", "-", stdin="table inet other { chain c { accept; }; }\ntable ip dockerjail {}"
+    )
+    before = lab.host.run("nft", "list", "ruleset").stdout
+    async with Kernel() as kernel:
+        await kernel.replace([block(element("192.0.2.1/32"))], allow=[])
+        await kernel.apply(add=[block(element("192.0.2.2/32", 80))])
+        lab.host.run("nft", "delete", "table", "inet", "dockerjail")
+    assert lab.host.run("nft", "list", "ruleset").stdout == before
+
+
+# ---- tampering
+
+
+@pytest.mark.parametrize(
+    ("commands", "word"),
+    [
+        (["flush ruleset"], "table deleted"),
+        (["delete table inet dockerjail"], "table deleted"),
+        (["flush chain inet dockerjail raw_prerouting"], "rule deleted"),
+        (["insert rule inet dockerjail ct_prerouting accept"], "rule added"),
+        (["chain inet dockerjail ct_prerouting { policy drop; }"], "chain changed"),
+        (["add chain inet dockerjail more"], "chain changed"),
+        (["add set inet dockerjail more { type ipv4_addr; }"], "set added"),
+        (["add table inet dockerjail { flags dormant; }"], "table changed"),
+    ],
+)
+async def test_tampering_is_told_and_found_and_mended(
+    lab: Lab, kernel: Kernel, commands: list[str], word: str
+) -> None:
+    changes = kernel.changes()
+    assert await kernel.intact()
+    lab.host.run("nft", "; ".join(commands))
+    async with asyncio.timeout(10):
+        told = await anext(changes)
+    await changes.aclose()
+    assert told.startswith(f"{word} by nft, process ")
+    assert not await kernel.intact()
+    assert not await kernel.intact()
+    await kernel.replace([block(element(f"{ATTACKER}/32"))], allow=[])
+    assert await kernel.intact()
+    lab.listen(SERVER, 80)
+    knocking = lab.knock(ATTACKER, SERVER, 80)
+    await dropped(kernel, element(f"{ATTACKER}/32"))
+    assert not connected(knocking)
+
+
+@pytest.mark.parametrize("ban", ["before", "after"])
+async def test_our_own_change_beside_tampering_does_not_hide_it(
+    lab: Lab, kernel: Kernel, ban: str
+) -> None:
+    if ban == "before":
+        await kernel.apply(add=[block(element("192.0.2.1/32"))])
+    lab.host.run("nft", "flush", "chain", "inet", "dockerjail", "raw_prerouting")
+    if ban == "after":
+        await kernel.apply(add=[block(element("192.0.2.1/32"))])
+    assert not await kernel.intact()
+
+
+async def test_a_rule_put_back_in_its_place_is_still_not_ours(lab: Lab, kernel: Kernel) -> None:
+    rules = lab.host.run(
+        "nft", "-s", "list", "chain", "inet", "dockerjail", "raw_prerouting"
+    ).stdout
+    lab.host.run("nft", "-f", "-", stdin=f"flush chain inet dockerjail raw_prerouting\n{rules}")
+    assert not await kernel.intact()
+
+
+async def test_changes_of_other_tables_and_of_elements_leave_ours_intact(
+    lab: Lab, kernel: Kernel
+) -> None:
+    lab.host.run("nft", "table ip nat { chain post { type nat hook postrouting priority 100; }; }")
+    assert await kernel.intact()
+    await kernel.apply(add=[block(element("192.0.2.1/32")), block(element("10.0.0.0/9", 1))])
+    lab.host.run("nft", "flush", "set", "inet", "dockerjail", "all4_32")
+    assert await kernel.intact()
+    assert (await kernel.present()).keys() == {element("10.0.0.0/9", 1)}
+
+
+async def test_our_own_changes_are_not_echoed(lab: Lab, kernel: Kernel) -> None:
+    changes = kernel.changes()
+    await kernel.apply(add=[block(element("192.0.2.1/32"))])
+    await kernel.apply(add=[block(element("10.0.0.0/9", 80))], remove=[element("192.0.2.1/32")])
+    await kernel.replace([block(element("192.0.2.2/32"))], allow=[])
+    lab.host.run("nft", "delete element inet dockerjail all4_32 { 192.0.2.2 }")
+    async with asyncio.timeout(10):
+        assert (await anext(changes)).startswith("elements deleted by nft")
+    await changes.aclose()
+
+
+async def test_the_changes_of_another_writer_are_told(lab: Lab, kernel: Kernel) -> None:
+    changes = kernel.changes()
+    async with Kernel() as other:
+        await other.replace([], allow=[])
+    async with asyncio.timeout(10):
+        assert (await anext(changes)).startswith("table deleted by ")
+    await changes.aclose()
+    assert not await kernel.intact()
+
+
+async def test_too_many_changes_to_tell_are_said_to_be_lost(lab: Lab, kernel: Kernel) -> None:
+    elements = ", ".join(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(100_000))
+    lab.host.run("nft", "-f", "-", stdin=f"add element inet dockerjail all4_32 {{ {elements} }}")
+    changes = kernel.changes()
+    async with asyncio.timeout(30):
+        assert "events lost" in {await anext(changes), await anext(changes)}
+        lab.host.run("nft", "flush", "ruleset")
+        while not (await anext(changes)).startswith("table deleted"):
+            pass
+    await changes.aclose()
+
+
+# ---- what can go wrong
+
+
+NARROW = """
+delete table inet dockerjail
+table inet dockerjail {
+    set all4_32 { type ipv4_addr; flags timeout; size 3; }
+    set port4_32 { type ipv4_addr . inet_proto . inet_service; flags timeout; }
+}
+"""
+
+
+async def test_one_bad_element_never_sinks_its_batch(
+    lab: Lab, kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    # a set that is full stands for whatever the kernel may not like about an element
+    lab.host.run("nft", "-f", "-", stdin=NARROW)
+    full = [element(f"192.0.2.{n}/32") for n in range(10)]
+    good = [element(f"192.0.2.{n}/32", 80) for n in range(10)]
+    with caplog.at_level(logging.ERROR):
+        await kernel.apply(add=[block(one) for one in (*full, *good)])
+    present = await kernel.present()
+    assert present.keys() >= set(good)
+    assert len(present.keys() & set(full)) == 3
+    assert sum("ENFILE" in message for message in caplog.messages) == 7
+    with pytest.raises(FirewallError, match=r"blocking 1 .*ENFILE"):
+        await kernel.apply(add=[block(element("198.51.100.9/32"))], remove=[good[0]])
+    assert (await kernel.present()).keys() == present.keys()
+    with pytest.raises(FirewallError, match="refused every element"):
+        await kernel.apply(add=[block(element(f"198.51.100.{n}/32")) for n in range(9)])
+
+
+async def test_a_port_that_no_packet_has_is_refused_before_anything_happens(
+    lab: Lab, kernel: Kernel
+) -> None:
+    with pytest.raises(ValueError, match="no such port"):
+        await kernel.apply(
+            add=[block(element("192.0.2.1/32")), block(element("192.0.2.1/32", 70000))]
+        )
+    assert await kernel.present() == {}
+
+
+async def test_the_furthest_end_is_taken(lab: Lab, kernel: Kernel) -> None:
+    far = element("192.0.2.1/32")
+    await kernel.apply(add=[Block(element=far, until=1e15)])
+    assert (await kernel.present())[far] == pytest.approx(time.time() + 18446744073.7, rel=0.001)
+
+
+async def test_a_reading_cut_short_does_not_disturb_the_next(lab: Lab, kernel: Kernel) -> None:
+    many = {element(f"10.0.{n >> 8}.{n & 255}/32") for n in range(8000)}
+    await kernel.replace([block(one) for one in many], allow=[])
+    for steps in range(1, 8):
+        async with asyncio.TaskGroup() as group:
+            reading = group.create_task(kernel.present())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            reading.cancel()
+        assert await kernel.intact()
+        assert len(await kernel.counters(list(many)[:150])) == 150
+    assert (await kernel.present()).keys() == many
+
+
+async def test_a_big_change_cut_short_leaves_all_or_nothing(lab: Lab, kernel: Kernel) -> None:
+    many = {element(f"10.0.{n >> 8}.{n & 255}/32") for n in range(8000)}
+    async with asyncio.TaskGroup() as group:
+        writing = group.create_task(kernel.apply(add=[block(one) for one in many]))
+        await asyncio.sleep(0.01)
+        writing.cancel()
+    await kernel.apply(add=[block(element("192.0.2.1/32"))])
+    assert len(await kernel.present()) in (1, 8001)
+    assert await kernel.intact()
+
+
+async def test_a_closed_filter_says_so(lab: Lab) -> None:
+    kernel = Kernel()
+    with pytest.raises(FirewallError, match="not open"):
+        await kernel.present()
+    async with kernel:
+        await kernel.replace([], allow=[])
+    with pytest.raises(FirewallError, match="not open"):
+        await kernel.intact()
+    with pytest.raises(FirewallError, match="not open"):
+        await anext(kernel.changes())
+
+
+async def test_the_probe_finds_what_this_kernel_can_and_leaves_nothing(lab: Lab) -> None:
+    async with Kernel() as kernel:
+        assert isinstance(kernel.features, Features)
+        assert "timeout update" in str(kernel.features)
+    assert lab.host.run("nft", "list", "ruleset").stdout == ""
+
+
+WITHOUT_RIGHT = """
+import asyncio
+from dockerjail.errors import FirewallUnavailable
+from dockerjail.nft.kernel import Kernel
+async def main():
+    try:
+        async with asyncio.timeout(20), Kernel():
+            print("opened")
+    except FirewallUnavailable as error:
+        print(error)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["capability dropped", "other user"])
+async def test_without_cap_net_admin_the_message_says_so_and_nothing_hangs(
+    lab: Lab, how: str
+) -> None:
+    drop = ["--bounding-set=-net_admin"] if how == "capability dropped" else ["--reuid=65534"]
+    said = lab.host.run("setpriv", *drop, sys.executable, "-c", WITHOUT_RIGHT, check=False)
+    assert "EPERM" in said.stdout
+    assert "CAP_NET_ADMIN is missing" in said.stdout
+    assert "--cap-add NET_ADMIN" in said.stdout
+    assert said.stderr == ""
+
+
+async def test_a_right_lost_on_the_way_is_told_too(lab: Lab) -> None:
+    script = WITHOUT_RIGHT.replace(
+        'print("opened")', "os.setuid(65534); await kernel.replace([], allow=[])"
+    ).replace("Kernel():", "Kernel() as kernel:")
+    said = lab.host.run(sys.executable, "-c", f"import os{script}", check=False)
+    assert "CAP_NET_ADMIN is missing" in said.stdout, said.stderr
+
+
+async def test_unavailable_is_a_firewall_error() -> None:
+    assert issubclass(FirewallUnavailable, FirewallError)
