@@ -64,6 +64,8 @@ class Ignore:
 
     def inside(self, subject: Subject) -> str | None:
         """Return why somebody within `subject` is never banned; None if there is nobody."""
+        if subject.prefixlen == subject.max_prefixlen:
+            return None
         first, length = int(subject.network_address), subject.max_prefixlen - subject.prefixlen
         for shift, table in self._tables[subject.version]:
             if shift >= length:

@@ -12,7 +12,7 @@ to stop a regex that backtracks wraps `Filter.judge`, which is called in one pla
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from dockerjail.errors import FilterError
@@ -47,6 +47,10 @@ CROWD: Final = 65536
 CROWDED: Final = 0.5
 REST: Final = 16
 """If this share of a chunk comes through the sieve, so many chunks are read without it."""
+
+SAMPLE: Final = 4096
+FIT_EVERY: Final = 64 * 1024 * 1024
+"""Bytes of a log that the sieve is fitted to at least, and after how many it is again at most."""
 
 Ignored = tuple[str, Address, str, float]
 """A failure that did not count: the jail, whose it was, why, and when."""
@@ -136,16 +140,18 @@ class Jail:
         return known
 
     def _subject(self, found: Address | Subject) -> tuple[Subject, str | None]:
-        policy = self.policy
-        prefix = policy.ipv4_prefix if found.version == 4 else policy.ipv6_prefix
-        own = ip_network(found)
-        around = own.supernet(new_prefix=prefix) if own.prefixlen > prefix else own
+        """Widen an address to what the jail counts by; never over one that is ignored."""
+        own = _network(found)
+        prefix = self.policy.ipv4_prefix if own.version == 4 else self.policy.ipv6_prefix
         for ignore in (self._everywhere, self._here):
-            why = ignore.why(_one(found)) or ignore.inside(own)
+            why = ignore.why(own.network_address) or ignore.inside(own)
             if why is not None:
                 return own, why
+        if prefix >= own.prefixlen:
+            return own, None
+        around = own.supernet(new_prefix=prefix)
         if self._everywhere.inside(around) or self._here.inside(around):
-            return own, None  # a neighbour in the same network is never banned
+            return own, None
         return around, None
 
 
@@ -266,18 +272,29 @@ class Jails:
 
 
 class _Gate:
-    """What lies before the jails that read one stream of one container: their sieve."""
+    """
+    What lies before the jails that read one stream of one container: their sieve.
+
+    A log in which most lines matter is not sifted. The sieve is fitted to the log itself,
+    again and again, since logs change.
+    """
 
     def __init__(self, jails: Sequence[Jail]) -> None:
         self.jails = tuple(jails)
         self._sieve = _sieve(tuple(jail.filter for jail in jails))
         self._rest = 0
+        self._seen = 0
+        self._fit_at = SAMPLE
 
     def candidates(self, data: bytes) -> Iterable[Candidate]:
-        """Return the lines to look at; a log in which most lines matter is not sifted."""
+        """Return the lines to look at."""
+        self._seen += len(data)
         if self._rest:
             self._rest -= 1
             return self._everything(data)
+        if self._seen >= self._fit_at and len(data) >= SAMPLE:
+            self._fit_at = self._seen + min(self._seen, FIT_EVERY)
+            self._sieve = Sieve(self._sieve.filters, data)
         found = list(self._sieve.candidates(data))
         if found and sum(end - start for start, end, _ in found) > CROWDED * len(data):
             self._rest = REST
@@ -306,7 +323,14 @@ def _own(policy: JailPolicy) -> Ignore:
 
 def _one(found: Address | Subject) -> Address:
     """Return an address, for a network its first."""
-    return found.network_address if isinstance(found, IPv4Network | IPv6Network) else found
+    return found if isinstance(found, IPv4Address | IPv6Address) else found.network_address
+
+
+def _network(found: Address | Subject) -> Subject:
+    """Return a network, for an address the one of it alone."""
+    if isinstance(found, IPv4Address):
+        return IPv4Network((int(found), 32))
+    return IPv6Network((int(found), 128)) if isinstance(found, IPv6Address) else found
 
 
 def _line(chunk: Chunk, start: int, end: int) -> Line:

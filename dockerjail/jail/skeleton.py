@@ -164,6 +164,11 @@ def _chars(codes: Iterable[int], flags: int) -> _Node:
     return _Chars(options, folded)
 
 
+def _open(char: str) -> bool:
+    """Say whether a date can have touched `char`."""
+    return char != "" and _word(char) is None
+
+
 class _Run:
     """What stands side by side so far: all the strings that it can be."""
 
@@ -172,9 +177,13 @@ class _Run:
         self.folded = False
 
     def add(self, options: set[str], *, folded: bool) -> bool:
-        """Append one of `options`; False, and nothing done, if that makes too many."""
+        """Append one of `options`; False, and nothing done, if a new run is better."""
         if len(self.strings) * len(options) > _SPREAD:
             return False
+        if any(map(_open, (s[-1:] for s in self.strings))) and any(
+            map(_open, (s[:1] for s in options))
+        ):
+            return False  # a date may have been between
         self.strings = {a + b for a, b in product(self.strings, options)}
         self.folded |= folded
         return True

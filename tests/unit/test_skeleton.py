@@ -43,7 +43,9 @@ def test_a_chain_is_what_every_match_contains(regex: str, expected: list[set[str
         ("error: user", [{"error:"}, {" user"}]),
         ("by - of", [{"by "}, {" of"}]),
         ('name", client: ', [{'name"'}, {" client:"}]),
-        ("(?:a: b|cc)dd", [{" bdd", "ccdd"}]),
+        ("(?:a: b|cc)dd", [{"a:", "cc"}, {"dd"}]),
+        ('"GET /\\.(?:env|git)', [{'"GET '}, {".env", ".git"}]),
+        ("(?:ab |cd)[(-]ef", [{"ab ", "cd"}, {"(ef", "-ef"}]),
     ],
 )
 def test_a_literal_is_split_where_a_date_may_have_been(
