@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 from dockerjail.ban.orders import (
@@ -244,7 +245,7 @@ class Warden:
                 for entry in order.entries:
                     if isinstance(entry, Failure):
                         batch.entries.append(entry)
-                        logger.info("[%s] Found %s", entry.jail, written(entry.subject))
+                        _say_found(entry)
                     else:
                         await self._judge(entry, batch)
                 batch.cursors[order.stream] = order.cursor
@@ -473,6 +474,14 @@ class Warden:
         )
         self.sync.ok, self.sync.error = True, ""
         self.sync.verified_at = self._clock()
+
+
+def _say_found(failure: Failure) -> None:
+    """Log a failure in fail2ban's words, so that people's greps go on working."""
+    if logger.isEnabledFor(logging.INFO):
+        at = datetime.fromtimestamp(failure.at).astimezone()
+        name = written(failure.subject)
+        logger.info("[%s] Found %s - %s", failure.jail, name, f"{at:%Y-%m-%d %H:%M:%S}")
 
 
 def _later(one: float | None, other: float | None) -> float | None:

@@ -65,7 +65,9 @@ def run(config: Config = None) -> None:
 
 @app.command()
 def status(
-    jail: Annotated[str | None, typer.Argument(help="Only this jail, in detail.")] = None,
+    jail: Annotated[
+        str | None, typer.Argument(metavar="JAIL", help="Only this jail, in detail.")
+    ] = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
@@ -93,7 +95,8 @@ def bans(config: Config = None, json: Json = False) -> None:
 @app.command()
 def ban(
     address: Annotated[
-        str, typer.Argument(help="An address, or a network such as 203.0.113.0/24.")
+        str,
+        typer.Argument(metavar="ADDRESS", help="An address, or a network such as 203.0.113.0/24."),
     ],
     bantime: Annotated[
         str, typer.Option("--for", help="How long: 10m, 1h, 1d12h, or -1 for good.")
@@ -123,7 +126,7 @@ def ban(
 
 @app.command()
 def unban(
-    address: Annotated[str, typer.Argument(help="An address or network.")],
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="An address or network.")],
     jail: JailOption = None,
     config: Config = None,
     json: Json = False,
@@ -167,7 +170,7 @@ def _leave(code: int) -> None:
 def main() -> NoReturn:
     """Run the command line."""
     try:
-        app()
+        app(prog_name="dockerjail")
     except DaemonUnreachable as error:
         _say(error)
         raise SystemExit(Exit.UNREACHABLE) from None

@@ -1,6 +1,7 @@
 """Tables and JSON: the control socket's values in, text for people or programs out."""
 
 import json
+import os
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -14,8 +15,20 @@ from dockerjail.config.duration import format as duration
 
 Json = dict[str, Any]
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(highlight=False, soft_wrap=True, stderr=True)
+PIPED = 140
+"""Columns of a table where there is no terminal, as under `docker exec` without -t."""
+
+
+def _console(*, stderr: bool) -> Console:
+    """Make a console; COLUMNS in the environment overrules both widths."""
+    console = Console(highlight=False, soft_wrap=True, stderr=stderr)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = PIPED
+    return console
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
 
 
 def as_json(value: Json) -> None:
@@ -102,6 +115,11 @@ def moment(at: float | None) -> str:
 def ago(at: float | None) -> str:
     """Write how long ago something was."""
     return "-" if at is None else f"{duration(max(0.0, time.time() - at)) or '0s'} ago"
+
+
+def many(count: int, what: str) -> str:
+    """Write a number of things: `1 ban`, `2 bans`."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def size(count: int) -> str:

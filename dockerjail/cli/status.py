@@ -66,7 +66,7 @@ def _head(status: Json) -> None:
     verdict = (
         ("ok", "bold green")
         if status["ok"]
-        else (f"DEGRADED: {count} thing{'s' if count > 1 else ''} to attend to", "bold red")
+        else (f"DEGRADED: {show.many(count, 'thing')} to attend to", "bold red")
     )
     up = duration(status["uptime"])
     show.out.print(Text.assemble(f"dockerjail {status['version']}  ", verdict, f"  up {up}"))
@@ -75,8 +75,8 @@ def _head(status: Json) -> None:
     show.out.print(f"Engine   {state}")
     sync = "in sync" if kernel["in_sync"] else "NOT IN SYNC"
     show.out.print(
-        f"Kernel   {sync}, table inet {kernel['table']}, {kernel['elements']} elements, "
-        f"{kernel['packets']} packets ({show.size(kernel['bytes'])}) dropped"
+        f"Kernel   {sync}, table inet {kernel['table']}, {show.many(kernel['elements'], 'element')}, "
+        f"{show.many(kernel['packets'], 'packet')} ({show.size(kernel['bytes'])}) dropped"
     )
     show.out.print(f"Bans     {status['banned']} now, {status['bans_total']} in all")
 

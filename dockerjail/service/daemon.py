@@ -123,7 +123,7 @@ class Daemon:
                 await self.warden.flush()
                 await self.warden.close()
                 await asyncio.wait([warden])
-        logger.info("stopped; %d bans stay in force", len(list(self.warden.bans)))
+        logger.info("stopped; bans that stay in force: %d", len(list(self.warden.bans)))
 
     # What the rooms ask
 
