@@ -152,6 +152,21 @@ class _Group:
         yield _Group(self.home, self.entries[middle:])
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What to block and what to release, ready to be packed."""
+
+    wanted: Sequence[_Group]
+    gone: Sequence[_Group]
+
+    def __str__(self) -> str:
+        return f"blocking {_count(self.wanted)} and releasing {_count(self.gone)} elements"
+
+    @property
+    def homes(self) -> frozenset[BanSet]:
+        return frozenset(group.home for group in self.wanted)
+
+
 class Kernel:
     """
     The `Firewall` port on nf_tables: one socket, one writer.
@@ -223,9 +238,10 @@ class Kernel:
 
         An element that the kernel does not want is logged and left out.
         """
-        wanted, _ = self._left(blocks)
-        homes = ruleset.USUAL.union(map(ruleset.home, wanted))
-        what = f"putting table {self.table} in place with {len(wanted)} elements"
+        blocks = list(blocks)
+        plan = await _aside(len(blocks), partial(self._plan, blocks))
+        homes = ruleset.USUAL | plan.homes
+        what = f"putting table {self.table} in place with {_count(plan.wanted)} elements"
         async with self._lock:
             fixed = [
                 _gone(self.table),
@@ -233,7 +249,7 @@ class Kernel:
                 *self._encode(ruleset.whole(homes)),
                 *self._encode_allow(allow),
             ]
-            put, _ = await self._write(fixed, wanted, what)
+            put, _ = await self._write(fixed, plan.wanted, what)
             self._homes = homes
             self._standing = self._landmarks(put)
             self._seen = _generation(put)
@@ -246,23 +262,23 @@ class Kernel:
         element that the kernel does not want is logged and left out, or raised when
         there is no other.
         """
-        wanted, past = self._left(add)
-        gone = [element for element in dict.fromkeys((*remove, *past)) if element not in wanted]
-        what = f"blocking {len(wanted)} and releasing {len(gone)} elements"
+        plan = await _aside(len(add) + len(remove), partial(self._plan, add, remove))
+        what = str(plan)
         async with self._lock:
             if self._standing is None:
                 raise FirewallError(f"{what}: there is no table of ours; put it in place first")
-            released = [element for element in gone if ruleset.home(element) in self._homes]
-            if not wanted and not released:
+            gone = [group for group in plan.gone if group.home in self._homes]
+            if not plan.wanted and not gone:
                 return
-            new = frozenset(map(ruleset.home, wanted)) - self._homes
-            fixed = [*self._encode(ruleset.extension(new)), *self._deletions(released)]
-            if len(wanted) > 1:
-                put, accepted = await self._write(fixed, wanted, what)
+            new = plan.homes - self._homes
+            deletions = await _aside(_count(gone), partial(self._deletions, gone))
+            fixed = [*self._encode(ruleset.extension(new)), *deletions]
+            if _count(plan.wanted) > 1:
+                put, accepted = await self._write(fixed, plan.wanted, what)
                 if not accepted:
                     raise FirewallError(f"{what}: the kernel refused every element, see the log")
             else:
-                put = await self._commit(self._batch(fixed, _grouped(wanted))[0], what)
+                put = await self._commit(self._batch(fixed, plan.wanted)[0], what)
             if new:
                 self._homes |= new
                 self._standing = _ordered([*self._standing, *self._landmarks(put)])
@@ -275,7 +291,10 @@ class Kernel:
                 if count != 0:
                     asked = Message(Kind.GETSETELEM, DUMP, messages.named(self.table, home.name))
                     read = partial(self._blocked, home)
-                    blocked.update(await self._ask(asked, read, f"reading set {home.name}"))
+                    found = await self._ask(asked, read, f"reading set {home.name}")
+                    for part in _parts(found):
+                        blocked.update(part)
+                        await asyncio.sleep(0)  # hashing networks takes its time
         return blocked
 
     async def intact(self) -> bool:
@@ -297,19 +316,17 @@ class Kernel:
 
     async def counters(self, elements: Sequence[Element]) -> Mapping[Element, Counter]:
         """Read what the given elements have dropped; those not blocked are left out."""
-        wanted: dict[BanSet, list[Element]] = {}
-        for asked in dict.fromkeys(elements):
-            wanted.setdefault(ruleset.home(asked), []).append(asked)
+        groups = await _aside(len(elements), lambda: _grouped(dict.fromkeys(elements, 0)))
         counted: dict[Element, Counter] = {}
         async with self._lock:
             there = await self._sets()
-            for home, members in wanted.items():
-                if there.get(home, 0) == 0:
-                    continue
-                for found in await self._look_up(home, [ruleset.key(one) for one in members]):
-                    element = ruleset.element(home, found.key)
-                    if element is not None:
-                        counted[element] = Counter(found.packets, found.bytes)
+            for group in groups:
+                if there.get(group.home, 0) != 0:
+                    keys = [key for key, _ in group.entries]
+                    for found in await self._look_up(group.home, keys):
+                        element = ruleset.element(group.home, found.key)
+                        if element is not None:
+                            counted[element] = Counter(found.packets, found.bytes)
         return counted
 
     async def changes(self) -> AsyncGenerator[str]:
@@ -411,25 +428,26 @@ class Kernel:
 
     # ---- writing
 
-    def _left(self, blocks: Iterable[Block]) -> tuple[dict[Element, int], list[Element]]:
-        """Split into what has milliseconds left (0 is for good) and what has passed; last wins."""
+    def _plan(self, blocks: Iterable[Block], remove: Iterable[Element] = ()) -> _Plan:
+        """Sort out what has time left and what has not; the last block of an element wins."""
         now = self._clock()
         wanted: dict[Element, int] = {}
-        past: dict[Element, None] = {}
+        gone = dict.fromkeys(remove, 0)
         for block in blocks:
             element, until = block.element, block.until
-            wanted.pop(element, None)
-            past.pop(element, None)
             if until is None:
                 wanted[element] = 0
             elif until > now:
                 wanted[element] = min(math.ceil((until - now) * 1000), messages.LONGEST_MS)
             else:
-                past[element] = None
-        return wanted, list(past)
+                wanted.pop(element, None)
+                gone[element] = 0
+        for element in wanted:
+            gone.pop(element, None)
+        return _Plan(_grouped(wanted), _grouped(gone))
 
     async def _write(
-        self, fixed: Sequence[Message], wanted: Mapping[Element, int], what: str
+        self, fixed: Sequence[Message], wanted: Sequence[_Group], what: str
     ) -> tuple[Sequence[Reply], int]:
         """
         Commit fixed messages and elements in one transaction.
@@ -437,9 +455,8 @@ class Kernel:
         Elements that the kernel refuses are narrowed down, logged and left out.
         Returns the kernel's echoes, and how many elements it took.
         """
-        groups = await _aside(len(wanted), partial(_grouped, wanted))
-        put, bad = await self._try(fixed, groups, what)
-        accepted = len(wanted)
+        put, bad = await self._try(fixed, wanted, what)
+        accepted = _count(wanted)
         while bad:
             group, refusal = bad.pop()
             if len(group.entries) > 1:
@@ -457,8 +474,7 @@ class Kernel:
         """Commit, and hand back those groups in which the kernel refused an element."""
         bad: list[tuple[_Group, Refusal]] = []
         while fixed or groups:
-            size = sum(len(group.entries) for group in groups)
-            batch, owners = await _aside(size, partial(self._batch, fixed, groups))
+            batch, owners = await _aside(_count(groups), partial(self._batch, fixed, groups))
             try:
                 return await self._commit(batch, what), bad
             except _Rejected as rejected:
@@ -493,17 +509,21 @@ class Kernel:
         keys = messages.keys(key for key, _ in group.entries)
         return [put, messages.elements(Kind.DELSETELEM, self.table, name, keys), put]
 
-    def _deletions(self, released: Iterable[Element]) -> Iterator[Message]:
-        for group in _grouped(dict.fromkeys(released, 0)):
+    def _deletions(self, gone: Iterable[_Group]) -> list[Message]:
+        deletions = []
+        for group in gone:
             name = group.home.name
             keys = messages.keys(key for key, _ in group.entries)
             if self.features.destroy:
-                yield messages.elements(Kind.DESTROYSETELEM, self.table, name, keys)
+                deletions.append(messages.elements(Kind.DESTROYSETELEM, self.table, name, keys))
             else:
                 # a deletion of what is missing would sink the transaction
                 put = messages.timed(group.entries)
-                yield messages.elements(Kind.NEWSETELEM, self.table, name, put, flags=CREATE)
-                yield messages.elements(Kind.DELSETELEM, self.table, name, keys)
+                deletions += [
+                    messages.elements(Kind.NEWSETELEM, self.table, name, put, flags=CREATE),
+                    messages.elements(Kind.DELSETELEM, self.table, name, keys),
+                ]
+        return deletions
 
     def _encode(self, rules: Ruleset, table: str | None = None) -> list[Message]:
         """Write a ruleset down; the kernel is to echo each part with its handle."""
@@ -722,6 +742,10 @@ def _gone(table: str) -> Message:
 async def _aside(size: int, work: Callable[[], T]) -> T:
     """Do work on many elements in a thread, on few at once."""
     return await asyncio.to_thread(work) if size > messages.PER_MESSAGE else work()
+
+
+def _count(groups: Iterable[_Group]) -> int:
+    return sum(len(group.entries) for group in groups)
 
 
 def _grouped(wanted: Mapping[Element, int]) -> list[_Group]:

@@ -117,7 +117,12 @@ def parse_name(name: str) -> BanSet | None:
 def home(element: Element) -> BanSet:
     """Return the set that an element belongs into."""
     subject, port = element
-    return BanSet(Kind.ALL if port is None else Kind.PORT, subject.version, subject.prefixlen)
+    return _home(port is None, subject.version, subject.prefixlen)
+
+
+@lru_cache
+def _home(everything: bool, version: Version, prefix: int) -> BanSet:
+    return BanSet(Kind.ALL if everything else Kind.PORT, version, prefix)
 
 
 def key(element: Element) -> bytes:

@@ -43,17 +43,15 @@ async def test_a_host_without_default_route_has_no_gateway(space: netns.Namespac
 
 
 async def test_gateways_are_found_in_every_shape_of_a_default_route(space: netns.Namespace) -> None:
-    for route in (
-        "default via 198.51.100.2",
-        "default via 2001:db8::2",
-        "default table 77 nexthop via 198.51.100.3 nexthop via 198.51.100.4",
-        "default table 78 via inet6 2001:db8::5 dev veth0",
-        "default table 79 dev veth0",
+    for command in (
+        "route add default via 198.51.100.2",
+        "route add default via 2001:db8::2",
+        "route add default table 77 nexthop via 198.51.100.3 nexthop via 198.51.100.4",
+        "route add default table 78 via inet6 2001:db8::5 dev veth0",
+        "route add default table 79 dev veth0",
+        "-6 route add default table 80 nexthop via 2001:db8::6 nexthop via 2001:db8::7",
     ):
-        space.run("ip", "route", "add", *route.split())
-    space.run(
-        *"ip -6 route add default table 80 nexthop via 2001:db8::6 nexthop via 2001:db8::7".split()
-    )
+        space.run("ip", *command.split())
     assert await host.default_gateways() == {
         ip_address(text)
         for text in (

@@ -1,0 +1,173 @@
+"""The table as data."""
+
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dockerjail.model import Element, Port, Subject
+from dockerjail.nft import ruleset
+from dockerjail.nft.ruleset import BanSet, Interval, Kind
+
+V4 = st.builds(
+    lambda address, prefix: ip_network((address, prefix), strict=False),
+    st.integers(0, 2**32 - 1).map(IPv4Address),
+    st.integers(0, 32),
+)
+V6 = st.builds(
+    lambda address, prefix: ip_network((address, prefix), strict=False),
+    st.integers(0, 2**128 - 1).map(IPv6Address),
+    st.integers(0, 128),
+)
+PORTS = st.builds(Port, st.integers(0, 65535), st.sampled_from(["tcp", "udp", "sctp"]))
+ELEMENTS = st.builds(Element, V4 | V6, st.none() | PORTS)
+
+
+@given(ELEMENTS)
+def test_an_element_is_found_again_by_its_set_and_key(element: Element) -> None:
+    home = ruleset.home(element)
+    key = ruleset.key(element)
+    assert len(key) == home.key_length
+    assert ruleset.element(home, key) == element
+    assert ruleset.parse_name(home.name) == home
+
+
+@given(ELEMENTS, ELEMENTS)
+def test_two_elements_never_share_set_and_key(one: Element, other: Element) -> None:
+    places = [(ruleset.home(each), ruleset.key(each)) for each in (one, other)]
+    assert (places[0] == places[1]) == (one == other)
+
+
+def test_names_say_kind_version_and_prefix() -> None:
+    assert {home.name for home in ruleset.USUAL} == {"port4_32", "port6_64", "all4_32", "all6_64"}
+    assert ruleset.home(Element(ip_network("10.0.0.0/24"), None)).name == "all4_24"
+
+
+def test_a_key_holds_address_protocol_and_port_each_padded_to_four_bytes() -> None:
+    element = Element(ip_network("192.0.2.1/32"), Port(8080, "udp"))
+    assert ruleset.key(element) == b"\xc0\x00\x02\x01\x11\0\0\0\x1f\x90\0\0"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("allow4", "port4", "port4_", "port4_33", "all6_129", "all5_32", "all4_032", "all4_-1"),
+        *("all4_x", "ALL4_32", "all4_32_", "", "_32", "all4_\u0663\u0662"),
+    ],
+)
+def test_a_name_that_is_none_of_ours_is_no_set_of_bans(name: str) -> None:
+    assert ruleset.parse_name(name) is None
+
+
+@pytest.mark.parametrize(
+    ("home", "key"),
+    [
+        (BanSet(Kind.ALL, 4, 24), b"\xc0\0\2\1"),
+        (BanSet(Kind.ALL, 4, 32), b"\xc0\0\2"),
+        (BanSet(Kind.ALL, 4, 32), bytes(16)),
+        (BanSet(Kind.PORT, 4, 32), b"\xc0\0\2\1\x01\0\0\0\0\x50\0\0"),
+        (BanSet(Kind.ALL, 6, 64), bytes(15) + b"\1"),
+    ],
+    ids=["host bits", "too short", "too long", "not a protocol of ours", "IPv6 host bits"],
+)
+def test_a_key_that_we_would_not_write_is_no_element(home: BanSet, key: bytes) -> None:
+    assert ruleset.element(home, key) is None
+
+
+@pytest.mark.parametrize("port", [Port(65536), Port(-1), Port(80, "icmp")])  # type: ignore[arg-type]
+def test_a_port_that_no_packet_has_is_refused(port: Port) -> None:
+    with pytest.raises(ValueError, match="no such port"):
+        ruleset.key(Element(ip_network("192.0.2.1/32"), port))
+
+
+def _covered(interval: Interval, version: int) -> range:
+    width = 4 if version == 4 else 16
+    after = 1 << width * 8 if interval.after is None else int.from_bytes(interval.after, "big")
+    return range(int.from_bytes(interval.first, "big"), after)
+
+
+@given(st.lists(V4 | V6))
+def test_allowed_networks_become_ranges_that_never_touch_and_miss_nothing(
+    networks: list[Subject],
+) -> None:
+    for version in ruleset.VERSIONS:
+        ranges = [_covered(one, version) for one in ruleset.allow_intervals(networks, version)]
+        assert all(one.stop < after.start for one, after in pairwise(ranges))
+        edges = {
+            edge
+            for network in networks
+            if network.version == version
+            for edge in (int(network.network_address), int(network.broadcast_address))
+        }
+        assert all(any(edge in one for one in ranges) for edge in edges)
+        assert {edge for one in ranges for edge in (one.start, one.stop - 1)} <= edges
+
+
+def test_ranges_that_overlap_or_touch_become_one() -> None:
+    networks = [ip_network(text) for text in ("10.1.0.0/16", "10.0.0.0/8", "11.0.0.0/8")]
+    assert ruleset.allow_intervals(networks, 4) == [Interval(b"\x0a\0\0\0", b"\x0c\0\0\0")]
+
+
+def test_the_last_address_has_nothing_behind_it() -> None:
+    assert ruleset.allow_intervals([ip_network("255.255.255.255/32")], 4) == [
+        Interval(b"\xff\xff\xff\xff", None)
+    ]
+    assert ruleset.allow_intervals([ip_network("::/0")], 6) == [Interval(bytes(16), None)]
+
+
+def test_allowed_networks_come_first_in_every_chain() -> None:
+    whole = ruleset.whole([BanSet(Kind.ALL, 4, 24), BanSet(Kind.PORT, 6, 48)])
+    for chain in whole.chains:
+        rules = [rule for rule in whole.rules if rule.chain == chain.name]
+        looked_up = [
+            dict(step.attributes)["set"]
+            for rule in rules
+            for step in rule.expressions
+            if step.name == "lookup"
+        ]
+        assert looked_up[:2] == ["allow4", "allow6"]
+        assert rules[0].expressions[-1] == rules[1].expressions[-1]
+
+
+def test_every_set_of_bans_has_one_rule_that_drops() -> None:
+    homes = ruleset.USUAL | {BanSet(Kind.ALL, 4, 0), BanSet(Kind.PORT, 6, 48)}
+    whole = ruleset.whole(homes)
+    drops = [
+        dict(step.attributes)["set"]
+        for rule in whole.rules
+        if dict(rule.expressions[-1].attributes)["data"] == ruleset.Verdict(0)
+        for step in rule.expressions
+        if step.name == "lookup"
+    ]
+    assert sorted(map(str, drops)) == sorted(home.name for home in homes)
+    assert {one.name for one in whole.sets} == {"allow4", "allow6", *drops}
+
+
+def test_a_whole_table_is_the_usual_one_and_its_extensions() -> None:
+    more = BanSet(Kind.ALL, 4, 24)
+    usual, whole, extra = ruleset.whole(), ruleset.whole([more]), ruleset.extension([more])
+    assert set(whole.sets) == {*usual.sets, *extra.sets}
+    assert set(whole.rules) == {*usual.rules, *extra.rules}
+    assert not extra.chains
+
+
+@pytest.mark.parametrize(
+    ("home", "mask"),
+    [
+        (BanSet(Kind.ALL, 4, 20), b"\xff\xff\xf0\0"),
+        (BanSet(Kind.PORT, 4, 1), b"\x80\0\0\0"),
+        (BanSet(Kind.ALL, 4, 0), bytes(4)),
+        (BanSet(Kind.PORT, 6, 64), b"\xff" * 8 + bytes(8)),
+        (BanSet(Kind.ALL, 6, 127), b"\xff" * 15 + b"\xfe"),
+        (BanSet(Kind.ALL, 4, 32), None),
+        (BanSet(Kind.PORT, 6, 128), None),
+    ],
+)
+def test_a_rule_masks_the_address_to_the_length_of_its_set(
+    home: BanSet, mask: bytes | None
+) -> None:
+    (rule,) = ruleset.extension([home]).rules
+    masks = [dict(step.attributes)["mask"] for step in rule.expressions if step.name == "bitwise"]
+    assert masks == ([] if mask is None else [mask])
