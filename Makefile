@@ -8,7 +8,7 @@ ROOT   := $(if $(filter 0,$(shell id -u)),,sudo env $(foreach v,CI DOCKERJAIL_CA
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit format lock clean purge machine venv installed
+.PHONY: help demo test lint unit format lock clean purge python machine venv installed
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -17,7 +17,8 @@ demo: machine venv  ## watch an attacker being banned, in a place apart from thi
 	@$(ROOT) $(BIN)/python -B -m tests.lab.demo
 
 test: machine lint  ## everything: lint, types, and all tests, with private Engines
-	@$(ROOT) $(BIN)/python -m pytest --durations=10 $(ARGS)
+	@$(ROOT) $(BIN)/python -m pytest --durations=10 $(ARGS); code=$$?; \
+		$(if $(ROOT),$(ROOT) chown -R --reference=Makefile . ;) exit $$code
 
 lint: installed  ## style, types and import contracts
 	$(BIN)/ruff check .
@@ -44,13 +45,15 @@ purge: clean  ## and everything that was kept to be faster: trees, wheels, .venv
 
 # -- what they need -----------------------------------------------------------
 
+python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
+
 # programs: the Engine, debootstrap, ...; never starts a service
-machine:
+machine: python
 	@$(PYTHON) -B -m tests.lab.machine check || $(ROOT) $(PYTHON) -B -m tests.lab.machine install
 
 # an environment with pip; made anew when it does not work any more
-venv:
-	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; name one: make PYTHON=python3.12 ...")'
+venv: python
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -B -m tests.lab.machine check python3-venv \
 		|| $(ROOT) $(PYTHON) -B -m tests.lab.machine install
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)

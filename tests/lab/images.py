@@ -112,19 +112,10 @@ def dockerjail(engine: Engine) -> str:
 
 
 def context(to: Path) -> Path:
-    """Copy what a checkout of the project has to `to`, and add the wheels of an offline build."""
-    listed = subprocess.run(
-        ["git", "-c", "safe.directory=*", "ls-files", "-z", "-co", "--exclude-standard"],
-        cwd=TOP,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    for name in filter(None, listed.split("\0")):
-        source, target = TOP / name, to / name
-        if source.exists() or source.is_symlink():  # deleted, not yet committed
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source, target, follow_symlinks=False)
+    """Copy the project to `to`, and add the wheels of an offline build."""
+    hidden = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "wheels")
+    shutil.copytree(TOP, to, symlinks=True, ignore=hidden)
+    shutil.copy2(TOP / ".dockerignore", to / ".dockerignore")
     add_wheels(to, TOP / "requirements/run.txt", TOP / "requirements/build.txt")
     return to
 

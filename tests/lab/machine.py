@@ -34,7 +34,6 @@ TOOLS = {
     "busybox": ("busybox-static",),
     "nsenter": ("util-linux",),
     "sysctl": ("procps",),
-    "git": ("git",),
     "python3-venv": ("python3-venv",),
 }
 """Each program that the lab runs, and the packages that may bring it, best first."""
@@ -77,14 +76,16 @@ def install() -> None:
     if os.geteuid() != 0:
         sys.exit(f"missing: {', '.join(lacking)}; run this as root to have them installed")
     apt("update")
-    packages = [_package(tool) for tool in lacking]
+    packages = list(dict.fromkeys(_package(tool) for tool in lacking))
     print(f"installing {', '.join(packages)}", flush=True)
+    services = ["docker.service", "docker.socket"]
+    if _which("containerd") is None:
+        services.append("containerd.service")
     with _no_services():
         apt("install", "--no-install-recommends", *packages)
     if "dockerd" in lacking and Path("/run/systemd/system").is_dir():
         # not at the next boot either: whoever wants it says so
-        units = ["docker.service", "docker.socket", "containerd.service"]
-        subprocess.run(["systemctl", "disable", "--quiet", *units], check=False)
+        subprocess.run(["systemctl", "disable", "--quiet", *services], check=False)
         print("the docker service is left disabled: the lab runs an Engine of its own")
 
 
@@ -131,7 +132,7 @@ def plugins() -> Path:
     Unpacked from the distribution's packages, not installed: from this machine's
     own suite when that has them (Ubuntu), else from Debian 13.
     """
-    own = _candidate("docker-compose-v2") and _candidate("docker-buildx")
+    own = _distribution() == "ubuntu"
     suite = own_suite() if own else debian_13()
     names = ("docker-compose-v2" if own else "docker-compose", "docker-buildx")
 
@@ -140,6 +141,7 @@ def plugins() -> Path:
             work = Path(scratch)
             work.chmod(0o755)
             if own:
+                apt("update")
                 apt("download", *names, cwd=work)
             else:
                 apt("download", *names, config=_foreign_apt(work, suite), cwd=work)
