@@ -165,8 +165,10 @@ def _bound(bindings: Json) -> Iterator[Port]:
     """
     for key, places in bindings.items():
         inside = _port(key)
-        for place in places or ():
-            if inside is None or not isinstance(place, Mapping):
+        if inside is None or not isinstance(places, list):
+            continue
+        for place in places:
+            if not isinstance(place, Mapping):
                 continue
             port = _port(f"{place.get('HostPort') or ''}/{inside.protocol}")
             if port is not None and not _loopback(str(place.get("HostIp") or "")):

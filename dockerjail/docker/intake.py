@@ -85,6 +85,8 @@ class Intake:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._looking: set[str] = set()
         self._again: set[str] = set()
+        self._seen_all = False
+        self._settled = asyncio.Event()
         self._room = asyncio.Semaphore(_QUESTIONS)
 
     async def run(self) -> None:
@@ -115,8 +117,15 @@ class Intake:
             hint = partial(self._hint, group, tails)
             group.create_task(self._listen(since, hint), name="docker events")
             await self._reconcile(hint, afresh=True)
-            if not self.connected:
-                logger.info("connected to Docker Engine %s", self.engine_version)
+            if self._looking:
+                self._settled.clear()
+                await self._settled.wait()
+            if not self._seen_all:
+                # Only now, since where a ban applies depends on neighbours' ports.
+                self._seen_all = True
+                for container in tuple(self.containers.values()):
+                    self._tend(tails, container)
+            logger.info("connected to Docker Engine %s", self.engine_version)
             self.connected, self.error = True, ""
             while True:
                 await asyncio.sleep(self._reconcile_every)
@@ -160,9 +169,11 @@ class Intake:
                 again = container in self._again
         finally:
             self._looking.discard(container)
+            if not self._looking:
+                self._settled.set()
 
     def _learn(self, tails: asyncio.TaskGroup, name: str, container: Container | None) -> None:
-        """Take in what was found, and see to its tail."""
+        """Take in what was found."""
         before = self.containers.pop(name, None)
         if container is not None:
             self.containers[container.id] = container
@@ -170,9 +181,14 @@ class Intake:
             self._changed()
         if container is None:
             self._digests.pop(name, None)
-            if name not in self._running:
+            known = before is not None or name in self.tails or name in self._stored
+            if known and name not in self._running:
                 self._forget(name)
-            return
+        elif self._seen_all:
+            self._tend(tails, container)
+
+    def _tend(self, tails: asyncio.TaskGroup, container: Container) -> None:
+        """See to it that the container has the tail that it should have."""
         tail = self.tails.get(container.id)
         if not self._wanted(container):
             if tail is not None:
@@ -182,7 +198,8 @@ class Intake:
             tail = self.tails[container.id] = self._open(container)
         if container.id in self._running:
             return
-        if tail.state is not State.UNREADABLE and tail.finished != container.started_at:
+        begun = container.running or container.started_at > 0
+        if begun and tail.state is not State.UNREADABLE and tail.finished != container.started_at:
             tail.container = container
             self._running[container.id] = tails.create_task(
                 self._follow(tail), name=f"tail {container.name}"
@@ -243,4 +260,8 @@ async def _unwrapped() -> AsyncIterator[None]:
         if isinstance(leaf, EngineUnavailable):
             lost = leaf
     if lost is not None:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # Before Python 3.13 a group that fails while it is cancelled forgets that.
+            raise asyncio.CancelledError
         raise lost

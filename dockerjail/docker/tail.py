@@ -12,7 +12,8 @@ The order of things, each measured on real Engines:
    consistent over rotated files, a follower's backlog is not.
 2. Follow. A live line that comes late means that the follower lags; more than one
    rotation behind it would skip lines silently, so back to 1. A silent stream is
-   opened anew from time to time, since some Engines let it go mute.
+   opened anew from time to time, since some Engines let it go mute. Where a
+   follower cannot be trusted at all, keep to 1.
 3. When the stream ended, for whatever reason, read once more: the last lines of a
    run are sometimes not sent to followers. If the container does not run, that was
    the end.
@@ -20,6 +21,7 @@ The order of things, each measured on real Engines:
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import Enum, StrEnum, auto
@@ -64,7 +66,14 @@ _STUCK = 300.0
 
 _POLL = 1.0
 _POLLS = 30
-"""How often a log that cannot be followed is read, and after how many reads following is tried."""
+"""How often a truncated log is read, and after how many reads following is tried again."""
+
+_FILE_LIFE = 5.0
+_HASTY_POLL = 0.25
+"""
+Files that rotate faster than this many seconds are read and not followed: before
+Engine 23 a follower that was busy elsewhere for the life of a file skips it.
+"""
 
 
 class State(StrEnum):
@@ -87,6 +96,7 @@ class _End(Enum):
     LAGGED = auto()
     UNREACHED = auto()
     DAMAGED = auto()
+    HASTY = auto()
 
 
 class _Need(Enum):
@@ -166,6 +176,9 @@ class Tail:
         self._late: float | None = None
         self._missed = False
         self._polls = 0
+        self._rate = _rate(container)
+        self._flood = 0.0
+        self._poured_at = 0.0
 
     async def run(self) -> None:
         """
@@ -255,7 +268,11 @@ class Tail:
         if self._polls:
             self._polls -= 1
             await asyncio.sleep(_POLL)
-            return _End.QUIET
+            return _End.HASTY
+        if self._hasty:
+            self.state = State.POLLING
+            await asyncio.sleep(_HASTY_POLL)
+            return _End.HASTY
         end, _ = await self._read(follow=True)
         if end is _End.QUIET:
             self._missed = True  # if the log has lines that did not come
@@ -335,6 +352,8 @@ class Tail:
                     await self._give(lines, chunks)
                     if lines.errors:
                         end = _End.DAMAGED
+                    elif follow and self._hasty:
+                        end = _End.HASTY
             except _Silence:
                 if not follow:
                     raise EngineUnavailable(f"no byte of a log for {_STUCK:.0f} s") from None
@@ -401,12 +420,29 @@ class Tail:
             self._real = True
             self.lines += chunk.data.count(b"\n")
             self.bytes += len(chunk.data)
+            self._pour(len(chunk.data))
         if chunks and lines.newest is not None:
             self.last_at = lines.newest / NANO
             self.lag = max(self._clock() - self.last_at - self._offset, 0.0)
         self.overlong += lines.overlong
         self.dropped += lines.dropped
         lines.overlong = lines.dropped = 0
+
+    def _pour(self, size: int) -> None:
+        """Let `size` bytes into a bucket that empties at the rate a follower can be trusted at."""
+        if self._rate:
+            now = asyncio.get_running_loop().time()
+            left = max(self._flood - (now - self._poured_at) * self._rate, 0.0)
+            self._flood = min(left + size, self._rate * _FILE_LIFE)
+            self._poured_at = now
+
+    @property
+    def _hasty(self) -> bool:
+        """Whether the files of the log rotate too fast to be followed, on this Engine."""
+        if not self._rate or self._dialect() is not Dialect.OLD:
+            return False
+        self._pour(0)
+        return self._flood > self._rate
 
     def _say_lost(self) -> None:
         self._warn(
@@ -421,3 +457,14 @@ class Tail:
         if problem != self.problem:
             self.problem = problem
             logger.warning("%s", problem)
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+
+
+def _rate(container: Container) -> float:
+    """Return how many bytes a second make the log's files rotate too fast; 0 for no limit."""
+    default = "20m" if container.log_driver == "local" else ""
+    size = _SIZE.fullmatch(container.log_options.get("max-size", default))
+    return float(size[1]) * _UNITS[size[2].lower()] / _FILE_LIFE if size is not None else 0.0

@@ -1,0 +1,103 @@
+"""Bytes in, frames out, however a socket split them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dockerjail.docker.frames import FrameReader, TtyReader
+from dockerjail.errors import EngineUnavailable
+
+STAMP = b"2026-11-22T10:52:40.409746684Z "
+LATER = b"2026-11-22T10:52:41.000000001Z "
+
+
+def framed(kind, payload):
+    return bytes((kind, 0, 0, 0)) + len(payload).to_bytes(4, "big") + payload
+
+
+def split(data, cuts):
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+
+
+def read(reader, parts):
+    frames = [frame for part in parts for frame in reader.feed(part)]
+    return frames + reader.finish()
+
+
+def terminal(text, stamp=STAMP):
+    """What the Engine sends for one line of a terminal: the stamp again each 16384 bytes."""
+    pieces = [text[i : i + 16384] for i in range(0, len(text), 16384)] or [b""]
+    if len(pieces[-1]) == 16384:
+        pieces.append(b"")
+    return b"".join(stamp + piece for piece in pieces) + b"\n"
+
+
+CUTS = st.lists(st.integers(min_value=0, max_value=10**6), max_size=12)
+
+
+@given(
+    frames=st.lists(st.tuples(st.sampled_from((1, 2, 3)), st.binary(max_size=300)), max_size=20),
+    cuts=CUTS,
+)
+def test_any_split_of_the_bytes_gives_the_same_frames(frames, cuts):
+    body = b"".join(framed(kind, payload) for kind, payload in frames)
+    assert read(FrameReader(), split(body, cuts)) == frames
+
+
+def test_half_a_frame_at_the_end_is_nothing():
+    body = framed(1, STAMP + b"whole\n") + framed(1, STAMP + b"cut off\n")[:-3]
+    assert read(FrameReader(), [body]) == [(1, STAMP + b"whole\n")]
+
+
+def test_what_is_no_multiplexed_log_is_said_so():
+    with pytest.raises(EngineUnavailable, match="what came as a log is none"):
+        FrameReader().feed(b"<html><body>502 Bad Gateway</body></html>")
+
+
+@given(
+    texts=st.lists(st.binary(max_size=80).map(lambda b: b.replace(b"\n", b"")), max_size=8),
+    cuts=CUTS,
+)
+def test_any_split_of_a_terminals_bytes_gives_the_same_lines(texts, cuts):
+    body = b"".join(terminal(text + b"\r") for text in texts)
+    expected = [(1, STAMP + text + b"\r\n") for text in texts]
+    assert read(TtyReader(), split(body, cuts)) == expected
+
+
+@given(length=st.integers(16300, 50000), cuts=CUTS)
+def test_a_terminals_long_line_comes_in_pieces_with_its_stamp_before_each(length, cuts):
+    text = bytes(65 + i % 23 for i in range(length))
+    body = terminal(text + b"\r") + LATER + b"next\r\n"
+    *pieces, last = read(TtyReader(), split(body, cuts))
+    assert last == (1, LATER + b"next\r\n")
+    assert all(payload.startswith(STAMP) for _, payload in pieces)
+    assert b"".join(payload.removeprefix(STAMP) for _, payload in pieces) == text + b"\r\n"
+    assert all(len(payload) == len(STAMP) + 16384 for _, payload in pieces[:-1])
+
+
+def test_text_that_looks_like_a_stamp_starts_no_line_in_a_terminal():
+    text = b"evil \r" + LATER + b"forged"
+    assert read(TtyReader(), [terminal(text)]) == [(1, STAMP + text + b"\n")]
+
+
+def test_a_terminals_last_line_without_its_end_comes_at_the_end():
+    reader = TtyReader()
+    assert reader.feed(STAMP + b"$ ") == []
+    assert reader.finish() == [(1, STAMP + b"$ ")]
+
+
+def test_a_message_of_the_engine_between_a_terminals_lines_is_an_error():
+    body = STAMP + b"line\r\nError grabbing logs: invalid character\n" + LATER + b"line\r\n"
+    assert read(TtyReader(), [body]) == [
+        (1, STAMP + b"line\r\n"),
+        (3, b"Error grabbing logs: invalid character\n"),
+        (1, LATER + b"line\r\n"),
+    ]
+
+
+def test_a_terminals_endless_line_is_bounded_piece_by_piece():
+    reader = TtyReader()
+    frames = reader.feed(STAMP + b"x" * 100_000)
+    assert len(frames) == 6
+    assert sum(len(payload) - len(STAMP) for _, payload in frames) == 6 * 16384

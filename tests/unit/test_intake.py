@@ -1,0 +1,633 @@
+"""The intake against an Engine in memory: who is followed, from where, to which end."""
+
+import asyncio
+import contextlib
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dockerjail.docker.intake import Intake
+from dockerjail.docker.tail import State
+from dockerjail.model import Container, Cursor, Stream
+from dockerjail.retry import Backoff
+from tests.fakes import FakeEngine
+
+pytestmark = pytest.mark.looptime
+
+OUT, ERR = Stream.STDOUT, Stream.STDERR
+EPOCH = 1_795_000_000
+WEB = Container(id="c1", name="web", service="web", labels={"dockerjail": "on"})
+DB = Container(id="c2", name="db", service="db", labels={"dockerjail": "on"})
+OTHER = Container(id="c3", name="other", service="other")
+
+
+class House:
+    """An Engine, an intake on it, and what was delivered."""
+
+    def __init__(self, *, version="26.1.5", lookback=600.0):
+        loop = asyncio.get_running_loop()
+        self.clock = lambda: EPOCH + loop.time()
+        self.engine = FakeEngine(clock=self.clock, version=version)
+        self.lookback = lookback
+        self.delivered = []
+        self.cursors = {}
+        self.gone = []
+        self.changes = 0
+        self.delay = 0.0
+
+    async def deliver(self, chunk):
+        await asyncio.sleep(self.delay)
+        for line in chunk.data.split(b"\n")[:-1]:
+            self.delivered.append((chunk.container.name, chunk.stream, line[31:].decode()))
+        self.cursors[chunk.container.id, chunk.stream] = chunk.cursor
+
+    def change(self):
+        self.changes += 1
+
+    @contextlib.asynccontextmanager
+    async def running(self, **options):
+        self.intake = Intake(
+            self.engine,
+            self.deliver,
+            wanted=lambda container: "dockerjail" in container.labels,
+            cursors=dict(self.cursors),
+            lookback=self.lookback,
+            changed=self.change,
+            gone=self.gone.append,
+            backoff=Backoff(jitter=0),
+            clock=self.clock,
+            **options,
+        )
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self.intake.run())
+            await asyncio.sleep(0.1)
+            yield self
+            task.cancel()
+
+    def say(self, *texts, container=WEB, **options):
+        for text in texts:
+            self.engine.say(container, text, **options)
+
+    def texts(self, container=WEB, stream=None):
+        return [
+            text
+            for name, where, text in self.delivered
+            if name == container.name and stream in (None, where)
+        ]
+
+    @property
+    def tail(self):
+        return self.intake.tails[WEB.id]
+
+
+async def test_lines_are_delivered_as_they_come():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        house.say("one")
+        house.say("two", stream=ERR)
+        await asyncio.sleep(0.1)
+        assert house.delivered == [("web", OUT, "one"), ("web", ERR, "two")]
+        assert house.tail.state is State.FOLLOWING
+        assert (house.tail.lines, house.tail.bytes) == (2, 2 * (31 + 4))
+        assert house.tail.last_at == pytest.approx(house.clock(), abs=0.2)
+
+
+async def test_only_wanted_containers_are_followed_but_all_are_known():
+    house = House()
+    house.engine.start(WEB)
+    house.engine.start(OTHER)
+    async with house.running():
+        house.say("not for us", container=OTHER)
+        await asyncio.sleep(1)
+        assert house.intake.containers.keys() == {"c1", "c3"}
+        assert house.intake.tails.keys() == {"c1"}
+        assert house.delivered == []
+
+
+async def test_no_line_is_judged_before_all_containers_are_known():
+    house = House()
+    house.engine.start(WEB)
+    house.say("attack")
+    for number in range(40):
+        house.engine.start(replace(OTHER, id=f"n{number}", name=f"n{number}"))
+    known = []
+    deliver = house.deliver
+
+    async def watch(chunk):
+        known.append(len(house.intake.containers))
+        await deliver(chunk)
+
+    house.deliver = watch
+    async with house.running():
+        assert known == [41]
+
+
+async def test_a_new_container_is_followed_from_its_first_line():
+    house = House()
+    async with house.running():
+        house.engine.start(WEB)
+        house.say("first words")
+        await asyncio.sleep(0.1)
+        assert house.texts() == ["first words"]
+
+
+async def test_a_container_met_running_is_read_from_the_lookback_on():
+    house = House(lookback=60.0)
+    house.engine.start(WEB)
+    for age in range(120, 0, -1):
+        house.say(str(age), at=EPOCH - age + 0.5)
+    async with house.running():
+        assert house.texts() == [str(age) for age in range(60, 0, -1)]
+        assert house.tail.problem is None
+
+
+@pytest.mark.parametrize("version", ["20.10.24", "26.1.5", "Podman 5.4.2"])
+async def test_after_a_restart_each_line_is_delivered_once(version):
+    house = House(version=version)
+    house.engine.start(WEB)
+    async with house.running():
+        house.say("one", "two")
+        house.say("three", stream=ERR)
+        await asyncio.sleep(1)
+    house.say("while", "away")
+    async with house.running():
+        house.say("back")
+        await asyncio.sleep(1)
+        assert house.texts() == ["one", "two", "three", "while", "away", "back"]
+        assert house.tail.problem is None
+
+
+@pytest.mark.parametrize("version", ["20.10.24", "26.1.5"])
+@pytest.mark.parametrize("missed", [10, 5000, 9000])
+async def test_resuming_opens_the_narrowest_window_that_leaves_nothing_out(version, missed):
+    house = House(version=version)
+    house.engine.start(WEB)
+    house.say("seen")
+    async with house.running():
+        pass
+    house.engine.log(WEB).opened.clear()
+    house.say(*map(str, range(missed)))
+    async with house.running():
+        assert house.texts() == ["seen", *map(str, range(missed))]
+        first = [tail for _, _, tail in house.engine.log(WEB).opened]
+        expected = [size for size in (256, 8192, 262144) if size <= 32 * missed]
+        assert first[: len(expected)] == expected
+        if version == "20.10.24":
+            assert all(since is None for _, since, _ in house.engine.log(WEB).opened)
+
+
+async def test_a_cut_connection_is_resumed_quietly(caplog):
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        await asyncio.sleep(100)
+        house.say("before")
+        await asyncio.sleep(0)
+        house.engine.cut()
+        house.say("meanwhile")
+        await asyncio.sleep(1)
+        house.say("after")
+        await asyncio.sleep(1)
+        assert house.texts() == ["before", "meanwhile", "after"]
+        assert house.tail.reconnects == 1
+        assert not [r for r in caplog.records if "web" in r.getMessage()]
+
+
+async def test_the_engine_going_away_is_retried_and_said():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        assert house.intake.connected
+        house.engine.away = "cannot reach the Docker Engine"
+        house.engine.cut()
+        await asyncio.sleep(20)
+        assert not house.intake.connected
+        assert house.intake.error == "cannot reach the Docker Engine"
+        house.say("meanwhile")
+        house.engine.away = ""
+        await asyncio.sleep(31)
+        assert house.intake.connected
+        assert house.intake.error == ""
+        assert house.texts() == ["meanwhile"]
+
+
+async def test_an_engine_away_at_the_start_is_waited_for():
+    house = House()
+    house.engine.start(WEB)
+    house.engine.away = "no such socket"
+    async with house.running():
+        await asyncio.sleep(10)
+        house.engine.away = ""
+        await asyncio.sleep(10)
+        house.say("hello")
+        await asyncio.sleep(1)
+        assert house.texts() == ["hello"]
+        assert house.intake.engine_version == "26.1.5"
+
+
+async def test_the_last_lines_of_a_dying_container_count():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        house.say("alive")
+        house.engine.stop(WEB, last=["panic", "goodbye"])
+        await asyncio.sleep(1)
+        assert house.texts() == ["alive", "panic", "goodbye"]
+        assert house.tail.state is State.ENDED
+        assert house.intake.tails.keys() == {"c1"}
+
+
+async def test_a_last_line_without_its_end_counts_when_the_container_ended():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        house.say("panic: no newline", end=b"")
+        await asyncio.sleep(1)
+        assert house.texts() == []
+        house.engine.stop(WEB)
+        await asyncio.sleep(1)
+        assert house.texts() == ["panic: no newline"]
+        house.engine.start(WEB)
+        house.say("again")
+        await asyncio.sleep(1)
+        assert house.texts() == ["panic: no newline", "again"]
+
+
+async def test_a_restart_is_followed_on():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        for run in range(3):
+            house.say(f"run {run}")
+            await asyncio.sleep(1)
+            house.engine.stop(WEB, last=[f"end {run}"])
+            if run != 1:  # once too quick for anyone to see it stopped
+                await asyncio.sleep(1)
+            house.engine.start(WEB)
+        await asyncio.sleep(1)
+        expected = [f"{what} {run}" for run in range(3) for what in ("run", "end")]
+        assert house.texts() == expected
+        assert house.tail.state is State.FOLLOWING
+
+
+async def test_what_ran_and_ended_while_we_were_away_is_read():
+    house = House()
+    house.engine.start(WEB)
+    house.say("short life")
+    house.engine.stop(WEB)
+    async with house.running():
+        assert house.texts() == ["short life"]
+        assert house.tail.state is State.ENDED
+
+
+async def test_events_that_got_lost_are_made_up_for():
+    house = House()
+    house.engine.deaf = True
+    async with house.running(reconcile_every=30.0):
+        house.engine.start(WEB)
+        house.say("unseen start")
+        await asyncio.sleep(31)
+        assert house.texts() == ["unseen start"]
+        house.engine.stop(WEB)
+        await asyncio.sleep(1)
+        house.engine.start(WEB)
+        house.say("second run")
+        house.engine.stop(WEB)
+        await asyncio.sleep(31)
+        assert house.texts() == ["unseen start", "second run"]
+        house.engine.remove(WEB)
+        await asyncio.sleep(31)
+        assert house.gone == ["c1"]
+        assert house.intake.containers == {}
+
+
+async def test_a_removed_container_is_forgotten_after_its_last_line():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        house.delay = 5.0
+        house.say("last line")
+        await asyncio.sleep(0.1)
+        house.engine.stop(WEB)
+        house.engine.remove(WEB)
+        await asyncio.sleep(1)
+        assert house.gone == []
+        await asyncio.sleep(10)
+        assert house.texts() == ["last line"]
+        assert house.gone == ["c1"]
+        assert house.intake.tails == {}
+        assert house.intake.containers == {}
+
+
+async def test_containers_removed_while_we_were_away_are_forgotten():
+    house = House()
+    house.cursors = {("old", OUT): Cursor(1, 1), ("old", ERR): Cursor(2, 1)}
+    async with house.running():
+        assert house.gone == ["old"]
+
+
+async def test_an_unwanted_container_that_goes_is_forgotten():
+    house = House()
+    house.engine.start(OTHER)
+    async with house.running():
+        house.engine.remove(OTHER)
+        await asyncio.sleep(1)
+        assert house.intake.containers == {}
+
+
+async def test_changes_of_any_container_are_told():
+    house = House()
+    async with house.running():
+        before = house.changes
+        house.engine.start(OTHER)
+        await asyncio.sleep(0.1)
+        assert house.changes == before + 1
+        house.engine.start(replace(OTHER, name="renamed"))
+        await asyncio.sleep(0.1)
+        assert house.changes == before + 2
+        assert house.intake.containers["c3"].name == "renamed"
+
+
+async def test_many_hints_are_one_look():
+    house = House()
+    house.engine.start(OTHER)
+    async with house.running():
+        house.engine.inspected.clear()
+        for _ in range(100):
+            house.engine.start(OTHER)
+        await asyncio.sleep(1)
+        assert 1 <= len(house.engine.inspected) <= 3
+
+
+async def test_an_unreadable_log_is_said_once_and_stops_nobody_else(caplog):
+    house = House()
+    house.engine.unreadable["c2"] = "configured logging driver does not support reading"
+    house.engine.start(WEB)
+    house.engine.start(DB)
+    async with house.running(reconcile_every=1.0):
+        await asyncio.sleep(100)
+        house.say("still here")
+        await asyncio.sleep(1)
+        assert house.texts() == ["still here"]
+        assert house.intake.tails["c2"].state is State.UNREADABLE
+        assert "does not support reading" in house.intake.tails["c2"].problem.what
+        assert caplog.text.count("does not support reading") == 1
+
+
+async def test_the_driver_none_is_never_asked():
+    house = House()
+    house.engine.start(replace(WEB, log_driver="none"))
+    async with house.running():
+        await asyncio.sleep(100)
+        assert house.tail.state is State.UNREADABLE
+        assert house.engine.log(WEB).opened == []
+
+
+async def test_a_driver_that_may_lose_lines_is_followed_with_a_warning():
+    house = House()
+    house.engine.start(replace(WEB, log_driver="fluentd"))
+    async with house.running():
+        house.say("hello")
+        await asyncio.sleep(1)
+        assert house.texts() == ["hello"]
+        assert "lines may be missing" in house.tail.problem.what
+
+
+async def test_a_log_rotated_away_is_said():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        house.say("one")
+        await asyncio.sleep(1)
+    house.say("lost")
+    house.engine.log(WEB).frames.clear()
+    house.say("two")
+    async with house.running():
+        assert house.texts() == ["one", "two"]
+        assert "rotated away or truncated" in house.tail.problem.what
+        assert "max-size" in house.tail.problem.remedy
+
+
+async def test_a_follower_gone_mute_is_noticed():
+    house = House(version="20.10.24")
+    house.engine.start(WEB)
+    async with house.running():
+        house.say("heard")
+        await asyncio.sleep(1)
+        house.engine.log(WEB).mute = True
+        house.say("not sent")
+        await asyncio.sleep(35)
+        assert house.texts() == ["heard", "not sent"]
+
+
+@pytest.mark.parametrize("version", ["20.10.24", "26.1.5"])
+async def test_an_old_engine_is_not_trusted_to_follow_fast_rotation(version):
+    house = House(version=version)
+    house.engine.start(replace(WEB, log_options={"max-size": "10k", "max-file": "5"}))
+    async with house.running():
+        expected = [f"line {n} {'x' * 100}" for n in range(500)]
+        for text in expected:
+            house.say(text)
+            await asyncio.sleep(0.01)
+        assert house.tail.state is (State.POLLING if version < "23" else State.FOLLOWING)
+        await asyncio.sleep(0.5)
+        assert house.texts() == expected
+        await asyncio.sleep(10)
+        assert house.tail.state is State.FOLLOWING
+
+
+async def test_a_silent_container_is_left_in_peace():
+    house = House()
+    house.engine.start(WEB)
+    house.say("one line long ago")
+    async with house.running():
+        await asyncio.sleep(1000)
+        house.engine.log(WEB).opened.clear()
+        await asyncio.sleep(3000)
+        assert len(house.engine.log(WEB).opened) <= 2 * 3000 / 30 + 2
+
+
+async def test_a_log_that_cannot_be_followed_any_more_is_polled():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        house.say("one")
+        await asyncio.sleep(1)
+        log = house.engine.log(WEB)
+        log.frames.clear()
+        log.mute = True
+        await asyncio.sleep(60)
+        house.say("two")
+        await asyncio.sleep(2)
+        assert house.texts() == ["one", "two"]
+        log.mute = False
+        await asyncio.sleep(60)
+        assert house.tail.state is State.FOLLOWING
+
+
+async def test_damage_in_a_log_is_hopped_over_and_said():
+    house = House()
+    house.engine.start(WEB)
+    house.say(*(f"line {n}" for n in range(400)))
+    house.engine.log(WEB).damaged.add(300)
+    async with house.running():
+        await asyncio.sleep(1)
+        got = house.texts()
+        assert got[:300] == [f"line {n}" for n in range(300)]
+        assert got[-1] == "line 399"
+        assert len(got) == len(set(got))
+        assert "could not read a part" in house.tail.problem.what
+        house.say("live")
+        await asyncio.sleep(1)
+        assert house.texts()[-1] == "live"
+
+
+async def test_a_slow_receiver_makes_the_follower_start_over_without_loss():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        await asyncio.sleep(1)
+        house.delay = 0.5
+        expected = [f"line {n}" for n in range(50)]
+        for text in expected:
+            house.say(text)
+            await asyncio.sleep(0.05)
+        house.delay = 0.0
+        await asyncio.sleep(5)
+        assert house.texts() == expected
+        assert sum(not follow for follow, _, _ in house.engine.log(WEB).opened) > 2
+
+
+@pytest.mark.parametrize("skew", [-100.0, 5.0])
+async def test_an_engine_whose_clock_is_not_ours_is_followed(skew):
+    house = House()
+    ours = house.clock
+    house.engine.start(WEB)
+    house.clock = lambda: ours() + skew
+    async with house.running():
+        for number in range(10):
+            house.say(f"line {number}")
+            await asyncio.sleep(1)
+        house.engine.log(WEB).opened.clear()
+        for number in range(10, 20):
+            house.say(f"line {number}")
+            await asyncio.sleep(1)
+        assert house.texts() == [f"line {n}" for n in range(20)]
+        assert len(house.engine.log(WEB).opened) <= 2
+
+
+async def test_a_container_seen_twice_is_followed_once():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running(reconcile_every=1.0):
+        for _ in range(10):
+            house.engine._tell("c1")
+            await asyncio.sleep(0.3)
+        assert len(house.engine.log(WEB).followers) == 1
+
+
+async def test_a_bug_in_the_receiver_stops_the_intake():
+    house = House()
+    house.engine.start(WEB)
+
+    async def broken(chunk):
+        raise ZeroDivisionError
+
+    house.deliver = broken
+    with pytest.raises(ExceptionGroup) as caught:
+        async with house.running():
+            house.say("line")
+            await asyncio.sleep(10)
+    assert caught.group_contains(ZeroDivisionError)
+
+
+async def test_a_stop_while_the_engine_goes_away_is_a_stop():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        house.engine.cut()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_nothing_is_left_running_after_the_end():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        await asyncio.sleep(1)
+    assert len(asyncio.all_tasks()) == 1
+    assert house.engine.log(WEB).followers == []
+
+
+ACTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("say"), st.sampled_from((OUT, ERR)), st.integers(0, 40)),
+        st.tuples(st.just("long"), st.sampled_from((OUT, ERR)), st.integers(16000, 50000)),
+        st.tuples(st.just("wait"), st.floats(0, 40)),
+        st.tuples(st.just("cut")),
+        st.tuples(st.just("restart")),
+        st.tuples(st.just("kill us")),
+        st.tuples(st.just("away"), st.floats(0, 10)),
+        st.tuples(st.just("slow"), st.sampled_from((0.0, 0.01, 0.5))),
+    ),
+    max_size=25,
+)
+
+
+@pytest.mark.parametrize("version", ["20.10.24", "26.1.5", "Podman 5.8.0"])
+@settings(max_examples=60, deadline=None)
+@given(acts=ACTS)
+def test_whatever_happens_each_line_is_delivered_once(version, acts):
+    async def story():
+        house = House(version=version, lookback=1e6)
+        house.engine.start(WEB)
+        said = {OUT: [], ERR: []}
+        stack = contextlib.AsyncExitStack()
+        await stack.enter_async_context(house.running())
+        for number, (act, *how) in enumerate(acts):
+            if act == "say":
+                for again in range(how[1]):
+                    said[how[0]].append(f"{number} {again}")
+                    house.say(said[how[0]][-1], stream=how[0])
+            elif act == "long":
+                said[how[0]].append(f"{number} " + "".join(map(str, range(how[1] // 5))))
+                house.say(said[how[0]][-1], stream=how[0])
+            elif act == "wait":
+                await asyncio.sleep(how[0])
+            elif act == "cut":
+                house.engine.cut()
+            elif act == "restart":
+                house.engine.stop(WEB)
+                await asyncio.sleep(0.01)
+                house.engine.start(WEB)
+            elif act == "kill us":
+                await stack.aclose()
+                await stack.enter_async_context(house.running())
+            elif act == "away":
+                house.engine.away = "away"
+                house.engine.cut()
+                await asyncio.sleep(how[0])
+                house.engine.away = ""
+            elif act == "slow":
+                house.delay = how[0]
+        house.delay = 0.0
+        await asyncio.sleep(120)
+        await stack.aclose()
+        for stream in Stream:
+            assert house.texts(stream=stream) == said[stream]
+
+    run_in_fake_time(story())
+
+
+def run_in_fake_time(story):
+    import looptime
+
+    loop = looptime.new_event_loop()
+    try:
+        loop.run_until_complete(story)
+    finally:
+        loop.close()
