@@ -364,8 +364,10 @@ class Warden:
         return ended
 
     def _rescope(self, batch: _Batch) -> None:
+        jails = {ban.jail for ban in self._active.values() if ban.failures}
+        scopes = {jail: self._scopes(jail) for jail in jails}
         for ban in list(self._active.values()):
-            scope = self._scopes(ban.jail) if ban.failures else None
+            scope = scopes.get(ban.jail) if ban.failures else None
             if scope is None or scope.ports in ((), ban.scope.ports):
                 continue
             logger.info(

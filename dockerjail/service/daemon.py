@@ -39,6 +39,9 @@ PURGE_ROUNDS = 720
 ADDRESSES_EVERY = 15.0
 """Seconds between two looks at this host's own addresses."""
 
+SETTLE = 0.05
+"""Seconds in which news of many containers become one."""
+
 DEBOUNCE = 0.02
 """Seconds that a foreign change of the table may take to be complete."""
 
@@ -103,7 +106,7 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set; leave no offence in hand unserved."""
-        self.own = await self.world.addresses()
+        self.own = await self._addresses()
         self._protect()
         await self.warden.restore(self._state, allow=self._allowed())
         async with asyncio.TaskGroup() as house:
@@ -194,21 +197,31 @@ class Daemon:
         """Take over what changes when containers come and go."""
         while True:
             await self._news.wait()
+            await asyncio.sleep(SETTLE)
             self._news.clear()
-            if not self.ready.is_set():
+            await self._protect_and_tell()
+            if self.intake.connected and not self.ready.is_set():
                 self.ready.set()
-                logger.info("ready: following %d containers", len(self.intake.tails))
+                logger.info("ready; containers followed: %d", len(self.intake.tails))
                 for problem in self._kernel_problems():
                     logger.error("%s", problem)
-            await self._protect_and_tell()
             await self.warden.rescope()
 
     async def _follow_addresses(self) -> None:
         """Take over this host's own addresses as they change."""
         while True:
             await asyncio.sleep(ADDRESSES_EVERY)
-            self.own = await self.world.addresses()
+            self.own = await self._addresses()
             await self._protect_and_tell()
+
+    async def _addresses(self) -> frozenset[Address]:
+        """
+        Return this host's own addresses but for loopback and link-local ones.
+
+        Those are never banned anyway, and each container's link brings one.
+        """
+        found = await self.world.addresses()
+        return frozenset(a for a in found if not a.is_loopback and not a.is_link_local)
 
     async def _follow_kernel(self) -> None:
         """Have the table mended when somebody else changes it."""
