@@ -239,10 +239,10 @@ class Kernel:
         An element that the kernel does not want is logged and left out.
         """
         blocks = list(blocks)
-        plan = await _aside(len(blocks), partial(self._plan, blocks))
-        homes = ruleset.USUAL | plan.homes
-        what = f"putting table {self.table} in place with {_count(plan.wanted)} elements"
         async with self._lock:
+            plan = await _aside(len(blocks), partial(self._plan, blocks))
+            homes = ruleset.USUAL | plan.homes
+            what = f"putting table {self.table} in place with {_count(plan.wanted)} elements"
             fixed = [
                 _gone(self.table),
                 _encode_table(self.table),
@@ -262,9 +262,9 @@ class Kernel:
         element that the kernel does not want is logged and left out, or raised when
         there is no other.
         """
-        plan = await _aside(len(add) + len(remove), partial(self._plan, add, remove))
-        what = str(plan)
         async with self._lock:
+            plan = await _aside(len(add) + len(remove), partial(self._plan, add, remove))
+            what = str(plan)
             if self._standing is None:
                 raise FirewallError(f"{what}: there is no table of ours; put it in place first")
             gone = [group for group in plan.gone if group.home in self._homes]
