@@ -6,6 +6,7 @@ Docker's programs are missing, the tests that need them are skipped with the
 reason; in CI they fail instead, so that nothing passes by not having run.
 """
 
+import asyncio
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -18,6 +19,11 @@ from tests.lab.attacker import Attacker
 from tests.lab.engine import Engine
 
 _started: dict[str, Engine] = {}
+
+
+def pytest_configure() -> None:
+    """Have nobody make an event loop by asking for one: looptime does, and never closes it."""
+    asyncio.set_event_loop(None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
