@@ -210,6 +210,10 @@ class Firewall(Protocol):
         """
         ...
 
+    async def allow(self, networks: Collection[Subject]) -> None:
+        """Let these pass whatever a ban says, in place of those before; bans stay."""
+        ...
+
     async def present(self) -> Mapping[Element, float | None]:
         """Read what the kernel blocks now, and until when."""
         ...

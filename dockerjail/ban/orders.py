@@ -59,11 +59,15 @@ class Flush:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Allow:
+    """What is never to be blocked has changed; the warden knows what it is now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verify:
-    """Compare the kernel with what it should hold, or put it anew without looking."""
+    """Compare the kernel with what it should hold."""
 
     reason: str
-    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,4 +75,4 @@ class Close:
     """No order follows."""
 
 
-Order = Report | Asked | Rescope | Flush | Verify | Close
+Order = Report | Asked | Rescope | Flush | Allow | Verify | Close

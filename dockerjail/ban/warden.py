@@ -21,6 +21,7 @@ from datetime import datetime
 from typing import Final
 
 from dockerjail.ban.orders import (
+    Allow,
     Asked,
     Close,
     Flush,
@@ -84,7 +85,8 @@ class _Batch:
     add: dict[Element, Block] = field(default_factory=dict)
     remove: set[Element] = field(default_factory=set)
     answers: list[tuple[asyncio.Future[Sequence[Ban]], Sequence[Ban]]] = field(default_factory=list)
-    verify: Verify | None = None
+    allow: bool = False
+    verify: str = ""
     closing: bool = False
 
     def take(self, change: Change) -> None:
@@ -191,7 +193,7 @@ class Warden:
         """Take over what is never to be blocked; the kernel learns it at once."""
         if allow != self._allow:
             self._allow = allow
-            await self._orders.put(Verify(reason="what is never banned has changed", anew=True))
+            await self._orders.put(Allow())
 
     async def close(self) -> None:
         """Say that no order follows those already handed over."""
@@ -255,9 +257,10 @@ class Warden:
                 batch.answers.append((answer, self._pardon(pardon, batch)))
             case Rescope():
                 self._rescope(batch)
-            case Verify():
-                if batch.verify is None or order.anew:
-                    batch.verify = order
+            case Allow():
+                batch.allow = True
+            case Verify(reason=reason):
+                batch.verify = reason
             case Close():
                 batch.closing = True
             case _:  # a Flush: the cursors go with any batch that leaves nothing waiting
@@ -424,31 +427,30 @@ class Warden:
         gone, self._gone = self._gone, set()
         if batch.entries or batch.cursors or gone:
             await self._store.record(batch.entries, batch.cursors, gone=gone)
-        if batch.add or batch.remove:
-            await self._apply(batch)
-        if batch.verify is not None:
+        try:
+            if batch.allow:
+                await self._firewall.allow(self._allow)
+            if batch.add or batch.remove:
+                await self._firewall.apply(
+                    add=tuple(batch.add.values()), remove=tuple(batch.remove)
+                )
+        except FirewallError as error:
+            logger.warning("%s; putting the whole table in place again", error)
+            self.sync.ok, self.sync.error = False, str(error)
+            batch.verify = str(error)
+        if batch.verify:
             await self._mend(batch.verify)
         for answer, bans in batch.answers:
             if not answer.done():  # who asked may have gone away
                 answer.set_result(bans)
 
-    async def _apply(self, batch: _Batch) -> None:
-        try:
-            await self._firewall.apply(add=tuple(batch.add.values()), remove=tuple(batch.remove))
-        except FirewallError as error:
-            logger.warning("%s; putting the whole table in place again", error)
-            await self._mend(Verify(reason=str(error), anew=True))
-
-    async def _mend(self, order: Verify) -> None:
+    async def _mend(self, reason: str) -> None:
         """Make the kernel hold what it should; a failure stays in `sync` until it does."""
         try:
-            if order.anew:
-                await self._put_table()
-                logger.info("the table was put anew: %s", order.reason)
-            elif not self.sync.ok or not await self._firewall.intact():
+            if not self.sync.ok or not await self._firewall.intact():
                 await self._put_table()
                 self.sync.healed += 1
-                logger.warning("the table is in place again: %s", order.reason)
+                logger.warning("the table is in place again: %s", reason)
             elif len(self._ledger) <= CLOSE_LOOK:
                 change = reconcile(self._ledger.wanted(), await self._firewall.present())
                 if change:
@@ -458,7 +460,7 @@ class Warden:
                         "%d elements put back, %d taken out (%s)",
                         len(change.add),
                         len(change.remove),
-                        order.reason,
+                        reason,
                     )
         except FirewallError as error:
             if str(error) != self.sync.error:

@@ -40,6 +40,12 @@ class DryRun:
             self._blocks.pop(element, None)
         self._put(add)
 
+    async def allow(self, networks: Collection[Subject]) -> None:
+        """Let these pass; FirewallError when `replace` never put a table, or it was lost."""
+        if not self._standing:
+            raise FirewallError("allowing: there is no table; put it in place first")
+        self.allowed = frozenset(networks)
+
     async def present(self) -> Mapping[Element, float | None]:
         """Return what is blocked now, and until when."""
         now = self._clock()

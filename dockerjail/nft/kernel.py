@@ -283,6 +283,19 @@ class Kernel:
                 self._homes |= new
                 self._standing = _ordered([*self._standing, *self._landmarks(put)])
 
+    async def allow(self, networks: Collection[Subject]) -> None:
+        """Put these in place of what passes whatever a ban says; bans and counters stay."""
+        what = f"allowing {len(networks)} networks"
+        async with self._lock:
+            if self._standing is None:
+                raise FirewallError(f"{what}: there is no table of ours; put it in place first")
+            emptied = [
+                messages.emptied(self.table, ruleset.allow_name(version))
+                for version in ruleset.VERSIONS
+            ]
+            batch = [_touch(self.table), *emptied, *self._encode_allow(networks)]
+            await self._commit(batch, what)
+
     async def present(self) -> Mapping[Element, float | None]:
         """Read what the kernel blocks now, and until when; nothing if the table is not there."""
         blocked: dict[Element, float | None] = {}

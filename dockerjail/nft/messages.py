@@ -175,6 +175,11 @@ def keys(entries: Iterable[bytes]) -> bytes:
     return b"".join(map(_item, entries))
 
 
+def emptied(table: str, name: str) -> Message:
+    """Return the message that takes every element out of a set: a deletion that names none."""
+    return Message(Kind.DELSETELEM, 0, named(table, name))
+
+
 def intervals(entries: Iterable[Interval]) -> bytes:
     """Pack ranges: each a key, and a closing key behind its last address."""
     parts = []

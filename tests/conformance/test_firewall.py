@@ -213,6 +213,20 @@ async def test_allowed_networks_may_overlap_and_touch(bench: Bench) -> None:
     assert await bench.firewall.intact()
 
 
+async def test_what_is_allowed_can_change_and_bans_stay(bench: Bench) -> None:
+    await bench.firewall.replace([bench.block(ONE_PORT)], allow=[ip_network("10.0.0.0/8")])
+    await bench.firewall.allow([ip_network("10.1.0.0/16"), ip_network("fd00::/8")])
+    await bench.firewall.allow([])
+    await bench.firewall.allow([ip_network("10.0.0.0/8")])
+    assert set(await bench.firewall.present()) == {ONE_PORT}
+    assert await bench.firewall.intact()
+
+
+async def test_without_a_table_nothing_can_be_allowed(bench: Bench) -> None:
+    with pytest.raises(FirewallError):
+        await bench.firewall.allow([ip_network("10.0.0.0/8")])
+
+
 async def test_everything_may_be_allowed(bench: Bench) -> None:
     await bench.firewall.replace([], allow=[ip_network("0.0.0.0/0"), ip_network("::/0")])
     assert await bench.firewall.intact()
