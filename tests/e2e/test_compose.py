@@ -34,7 +34,9 @@ def dockerjail(engine: Engine, *command: str) -> dict[str, Any]:
 
 
 def banned(engine: Engine) -> set[str]:
-    return {ban["address"] for ban in dockerjail(engine, "bans").get("bans", ())}
+    """Whom the kernel keeps out: only then it counts what it drops."""
+    bans = dockerjail(engine, "bans").get("bans", ())
+    return {ban["address"] for ban in bans if ban["packets"] is not None}
 
 
 def serves(client: Attacker, page: str) -> bool:
