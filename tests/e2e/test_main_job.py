@@ -5,6 +5,8 @@ Containers print failures with an attacker's address; what is asked is whether
 that address can still reach them, and what `status` says.
 """
 
+import contextlib
+import sqlite3
 import time
 
 import pytest
@@ -499,3 +501,24 @@ def test_a_daemon_that_starts_late_finds_the_recent_failures(engine, attacker, j
     say(engine, "web", [failed_login(bad.address)] * 5)
     jailer = jailer_for(engine).ready()
     jailer.wait_banned(bad.address)
+
+
+def test_killed_again_and_again_it_counts_every_failure_once(any_engine, jailer_for):
+    engine = any_engine
+    lines = 3000
+    chatter = (
+        f"i=0; while [ $i -lt {lines} ]; do i=$((i+1)); "
+        f'echo "{failed_login("203.0.113.$((i % 250))", "u$i")}" >&$((i % 2 + 1)); '
+        "[ $((i % 50)) -ne 0 ] || usleep 20000; done; exec sleep 100000"
+    )
+    jailer = jailer_for(engine).ready()
+    serve(engine, "web", command=("sh", "-c", chatter), maxretry="9999")
+    follows(jailer, "web")
+    for _ in range(5):
+        time.sleep(0.15)
+        jailer.kill()
+        jailer.ready()
+    jailer.wait(lambda s: s["jails"] and s["jails"][0]["failures"] >= lines)
+    with contextlib.closing(sqlite3.connect(jailer.database)) as database:
+        texts = [text for (text,) in database.execute("SELECT text FROM failure")]
+    assert len(texts) == len(set(texts)) == lines

@@ -139,8 +139,13 @@ class Jailer:
         raise AssertionError(f"not so: {json.dumps(status, indent=1)}\n{self.log}")
 
     def wait_banned(self, *addresses: str) -> Json:
-        """Wait until exactly these are banned."""
-        return self.wait(lambda status: banned(status) == set(addresses))
+        """Wait until exactly these are banned, and the kernel has them."""
+        return self.wait(
+            lambda status: (
+                banned(status) == set(addresses)
+                and all(ban["packets"] is not None for ban in status["bans"])
+            )
+        )
 
     def kernel(self) -> str:
         """Return the table as `nft` prints it."""
