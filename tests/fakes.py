@@ -158,8 +158,8 @@ class FakeLog:
     """
     The log of one container: what stands in the file, and who follows it.
 
-    `damaged` are the numbers of frames that cannot be read: an error comes instead,
-    and the end. `opened` is what was asked for: follow, since, tail.
+    `damaged` are the numbers of frames that cannot be read: an error comes instead
+    (nothing before Engine 23), and the end. `opened` is what was asked for: follow, since, tail.
     """
 
     def __init__(self) -> None:
@@ -302,7 +302,9 @@ class FakeEngine:
             backlog = b""
             for number in range(start, len(log.frames)):
                 if number in log.damaged:
-                    yield backlog + _frame(3, b"Error grabbing logs: invalid character")
+                    silent = self._version.startswith("20.")
+                    error = _frame(3, b"Error grabbing logs: invalid character")
+                    yield backlog if silent else backlog + error
                     return
                 if since is None or log.frames[number].ns >= since:
                     backlog += _wire(log.frames[number])

@@ -28,6 +28,11 @@ _INVERSION = 1 * NANO
 """Further apart than this, order of stamps is order in the log, for both streams."""
 
 _TAILS = (256, 8192, 262144)
+_TINY = 8
+"""
+Asked for first where damage in a log ends it without a word: what is seen here must
+have been seen at the end of a wider window.
+"""
 
 
 class Dialect(Enum):
@@ -175,7 +180,7 @@ def windows(progress: Progress, dialect: Dialect) -> tuple[Window, ...]:
     if dialect is Dialect.PODMAN:
         return (Window(since=max(reach // NANO - 1, 0) * NANO),)
     if dialect is Dialect.OLD:
-        return (*(Window(tail=tail) for tail in _TAILS), Window())
+        return (*(Window(tail=tail) for tail in (_TINY, *_TAILS)), Window())
     if progress.real and progress.exact and progress.held is None:
         # The newest consumed frame is itself in the window; and with `since` the
         # Engine need not unpack its compressed files.
@@ -183,21 +188,23 @@ def windows(progress: Progress, dialect: Dialect) -> tuple[Window, ...]:
     return (*(Window(tail=tail) for tail in _TAILS), Window(since=reach))
 
 
-def reaches(progress: Progress, kind: int, moment: int) -> bool:
-    """Say whether a window whose first frame is this one leaves nothing out."""
+def reaches(progress: Progress, window: Window, kind: int, moment: int) -> bool:
+    """Say whether a window that begins with this frame leaves nothing out."""
     if moment <= progress.reach:
         return True
     if not progress.exact or progress.held is not None:
         return False
     own = next((c for stream, c in progress.cursors.items() if stream == kind), None)
-    return own is not None and moment <= own.ns and progress.real
+    if own is None or not progress.real:
+        return False
+    # Frames that share the newest stamp can only be counted from the first of them.
+    return moment < own.ns or (moment == own.ns and window.tail != _TINY)
 
 
 def narrower(tail: int | None) -> tuple[Window, ...]:
     """List windows to hop over damage with: what lies behind it is readable."""
-    return tuple(
-        Window(tail=size) for size in (8192, 1024, 256, 64, 16, 4, 1) if tail is None or size < tail
-    )
+    sizes = (2**power for power in range(17, -1, -1))
+    return tuple(Window(tail=size) for size in sizes if tail is None or size < tail)
 
 
 def first_sight(moment: float) -> dict[Stream, Cursor]:

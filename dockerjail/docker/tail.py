@@ -176,6 +176,7 @@ class Tail:
         self._late: float | None = None
         self._missed = False
         self._polls = 0
+        self._ahead: int | None = None
         self._rate = _rate(container)
         self._flood = 0.0
         self._poured_at = 0.0
@@ -283,12 +284,15 @@ class Tail:
         """Read through the narrowest window that leaves nothing out."""
         plan = self._plan()
         end, fresh, window = _End.UNREACHED, 0, plan[-1]
+        self._ahead = None
         for window in plan:
             need = _Need.REACH if window is not plan[-1] else _Need.SAY
             end, new = await self._request(window, need, follow=follow)
             fresh += new
             if end is not _End.UNREACHED:
                 break
+        if end is _End.CLOSED and not follow and self._falls_short:
+            end = _End.DAMAGED  # Engines before 23 stop there without a word
         while end is _End.DAMAGED:
             # Damage ends the stream even before lines that are readable; a window
             # that begins behind it brings them.
@@ -300,11 +304,19 @@ class Tail:
                 window = smaller
                 end, new = await self._request(window, _Need.NOTHING, follow=follow)
                 fresh += new
-                if end is not _End.DAMAGED:
+                if end is not _End.DAMAGED and not self._falls_short:
                     break
             else:
                 raise EngineUnavailable("the Engine cannot read the end of the log")
         return end, fresh
+
+    @property
+    def _falls_short(self) -> bool:
+        """Whether a narrow window showed something newer than all that was read then."""
+        seen = self._progress().newest
+        if self._assembly is not None and self._assembly.newest is not None:
+            seen = max(seen, self._assembly.newest)
+        return self._ahead is not None and seen < self._ahead
 
     def _progress(self) -> Progress:
         return Progress(cursors=self.cursors, real=self._real, exact=self._exact, held=self._held)
@@ -341,7 +353,7 @@ class Tail:
                     frames = reader.feed(data) if data is not None else reader.finish()
                     if not met and frames and frames[0][0] != SYSTEM_ERROR:
                         met = True
-                        if not self._accept(progress, frames[0], need):
+                        if not self._accept(progress, window, frames[0], need):
                             return _End.UNREACHED, 0
                     chunks = lines.feed(frames)
                     if follow and lines.oldest is not None and self._lags(lines.oldest):
@@ -367,7 +379,7 @@ class Tail:
             self._exact = True
         return end, lines.fresh
 
-    def _accept(self, progress: Progress, first: Frame, need: _Need) -> bool:
+    def _accept(self, progress: Progress, window: Window, first: Frame, need: _Need) -> bool:
         """Judge a window by its first frame."""
         kind, payload = first
         try:
@@ -375,7 +387,10 @@ class Tail:
         except ValueError as error:
             raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
         if need is _Need.REACH:
-            return reaches(progress, kind, moment)
+            good = reaches(progress, window, kind, moment)
+            if not good and self._ahead is None:
+                self._ahead = moment
+            return good
         if need is _Need.SAY and progress.real and moment > progress.newest:
             self._say_lost()
         return True

@@ -23,6 +23,9 @@ T = 1_795_000_000 * NANO
 OUT, ERR = Stream.STDOUT, Stream.STDERR
 
 
+WIDE, TINY = Window(tail=256), Window(tail=8)
+
+
 def frame(ns, text=b"line"):
     return stamp(ns) + b" " + text + b"\n"
 
@@ -119,30 +122,35 @@ def test_every_plan_widens_until_it_is_all_there_is():
 
 
 def test_a_window_is_good_when_its_first_frame_was_consumed():
-    assert reaches(progress(), OUT, T)
-    assert not reaches(progress(), OUT, T + 1)
+    assert reaches(progress(), WIDE, OUT, T)
+    assert not reaches(progress(), WIDE, OUT, T + 1)
+
+
+def test_frames_that_share_the_newest_stamp_are_counted_from_a_wider_window():
+    assert reaches(progress(), TINY, OUT, T - 1)
+    assert not reaches(progress(), TINY, OUT, T)
 
 
 def test_a_frame_of_the_other_stream_between_the_cursors_is_no_proof():
-    assert not reaches(progress(out=T, err=T - 3), ERR, T - 1)
+    assert not reaches(progress(out=T, err=T - 3), WIDE, ERR, T - 1)
 
 
 def test_cursors_that_may_not_belong_together_are_resumed_behind_the_older():
     state = progress(out=T, err=T - 4 * NANO, exact=False)
-    assert not reaches(state, OUT, T)
-    assert not reaches(state, OUT, T - 4 * NANO)
-    assert reaches(state, OUT, T - 5 * NANO)
+    assert not reaches(state, WIDE, OUT, T)
+    assert not reaches(state, WIDE, OUT, T - 4 * NANO)
+    assert reaches(state, WIDE, OUT, T - 5 * NANO)
 
 
 def test_a_stream_silent_for_days_does_not_make_resuming_slow():
     state = progress(out=T, err=T - 86400 * NANO, exact=False)
-    assert reaches(state, OUT, T - 15 * NANO)
+    assert reaches(state, WIDE, OUT, T - 15 * NANO)
 
 
 def test_a_piece_that_waits_for_its_end_is_read_again():
     state = progress(held=T - 60 * NANO)
-    assert not reaches(state, OUT, T)
-    assert reaches(state, OUT, T - 62 * NANO)
+    assert not reaches(state, WIDE, OUT, T)
+    assert reaches(state, WIDE, OUT, T - 62 * NANO)
     assert all(w.since is None or w.since < T - 60 * NANO for w in windows(state, Dialect.NEW))
 
 
@@ -160,6 +168,6 @@ def test_a_stream_without_a_stored_cursor_starts_a_round_before_the_other():
 
 
 def test_hopping_over_damage_gets_narrower_down_to_one_frame():
-    assert [window.tail for window in narrower(256)] == [64, 16, 4, 1]
+    assert [window.tail for window in narrower(256)] == [128, 64, 32, 16, 8, 4, 2, 1]
     assert narrower(1) == ()
     assert narrower(None)[-1] == Window(tail=1)
