@@ -28,8 +28,9 @@ class JailPolicy:
     """
     One jail as it is to run; durations in seconds, `bantime` None is for good.
 
-    `ports` overrules `scope`. `origin` is who defined the filter: a jail from a
-    label may ban only from its own service's ports.
+    `ports` overrules `scope`. `origin` is who defined the filter, `ports_by_label`
+    whether a label chose the ports: what a label defines, selects from the shipped
+    jails or chooses is kept to its own service's ports.
     """
 
     name: str
@@ -42,6 +43,7 @@ class JailPolicy:
     ignoreip: tuple[Subject, ...] = ()
     scope: ScopeKind = ScopeKind.AUTO
     ports: tuple[Port, ...] | None = None
+    ports_by_label: bool = False
     streams: frozenset[Stream] = ALL_STREAMS
     ipv4_prefix: int = 32
     ipv6_prefix: int = 64

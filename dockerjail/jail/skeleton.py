@@ -12,7 +12,7 @@ that does, so everything here errs to that side:
   What the parser does not offer (it is private) makes the regex unfilterable, no more.
 * The regex sees text decoded from UTF-8 with its date cut out, the search sees bytes
   with the date in place. No word character ever touches a date (`datecut.py`), so a
-  literal is split wherever two other characters stand side by side.
+  literal ends wherever two other characters could stand side by side.
 * With IGNORECASE, ASCII letters are folded; `i`, `k` and `s` also match four characters
   outside ASCII (`FOLDS`), which the sieve looks for itself.
 """
@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from itertools import pairwise, product
+from itertools import product
 from typing import Any, Final
 
 FOLDS: Final = tuple(c.encode() for c in "\u0130\u0131\u017f\u212a")
@@ -243,36 +243,16 @@ def _one_of(node: _Either) -> list[Group]:
 
 
 def _flush(run: _Run) -> list[Group]:
-    """Return what a run requires, split where a date may have been cut out."""
-    pieces = [_pieces(s) for s in run.strings]
-    if len(pieces) == 1:
-        wanted = [{piece} for piece in pieces[0]]
-    else:
-        wanted = [{max(p, key=len) for p in pieces}] if all(pieces) else []
-    return [
-        _group({_bytes(text, folded=run.folded) for text in texts}, folded=run.folded)
-        for texts in wanted
-        if min(map(len, texts)) >= SHORTEST
-    ]
+    """Return what a run requires: nothing, if it can be too short to say anything."""
+    if min(map(len, run.strings)) < SHORTEST:
+        return []
+    return [_group({_bytes(s, folded=run.folded) for s in run.strings}, folded=run.folded)]
 
 
 def _bytes(text: str, *, folded: bool) -> bytes:
     """Encode `text`; fold as `bytes.lower` folds the line: ASCII only."""
     data = text.encode()
     return data.lower() if folded else data
-
-
-def _pieces(text: str) -> list[str]:
-    """Split `text` between any two characters of which neither belongs to a word."""
-    if not text:
-        return []
-    pieces = [text[0]]
-    for before, char in pairwise(text):
-        if _word(before) is None and _word(char) is None:
-            pieces.append(char)
-        else:
-            pieces[-1] += char
-    return pieces
 
 
 def _group(literals: set[bytes], *, folded: bool) -> Group:
