@@ -11,29 +11,32 @@ from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.model import Address, Container, Port, Problem, Scope
 
 
-def resolve(policy: JailPolicy, service: str, containers: Collection[Container]) -> Scope | None:
+def resolve(
+    policy: JailPolicy, members: Collection[Container], containers: Collection[Container]
+) -> Scope | None:
     """
-    Find the scope of a ban by `policy` for `service` among all the Engine's containers.
+    Find the scope of a ban by `policy` among all the Engine's containers.
 
-    None when nothing of the service runs: whoever asks keeps what it had. A jail
-    that only a label defines gets nothing but the ports of its own service, or
-    of its proxy, whatever it asks for.
+    `members` are the containers on which the jail runs; those that run count, else those
+    that ran. None without any: whoever asks keeps what it had. Only a jail of the daemon's
+    own file reaches beyond the ports of its service, or of its proxy.
     """
-    if policy.scope is ScopeKind.HOST and policy.origin is not Origin.LABEL:
+    trusted = policy.origin is Origin.DAEMON
+    if trusted and policy.scope is ScopeKind.HOST:
         return Scope(ports=None, why="the jail's scope is the whole host")
-    if policy.ports is not None and policy.origin is not Origin.LABEL:
+    if trusted and policy.ports is not None and not policy.ports_by_label:
         return Scope(ports=_sorted(policy.ports), why="the jail names its ports")
-    members = _members(service, containers)
     if not members:
         return None
-    own, why = _ports_of(members, containers)
-    if any(member.host_network for member in members):
+    hosts = _hosts(members, containers)
+    own, why = _ports_of(hosts, containers)
+    if any(host.host_network for host in hosts):
         return _on_the_host_network(policy, own)
     if policy.ports is not None:
         return _named_by_label(policy.ports, own, why)
     if own:
         return Scope(ports=_sorted(own), why=why)
-    if policy.origin is Origin.LABEL:
+    if not trusted:
         return Scope(
             ports=(),
             why="cannot ban: the service publishes no port and no container on its networks does; "
@@ -43,23 +46,30 @@ def resolve(policy: JailPolicy, service: str, containers: Collection[Container])
     return Scope(ports=None, why="neither the service nor its proxy publishes a port")
 
 
-def _members(service: str, containers: Iterable[Container]) -> list[Container]:
-    """Find the running containers of a service, or those whose network they use."""
+def _hosts(
+    members: Collection[Container], containers: Collection[Container]
+) -> Collection[Container]:
+    """Return the members that run, else all; for one without a network, whose it uses."""
     by_id = {container.id: container for container in containers}
-    running = [c for c in by_id.values() if c.running and c.service == service]
+    running = [member for member in members if member.running] or members
     return [by_id.get(c.network_of, c) if c.network_of else c for c in running]
 
 
 def _ports_of(
     members: Collection[Container], containers: Collection[Container]
 ) -> tuple[set[Port], str]:
-    """Collect what the members publish; if nothing, what shares a network with them does."""
+    """
+    Collect what the members publish; if nothing, what shares a network with them does.
+
+    A proxy that does not run counts when no other does: it may be about to start again.
+    """
     own = {port for member in members for port in member.published}
     own |= {port for member in members if member.host_network for port in member.exposed}
     if own:
         return own, "published by the service"
     networks = {network for member in members for network in member.networks}
-    proxies = [c for c in containers if c.running and c.published and c.networks & networks]
+    proxies = [c for c in containers if c.published and c.networks & networks]
+    proxies = [c for c in proxies if c.running] or proxies
     names = ", ".join(sorted({c.name for c in proxies}))
     return (
         {port for proxy in proxies for port in proxy.published},
@@ -73,7 +83,7 @@ def _on_the_host_network(policy: JailPolicy, own: set[Port]) -> Scope:
         return Scope(ports=_sorted(policy.ports), why="the jail names its ports")
     if own:
         return Scope(ports=_sorted(own), why="published or exposed by the service")
-    if policy.origin is Origin.LABEL:
+    if policy.origin is not Origin.DAEMON:
         return Scope(
             ports=(),
             why="cannot ban: the service is on the host network and its image exposes no port; "

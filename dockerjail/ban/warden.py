@@ -58,6 +58,8 @@ BATCH: Final = 512
 QUEUE: Final = 1024
 """Orders that may wait at the door before tails have to."""
 
+STOPPING: Final = "dockerjail is stopping; nothing was changed"
+
 CLOSE_LOOK: Final = 10_000
 """Elements up to which a routine check reads them all; a dump is quadratic in the kernel."""
 
@@ -126,6 +128,8 @@ class Warden:
         self._gone: set[str] = set()
         self._allow: frozenset[Subject] = frozenset()
         self._next_ban = 1
+        self._batch = _Batch()
+        self._closed = False
         self._said: dict[str, str] = {}
         self.sync = Sync()
         self.made: Counter[str] = Counter()
@@ -172,8 +176,12 @@ class Warden:
 
     async def ask(self, order: Sentence | Pardon) -> Sequence[Ban]:
         """Carry out an operator's order; return the bans made or ended. Raises `Refused`."""
+        if self._closed:
+            raise Refused(STOPPING)
         answer: asyncio.Future[Sequence[Ban]] = asyncio.get_running_loop().create_future()
         await self._orders.put(Asked(order=order, answer=answer))
+        if self._closed:
+            raise Refused(STOPPING)
         return await answer
 
     async def rescope(self) -> None:
@@ -216,16 +224,31 @@ class Warden:
         await self._put_table()
 
     async def run(self) -> None:
-        """Work through orders and expiries until closed."""
-        while True:
-            batch = await self._next_batch()
-            await self._carry_out(batch)
-            if batch.closing:
-                return
+        """Work through orders and expiries until closed; whoever waits then is refused."""
+        try:
+            while True:
+                self._batch = batch = _Batch()
+                await self._fill(batch)
+                await self._carry_out(batch)
+                if batch.closing:
+                    return
+        finally:
+            self._closed = True
+            self._turn_away()
 
-    async def _next_batch(self) -> _Batch:
+    def _turn_away(self) -> None:
+        """Answer everybody who would wait for ever."""
+        left = [answer for answer, _ in self._batch.answers]
+        while not self._orders.empty():
+            order = self._orders.get_nowait()
+            if isinstance(order, Asked):
+                left.append(order.answer)
+        for answer in left:
+            if not answer.done():
+                answer.set_exception(Refused(STOPPING))
+
+    async def _fill(self, batch: _Batch) -> None:
         """Wait for an order or an expiry; take along what else is waiting."""
-        batch = _Batch()
         orders: list[Order] = []
         with suppress(TimeoutError):
             async with asyncio.timeout(self._until_next_expiry()):
@@ -239,7 +262,6 @@ class Warden:
             for stream, cursor in self._noted.items():
                 batch.cursors[stream] = max(cursor, batch.cursors.get(stream, cursor))
             self._noted = {}
-        return batch
 
     async def _decide(self, order: Order, batch: _Batch) -> None:
         match order:
@@ -251,6 +273,8 @@ class Warden:
                     else:
                         await self._judge(entry, batch)
                 batch.cursors[order.stream] = order.cursor
+                if self._noted.get(order.stream, order.cursor) <= order.cursor:
+                    self._noted.pop(order.stream, None)  # overtaken: it must not be written later
             case Asked(order=Sentence() as sentence, answer=answer):
                 self._sentence(sentence, answer, batch)
             case Asked(order=Pardon() as pardon, answer=answer):
@@ -360,18 +384,27 @@ class Warden:
             ban
             for ban in self._active.values()
             if pardon.jail in (None, ban.jail, ban.jail.partition("@")[0])
-            and ban.subject.overlaps(pardon.subject)
+            and _overlap(ban.subject, pardon.subject)
         ]
         for ban in ended:
             self._end(ban, UnbanReason.OPERATOR, batch)
         return ended
 
     def _rescope(self, batch: _Batch) -> None:
+        """
+        Give standing bans the ports that their services publish now.
+
+        Never everything in place of ports: a proxy that restarts must not make its
+        bans wider. Who is ignored by now is let in.
+        """
         jails = {ban.jail for ban in self._active.values() if ban.failures}
         scopes = {jail: self._scopes(jail) for jail in jails}
         for ban in list(self._active.values()):
+            if ban.failures and self._ignored_now(ban):
+                self._end(ban, UnbanReason.IGNORED, batch)
+                continue
             scope = scopes.get(ban.jail) if ban.failures else None
-            if scope is None or scope.ports in ((), ban.scope.ports):
+            if scope is None or scope.ports in ((), None, ban.scope.ports):
                 continue
             logger.info(
                 "[%s] %s is now kept out of %s: %s",
@@ -381,6 +414,17 @@ class Warden:
                 scope.why,
             )
             self._put(replace(ban, scope=scope), batch)
+
+    def _ignored_now(self, ban: Ban) -> bool:
+        """Say whether a standing ban holds somebody who is never banned."""
+        policy = self._policies(ban.jail)
+        ignored = policy.ignoreip if policy else ()
+        return bool(self._why_protected(ban.subject)) or any(
+            net.version == ban.subject.version
+            and net.prefixlen <= ban.subject.prefixlen
+            and net.overlaps(ban.subject)
+            for net in ignored
+        )
 
     def _expire(self, batch: _Batch) -> None:
         now = self._clock()
@@ -416,6 +460,13 @@ class Warden:
         self._active[ban.key] = ban
         if ban.until is not None:
             heapq.heappush(self._ends, (ban.until, ban.id, ban.key))
+        if len(self._ends) > 2 * len(self._active) + BATCH:  # prolonged bans left theirs behind
+            self._ends = [
+                (each.until, each.id, each.key)
+                for each in self._active.values()
+                if each.until is not None
+            ]
+            heapq.heapify(self._ends)
 
     def _end(self, ban: Ban, reason: UnbanReason, batch: _Batch) -> None:
         logger.warning("[%s] Unban %s", ban.jail, written(ban.subject))
@@ -478,6 +529,14 @@ class Warden:
         )
         self.sync.ok, self.sync.error = True, ""
         self.sync.verified_at = self._clock()
+
+
+def _overlap(one: Subject, other: Subject) -> bool:
+    """Say whether one network contains the other; `overlaps` makes four objects to find out."""
+    if one.version != other.version:
+        return False
+    shift = one.max_prefixlen - min(one.prefixlen, other.prefixlen)
+    return int(one.network_address) >> shift == int(other.network_address) >> shift
 
 
 def _say_found(failure: Failure) -> None:

@@ -109,7 +109,7 @@ def _container(
         findings.append(_left_out(unreadable))
     place = f"container {container.name}"
     for policy in wanted:
-        scope = resolve(policy, container.service, containers)
+        scope = resolve(policy, [container], containers)
         if scope is not None and scope.ports == ():
             what, _, remedy = scope.why.partition("; ")
             findings.append(

@@ -8,7 +8,7 @@ remembered. One wrong label takes its jail with it and no other.
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dockerjail.config import labels, options
+from dockerjail.config import duration, labels, options
 from dockerjail.config.filters import flaw
 from dockerjail.config.jails import with_filter
 from dockerjail.config.mistake import Mistake, listed, meant, shown
@@ -37,6 +37,11 @@ def policies(
         for problem in (*asked.problems, *chooser.problems)
     )
     return chosen, tuple(problems)
+
+
+def longest_findtime(settings: Settings) -> float:
+    """Return how many seconds any jail may count back: failures older than that are history."""
+    return max(duration.DAY, *(jail.findtime for jail in settings.jails.values()), 0.0)
 
 
 def _nothing(prefix: str, settings: Settings) -> Mistake:
@@ -80,7 +85,13 @@ class _Chooser:
             option, why = flawed
             self.report(f"jail.{name}.{option}" if option in said else key, Mistake(why))
             return
-        yield self._scoped(options.tune(policy, said), said)
+        if said.get("findtime", 0.0) > max(duration.DAY, policy.findtime):
+            what = f"{duration.format(said['findtime'])} is longer than a label may ask for"
+            remedy = f"write 1d at most, or set it for jail {name} in the daemon's file"
+            self.report(f"jail.{name}.findtime", Mistake(what, remedy))
+            return
+        tuned = self._scoped(options.tune(policy, said), said, asked=policy.scope)
+        yield replace(tuned, ports_by_label="ports" in said)
 
     def _known(self, name: str) -> JailPolicy:
         jails = self._settings.jails
@@ -108,12 +119,12 @@ class _Chooser:
         # Whatever it borrows, its lines are of the label's choosing: it is trusted less.
         return replace(policy, origin=Origin.LABEL, scope=ScopeKind.AUTO)
 
-    def _scoped(self, policy: JailPolicy, said: options.Options) -> JailPolicy:
-        """Take back the scope that a jail of a label's making may not have."""
-        if policy.origin is not Origin.LABEL or policy.scope is ScopeKind.AUTO:
+    def _scoped(self, policy: JailPolicy, said: options.Options, *, asked: ScopeKind) -> JailPolicy:
+        """Take back a scope that only the daemon's file may give; it gave `asked`."""
+        if policy.scope is ScopeKind.AUTO or asked is ScopeKind.HOST:
             return policy
-        what = "is passed over: a jail that a label defines bans from its own service's ports only"
-        remedy = f"define jail {policy.name} in the daemon's file, or write scope=auto"
+        what = "is passed over: a label keeps to its own service's ports"
+        remedy = f'write scope = "host" for jail {policy.name} in the daemon\'s file, or scope=auto'
         if said.get("scope") is ScopeKind.HOST:
             self.report(f"jail.{policy.name}.scope", Mistake(what, remedy))
         return replace(policy, scope=ScopeKind.AUTO)

@@ -88,10 +88,12 @@ class Intake:
         self._seen_all = False
         self._settled = asyncio.Event()
         self._room = asyncio.Semaphore(_QUESTIONS)
+        self._tails: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
         """Follow containers until cancelled; tries for ever while the Engine is away."""
         async with asyncio.TaskGroup() as tails:
+            self._tails = tails
             await persevere(
                 "Docker Engine",
                 partial(self._session, tails),
@@ -99,6 +101,12 @@ class Intake:
                 backoff=self._backoff,
                 on_failure=self._disconnected,
             )
+
+    def reconsider(self, container: str) -> None:
+        """Ask anew whether a container is wanted: for whoever changed its mind."""
+        found = self.containers.get(container)
+        if found is not None and self._seen_all and self._tails is not None:
+            self._tend(self._tails, found)
 
     def _disconnected(self, error: Exception) -> None:
         self.connected = False
@@ -127,6 +135,7 @@ class Intake:
                     self._tend(tails, container)
             logger.info("connected to Docker Engine %s", self.engine_version)
             self.connected, self.error = True, ""
+            self._changed()
             while True:
                 await asyncio.sleep(self._reconcile_every)
                 await self._reconcile(hint, afresh=False)

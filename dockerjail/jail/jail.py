@@ -214,7 +214,7 @@ class Jails:
         self.ignore = ignore if ignore is not None else Ignore()
         self.version = 0
         self._jails: dict[str, Jail] = {}
-        self._waiting: dict[str, list[Failure]] = {}
+        self._waiting: dict[str, list[tuple[Subject, float]]] = {}
 
     def __iter__(self) -> Iterator[Jail]:
         return iter(self._jails.values())
@@ -246,7 +246,7 @@ class Jails:
         for failure in failures:
             jail = self._jails.get(failure.jail)
             if jail is None:
-                self._waiting.setdefault(failure.jail, []).append(failure)
+                self._waiting.setdefault(failure.jail, []).append((failure.subject, failure.at))
             else:
                 jail.window.restore([(failure.subject, failure.at)])
 
@@ -257,14 +257,22 @@ class Jails:
             if jail is not None and not jail.failing(at):
                 del self._jails[name]
 
+    def forget(self, before: float) -> None:
+        """Let go of restored failures of jails that never ran again, from `before` a moment."""
+        for name, waiting in list(self._waiting.items()):
+            young = [(subject, at) for subject, at in waiting if at >= before]
+            if young:
+                self._waiting[name] = young
+            else:
+                del self._waiting[name]
+
     def _seat(self, policy: JailPolicy, service: str) -> Jail:
         compiled = _filter(policy.failregex, policy.ignoreregex)
         jail = self._jails.get(f"{policy.name}@{service}")
         if jail is None:
             jail = Jail(policy, service, ignore=self.ignore, filter=compiled)
             self._jails[jail.name] = jail
-            waiting = self._waiting.pop(jail.name, ())
-            jail.window.restore((failure.subject, failure.at) for failure in waiting)
+            jail.window.restore(self._waiting.pop(jail.name, ()))
         elif jail.policy != policy:
             jail.follow(policy, compiled)
             self.version += 1

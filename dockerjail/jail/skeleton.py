@@ -40,6 +40,9 @@ _SPREAD = 64
 _COPIES = 8
 """Repeats that are written out; what comes behind them is a gap."""
 
+_HEAVIEST = 2000
+"""Nodes that repeats may grow to: nested ones multiply, and a label could stop the daemon."""
+
 _NEVER = frozenset("\n\ufffd")
 """Not in the bytes of a line: its end, and what stands for bytes that are no UTF-8."""
 
@@ -138,8 +141,17 @@ def _nodes(tree: Iterable[tuple[Any, Any]], flags: int) -> tuple[_Node, ...]:
 def _repeat(least: int, most: int, once: tuple[_Node, ...]) -> tuple[_Node, ...]:
     if least == 0:
         return (_Either((once, ())),) if most == 1 else (_GAP,)
+    if _weight(once) * min(least, _COPIES) > _HEAVIEST:
+        return (*once, _GAP)
     copies = once * min(least, _COPIES)
     return copies if least == most and least <= _COPIES else (*copies, _GAP)
+
+
+def _weight(nodes: Iterable[_Node]) -> int:
+    """Count nodes, those of alternatives too."""
+    return sum(
+        1 + sum(map(_weight, node.branches)) if isinstance(node, _Either) else 1 for node in nodes
+    )
 
 
 def _set(members: Iterable[tuple[Any, Any]], flags: int) -> _Node:

@@ -37,6 +37,9 @@ MAX_BODY: Final = 64 * 1024
 BANTIME: Final = 3600.0
 """Seconds that a ban by hand lasts unless it says otherwise."""
 
+LAST_WORDS: Final = 1.0
+"""Seconds that requests in hand may take at a stop."""
+
 ORDER: Final = {"address", "bantime", "ports", "jail", "reason"}
 
 
@@ -76,7 +79,7 @@ class Control:
             Sentence(
                 subject=subject(order.get("address")),
                 bantime=duration.parse_bantime(order.get("bantime", BANTIME)),
-                ports=values.ports(order["ports"]) if order.get("ports") else None,
+                ports=values.ports(order["ports"]) if order.get("ports") is not None else None,
                 jail=values.name(order.get("jail") or MANUAL),
                 reason=str(order.get("reason") or "")[:200],
             )
@@ -99,7 +102,8 @@ def subject(text: object) -> Subject:
     if not isinstance(text, str) or not text.strip():
         raise Refused("no address given; write one such as 203.0.113.7 or 2001:db8::7")
     try:
-        found: Subject = ip_network(text.strip(), strict=False)
+        # an address with a zone is of one link only: no set of the kernel can hold it
+        found: Subject = ip_network("" if "%" in text else text.strip(), strict=False)
     except ValueError:
         raise Refused(
             f"{text.strip()[:60]!r} is not an address; "
@@ -142,7 +146,9 @@ async def _errors(
 @asynccontextmanager
 async def serve(daemon: Daemon, path: Path) -> AsyncGenerator[None]:
     """Answer at the socket `path` while the context lasts; raises `ConfigError`."""
-    runner = web.AppRunner(Control(daemon).app(), access_log=None, handle_signals=False)
+    runner = web.AppRunner(
+        Control(daemon).app(), access_log=None, handle_signals=False, shutdown_timeout=LAST_WORDS
+    )
     await runner.setup()
     try:
         make_way(path)

@@ -16,9 +16,10 @@ from ipaddress import ip_network
 from dockerjail.ban.orders import Report
 from dockerjail.ban.scope import elsewhere, resolve
 from dockerjail.ban.warden import Warden
-from dockerjail.config.policies import policies
+from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.settings import Settings
 from dockerjail.docker.intake import Intake
+from dockerjail.errors import FirewallError, StoreError
 from dockerjail.jail.ignore import Ignore
 from dockerjail.jail.jail import Bench, Jails
 from dockerjail.jail.policy import JailPolicy
@@ -26,6 +27,7 @@ from dockerjail.model import Address, Chunk, Container, Problem, Scope, Subject
 from dockerjail.ports import Engine, Firewall, State, Store
 from dockerjail.retry import Backoff
 from dockerjail.service.ignored import Ignored
+from dockerjail.service.seats import Seats
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +85,10 @@ class Daemon:
         self.ready = asyncio.Event()
         self._state = state
         self._news = asyncio.Event()
-        self._label_problems: dict[str, Sequence[Problem]] = {}
+        self._wrong: dict[str, Sequence[Problem]] = {}
+        self._seats = Seats()
+        self._last_scope: dict[str, Scope] = {}
+        self._addresses_error = ""
         self.warden = Warden(
             world.store,
             world.firewall,
@@ -122,10 +127,16 @@ class Daemon:
             for task in outside:
                 task.cancel()
             await asyncio.wait(outside)
-            async with asyncio.timeout(GRACE):
-                await self.warden.flush()
-                await self.warden.close()
-                await asyncio.wait([warden])
+            try:
+                async with asyncio.timeout(GRACE):
+                    await self.warden.flush()
+                    await self.warden.close()
+                    await asyncio.wait([warden])
+            except TimeoutError:
+                raise StoreError(
+                    f"what was in hand could not be written within {GRACE:.0f} seconds; "
+                    "the lines are read again at the next start"
+                ) from None
         logger.info("stopped; bans that stay in force: %d", len(list(self.warden.bans)))
 
     # What the rooms ask
@@ -136,20 +147,27 @@ class Daemon:
         return found.policy if found else None
 
     def scope(self, jail: str) -> Scope | None:
-        """Return from what a ban by `jail` would keep out now; None when nobody knows."""
+        """
+        Return from what a ban by `jail` would keep out now; None when nobody knows.
+
+        The last lines of a removed container count: then it is what it was last.
+        """
         found = self.jails.get(jail)
         if found is None:
             return None
-        return resolve(found.policy, found.service, self.intake.containers.values())
+        containers = self.intake.containers
+        members = [containers[id_] for id_ in self._seats.of(jail) if id_ in containers]
+        scope = resolve(found.policy, members, containers.values())
+        if scope is not None:
+            self._last_scope[jail] = scope
+        return scope or self._last_scope.get(jail)
 
     def problems(self) -> list[Problem]:
         """List what an operator should attend to, the gravest first."""
         found = [*self._engine_problems(), *self._kernel_problems()]
         found += self.settings.problems
-        for problems in self._label_problems.values():
+        for problems in self._wrong.values():
             found += problems
-        for bench in self.benches.values():
-            found += bench.problems
         found += [tail.problem for tail in self.intake.tails.values() if tail.problem]
         found += self._scope_problems()
         found += self.ignored.problems(self.intake.containers.values(), self.clock())
@@ -172,23 +190,40 @@ class Daemon:
 
     def _wanted(self, container: Container) -> bool:
         """Say whether a container opted in; give it its jails."""
-        wanted, problems = policies(container, self.settings)
+        if self._news.is_set():
+            self._protect()  # before the first line is judged, not a moment after
+        asked, problems = policies(container, self.settings)
+        wanted, conflicts = self._seats.choose(container, asked, self._rule_of)
+        bench = self.jails.bench(container, wanted)
+        problems = (*problems, *conflicts, *bench.problems)
         for problem in problems:
-            if problem not in self._label_problems.get(container.id, ()):
+            if problem not in self._wrong.get(container.id, ()):
                 logger.warning("%s", problem)
-        if problems:
-            self._label_problems[container.id] = problems
-        else:
-            self._label_problems.pop(container.id, None)
-        if not wanted:
+        self._wrong[container.id] = problems
+        self._seats.take(container.id, [jail.name for jail in bench.jails])
+        if not bench.jails:
             self.benches.pop(container.id, None)
             return False
-        bench = self.benches[container.id] = self.jails.bench(container, wanted)
-        return bool(bench.jails)
+        self.benches[container.id] = bench
+        for jail in bench.jails:
+            self.scope(jail.name)
+        return True
+
+    def _rule_of(self, jail: str, container: str) -> JailPolicy | None:
+        """Return the rule of a jail that a container other than this one runs, if one does."""
+        running = (
+            id_
+            for id_ in self._seats.of(jail)
+            if id_ != container
+            and (other := self.intake.containers.get(id_)) is not None
+            and other.running
+        )
+        return self.policy(jail) if any(running) else None
 
     def _gone(self, container: str) -> None:
         self.benches.pop(container, None)
-        self._label_problems.pop(container, None)
+        self._wrong.pop(container, None)
+        self._seats.leave(container)
         self.warden.forget(container)
 
     # Who keeps what up to date
@@ -199,6 +234,8 @@ class Daemon:
             await self._news.wait()
             await asyncio.sleep(SETTLE)
             self._news.clear()
+            for id_ in self._seats.unseated():
+                self.intake.reconsider(id_)
             await self._protect_and_tell()
             if self.intake.connected and not self.ready.is_set():
                 self.ready.set()
@@ -220,7 +257,14 @@ class Daemon:
 
         Those are never banned anyway, and each container's link brings one.
         """
-        found = await self.world.addresses()
+        try:
+            found = await self.world.addresses()
+        except FirewallError as error:
+            if not self.own:
+                raise  # a start without knowing whom never to ban is no start
+            self._addresses_error = str(error)
+            return self.own
+        self._addresses_error = ""
         return frozenset(a for a in found if not a.is_loopback and not a.is_link_local)
 
     async def _follow_kernel(self) -> None:
@@ -248,6 +292,9 @@ class Daemon:
         seated = {jail.name for bench in self.benches.values() for jail in bench.jails}
         idle = [jail.name for jail in self.jails if jail.name not in seated]
         self.jails.retire(idle, self.clock())
+        self.jails.forget(self.clock() - longest_findtime(self.settings))
+        for name in [name for name in self._last_scope if self.jails.get(name) is None]:
+            del self._last_scope[name]
 
     async def _protect_and_tell(self) -> None:
         self._protect()
@@ -283,12 +330,12 @@ class Daemon:
     # What is wrong
 
     def _engine_problems(self) -> list[Problem]:
-        if self.intake.connected or not self.intake.error:
+        if self.intake.connected:
             return []
         return [
             Problem(
                 place="Docker Engine",
-                what=self.intake.error,
+                what=self.intake.error or f"no answer yet from {self.settings.docker.host}",
                 remedy="containers are followed again as soon as it answers",
             )
         ]
@@ -301,6 +348,14 @@ class Daemon:
                     place="kernel",
                     what=f"bans are not enforced: {self.warden.sync.error}",
                     remedy="run `dockerjail check`",
+                )
+            )
+        if self._addresses_error:
+            found.append(
+                Problem(
+                    place="own addresses",
+                    what=f"cannot be read: {self._addresses_error}",
+                    remedy="those read before are never banned meanwhile",
                 )
             )
         if wrong := elsewhere(self.intake.containers.values(), self.own):

@@ -6,6 +6,7 @@ Nothing here changes anything.
 """
 
 import time
+from collections import Counter as Tally
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -82,7 +83,7 @@ class Report:
         for each in names:
             failures += await daemon.world.store.last_failures(each, limit=EVIDENCE)
         return {
-            "jails": [self._jail(j, totals) for j in jails],
+            "jails": [self._jail(j, totals, self._banned()) for j in jails],
             "bans": [ban_json(b, self._dropped(b, counters), now=daemon.clock()) for b in bans],
             "last_failures": [failure_json(f) for f in failures],
         }
@@ -143,11 +144,17 @@ class Report:
         return sorted(told, key=lambda c: str(c["name"]))
 
     def _jails(self, totals: Mapping[str, tuple[int, int]]) -> list[Json]:
+        banned = self._banned()
         return sorted(
-            (self._jail(j, totals) for j in self._daemon.jails), key=lambda j: str(j["name"])
+            (self._jail(j, totals, banned) for j in self._daemon.jails),
+            key=lambda j: str(j["name"]),
         )
 
-    def _jail(self, jail: Jail, totals: Mapping[str, tuple[int, int]]) -> Json:
+    def _banned(self) -> Tally[str]:
+        """Count the bans in force by jail."""
+        return Tally(ban.jail for ban in self._daemon.warden.bans)
+
+    def _jail(self, jail: Jail, totals: Mapping[str, tuple[int, int]], banned: Tally[str]) -> Json:
         """Write a jail: its numbers, who is failing now, and what it has done in all."""
         failures, made = totals.get(jail.name, (0, 0))
         policy = jail.policy
@@ -160,7 +167,7 @@ class Report:
             "failregex": list(policy.failregex),
             "failing": jail.failing(self._daemon.clock()),
             "failures": failures,
-            "banned": sum(1 for b in self._daemon.warden.bans if b.jail == jail.name),
+            "banned": banned[jail.name],
             "bans": made,
             "scope": scope_json(self._daemon.scope(jail.name)),
             "last_failure_at": jail.last_failure_at or None,

@@ -7,6 +7,7 @@ import time
 from contextlib import AsyncExitStack
 
 from dockerjail import __version__
+from dockerjail.config.policies import longest_findtime
 from dockerjail.config.settings import Settings
 from dockerjail.docker.client import DockerEngine
 from dockerjail.nft.host import own_addresses
@@ -38,7 +39,7 @@ async def run(settings: Settings) -> None:
         )
         firewall = await stack.enter_async_context(Kernel(table=settings.firewall.table))
         engine = await stack.enter_async_context(DockerEngine(settings.docker.host))
-        state = await store.load(now=time.time(), findtime=settings.store.keep)
+        state = await store.load(now=time.time(), findtime=longest_findtime(settings))
         world = World(engine=engine, store=store, firewall=firewall, addresses=own_addresses)
         daemon = Daemon(settings, world, state)
         await stack.enter_async_context(serve(daemon, settings.control.socket))

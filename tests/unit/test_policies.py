@@ -98,11 +98,28 @@ def test_a_jail_defined_by_labels_has_the_daemons_defaults_and_the_labels_origin
 
 
 def test_a_label_tunes_a_known_jail_and_leaves_it_the_daemons(ask: Ask) -> None:
-    chosen, problems = ask({"jail.web.maxretry": "2", "jail.web.scope": "host"})
+    chosen, problems = ask({"jail.web.maxretry": "2", "jail.web.ports": "80"})
     assert problems == ""
     (jail,) = chosen
-    assert (jail.maxretry, jail.scope, jail.origin) == (2, ScopeKind.HOST, Origin.DAEMON)
+    assert (jail.maxretry, jail.ports, jail.origin) == (2, (Port(80),), Origin.DAEMON)
+    assert jail.ports_by_label
     assert jail.failregex == ("^web <HOST>",)
+
+
+def test_a_label_does_not_widen_a_jail_of_the_daemon_to_the_whole_host(ask: Ask) -> None:
+    chosen, problems = ask({"jail.web.scope": "host"})
+    assert [jail.scope for jail in chosen] == [ScopeKind.AUTO]
+    assert problems == (
+        "container shop-web-1, label dockerjail.jail.web.scope: is passed over: a label keeps to "
+        "its own service's ports; write scope = \"host\" for jail web in the daemon's file, "
+        "or scope=auto"
+    )
+
+
+def test_a_label_may_repeat_a_scope_that_the_daemon_gave(ask: Ask) -> None:
+    chosen, problems = ask({"jail.web-slow.scope": "host"})
+    assert problems == ""
+    assert [jail.scope for jail in chosen] == [ScopeKind.HOST]
 
 
 def test_a_label_may_use_a_filter_of_the_daemon_for_a_jail_of_its_own(ask: Ask) -> None:
@@ -132,9 +149,9 @@ def test_a_jail_of_a_label_never_bans_from_the_whole_host(ask: Ask) -> None:
     chosen, problems = ask({"jail.mine.failregex": "^x <HOST>", "jail.mine.scope": "host"})
     assert [jail.scope for jail in chosen] == [ScopeKind.AUTO]
     assert problems == (
-        "container shop-web-1, label dockerjail.jail.mine.scope: is passed over: a jail that a "
-        "label defines bans from its own service's ports only; "
-        "define jail mine in the daemon's file, or write scope=auto"
+        "container shop-web-1, label dockerjail.jail.mine.scope: is passed over: a label keeps to "
+        "its own service's ports; write scope = \"host\" for jail mine in the daemon's file, "
+        "or scope=auto"
     )
 
 

@@ -88,3 +88,11 @@ def test_a_parser_that_is_not_understood_makes_a_regex_unfilterable(
 def test_a_tag_requires_nothing_by_itself() -> None:
     for tag in ("<HOST>", "<ADDR>", "<IP4>", "<IP6>", "<SUBNET>", "<F-ID/>"):
         assert chain(Filter([f"client={tag} refused"]).patterns[0]) == chain("client=.* refused")
+
+
+@pytest.mark.parametrize("inner", ["a", "(?:ab|cd)", "(?:(?:a{8}){8}|b)"])
+def test_nested_repeats_do_not_multiply_without_bound(inner):
+    pattern = inner
+    for _ in range(12):
+        pattern = f"(?:{pattern}){{8}}"
+    assert chain(f"start {pattern} end") is not None

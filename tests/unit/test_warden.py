@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
 import pytest
 
+from dockerjail.ban import warden as warden_module
 from dockerjail.ban.orders import Pardon, Report, Sentence
 from dockerjail.ban.warden import Warden
 from dockerjail.errors import FirewallError, Refused, StoreError
@@ -340,3 +342,97 @@ async def test_a_store_that_fails_brings_the_house_down():
         async with House(store=Full()).running() as house:
             await house.offend()
     assert caught.group_contains(StoreError)
+
+
+async def test_a_cursor_never_goes_back(monkeypatch):
+    monkeypatch.setattr(warden_module, "BATCH", 1)
+    async with House().running() as house:
+        house.warden.note(STREAM, Cursor(1, 1))
+        failure = Failure(jail=JAIL, subject=BAD, at=house.clock(), container="web", text="x")
+        other = ("c2", Stream.STDOUT)
+        for stream, cursor in ((STREAM, Cursor(2, 1)), (other, Cursor(3, 1))):
+            await house.warden.report(Report(entries=[failure], stream=stream, cursor=cursor))
+        await asyncio.sleep(0.01)
+        cursors = (await house.store.load(now=0, findtime=1)).cursors
+        assert cursors == {STREAM: Cursor(2, 1), other: Cursor(3, 1)}
+
+
+async def test_whoever_asks_a_warden_that_has_ended_is_refused():
+    async with House().running() as house:
+        pass
+    with pytest.raises(Refused, match="stopping"):
+        await house.warden.ask(Pardon(subject=BAD))
+
+
+async def test_nobody_waits_for_a_warden_that_failed():
+    class Full(MemoryStore):
+        async def record(self, *arguments, **options):
+            raise StoreError("disk full")
+
+    house = House(store=Full())
+    await house.warden.restore(await house.store.load(now=0, findtime=1), allow=frozenset())
+    sentences = [
+        asyncio.create_task(
+            house.warden.ask(Sentence(subject=ip_network(f"203.0.113.{n}"), bantime=60))
+        )
+        for n in range(3)
+    ]
+    with pytest.raises(StoreError):
+        await house.warden.run()
+    for sentence in sentences:
+        with pytest.raises(Refused, match="stopping"):
+            await sentence
+
+
+async def test_a_proxy_that_goes_does_not_make_a_ban_wider():
+    async with House().running() as house:
+        await house.offend()
+        house.scope = Scope(ports=None, why="neither the service nor its proxy publishes a port")
+        await house.warden.rescope()
+        await asyncio.sleep(0.01)
+        assert await house.blocked() == {Element(BAD, HTTP)}
+
+
+async def test_who_is_in_ignoreip_by_now_is_let_in():
+    async with House().running() as house:
+        await house.offend()
+        house.policy = replace(house.policy, ignoreip=(ip_network("203.0.113.0/24"),))
+        await house.warden.rescope()
+        await asyncio.sleep(0.01)
+        assert house.bans == []
+        (record,) = await house.store.bans_of(JAIL)
+        assert record.ended_why == "ignored"
+
+
+async def test_a_ban_by_hand_stays_whatever_a_jail_ignores():
+    async with House().running() as house:
+        await house.warden.ask(Sentence(subject=BAD, bantime=60))
+        house.policy = replace(house.policy, ignoreip=(BAD,))
+        await house.warden.rescope()
+        await asyncio.sleep(0.01)
+        assert len(house.bans) == 1
+
+
+async def test_prolonging_a_ban_for_ever_costs_no_memory():
+    async with House().running() as house:
+        for _ in range(1500):
+            await house.offend(failures=0)
+        assert len(house.warden._ends) < 600
+        await asyncio.sleep(700)
+        assert house.bans == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("203.0.113.7/32", "203.0.113.0/24", True),
+        ("203.0.113.0/24", "203.0.113.7/32", True),
+        ("203.0.113.7/32", "203.0.113.8/32", False),
+        ("0.0.0.0/0", "203.0.113.8/32", True),
+        ("0.0.0.0/0", "2001:db8::/64", False),
+        ("2001:db8::/64", "2001:db8::7/128", True),
+        ("2001:db8:0:1::/64", "2001:db8::7/128", False),
+    ],
+)
+def test_networks_overlap_when_one_contains_the_other(one, other, same):
+    assert warden_module._overlap(ip_network(one), ip_network(other)) is same
