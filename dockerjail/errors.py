@@ -8,6 +8,7 @@ Every error dockerjail raises on purpose.
         * EngineUnavailable   transient: retried with back-off
         * LogsUnreadable      permanent for that container: given up, said once
         * ContainerGone       the container is removed: its tail ends
+        * ContainerUnknown    nothing can be learned of one container just now
     * StoreError              the state cannot be trusted: the daemon stops
     * FirewallError           the kernel refused a change; left to reconcile
         * FirewallUnavailable no right, no nf_tables, wrong namespace: the daemon stops
@@ -42,6 +43,10 @@ class LogsUnreadable(EngineError):
 
 class ContainerGone(EngineError):
     """The container does not exist any more."""
+
+
+class ContainerUnknown(EngineError):
+    """The Engine does not say what it should about one container; others are fine."""
 
 
 class StoreError(DockerjailError):

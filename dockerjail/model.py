@@ -62,8 +62,8 @@ class Container:
     (`shop-web`), else the swarm service, else the name. `published` are ports
     of the host, `exposed` the container's own. `networks` are the ids of the
     user-defined networks it is attached to. `gateways` and `subnets` are those
-    of all its networks. `network_of` is the id of the container whose network
-    it uses instead of one of its own (`network_mode: service:x`).
+    of all its networks. Of a container that uses another one's network
+    (`network_mode: service:x`) all these are the other one's.
     """
 
     id: str
@@ -77,7 +77,6 @@ class Container:
     published: frozenset[Port] = frozenset()
     exposed: frozenset[Port] = frozenset()
     networks: frozenset[str] = frozenset()
-    network_of: str = ""
     gateways: frozenset[Address] = frozenset()
     subnets: frozenset[Subject] = frozenset()
     log_driver: str = "json-file"

@@ -9,7 +9,13 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from dockerjail.errors import ContainerGone, EngineUnavailable, LogsUnreadable, StoreError
+from dockerjail.errors import (
+    ContainerGone,
+    ContainerUnknown,
+    EngineUnavailable,
+    LogsUnreadable,
+    StoreError,
+)
 from dockerjail.model import Ban, Container, Cursor, Failure, Stream, Subject, Unban
 from dockerjail.ports import BanRecord, CursorKey, Entry, History, Settled, State
 
@@ -187,6 +193,7 @@ class FakeEngine:
         self.away = ""
         self.deaf = False  # events get lost
         self.unreadable: dict[str, str] = {}
+        self.unknown: dict[str, str] = {}  # why nothing can be learned of a container
         self.inspected: list[str] = []
 
     # -- what a test does ---------------------------------------------------
@@ -256,6 +263,8 @@ class FakeEngine:
     async def inspect(self, container: str) -> Container | None:
         self._answer()
         self.inspected.append(container)
+        if container in self.unknown:
+            raise ContainerUnknown(self.unknown[container])
         return self._known.get(container)
 
     async def events(self, *, since: float) -> AsyncGenerator[str]:

@@ -28,9 +28,9 @@ def resolve(
         return Scope(ports=_sorted(policy.ports), why="the jail names its ports")
     if not members:
         return None
-    hosts = _hosts(members, containers)
-    own, why = _ports_of(hosts, containers)
-    if any(host.host_network for host in hosts):
+    members = [member for member in members if member.running] or members
+    own, why = _ports_of(members, containers)
+    if any(member.host_network for member in members):
         return _on_the_host_network(policy, own)
     if policy.ports is not None:
         return _named_by_label(policy.ports, own, why)
@@ -44,15 +44,6 @@ def resolve(
             "or define the jail in dockerjail's own configuration",
         )
     return Scope(ports=None, why="neither the service nor its proxy publishes a port")
-
-
-def _hosts(
-    members: Collection[Container], containers: Collection[Container]
-) -> Collection[Container]:
-    """Return the members that run, else all; for one without a network, whose it uses."""
-    by_id = {container.id: container for container in containers}
-    running = [member for member in members if member.running] or members
-    return [by_id.get(c.network_of, c) if c.network_of else c for c in running]
 
 
 def _ports_of(

@@ -11,6 +11,7 @@ logs go over its public session, because its own iterators hide a cut connection
 drop the stream a line came from and keep the connection after their end.
 """
 
+import asyncio
 import json
 import os
 import ssl
@@ -25,7 +26,13 @@ import aiohttp
 from aiodocker import Docker, DockerError
 
 from dockerjail.docker import inspect
-from dockerjail.errors import ConfigError, ContainerGone, EngineUnavailable, LogsUnreadable
+from dockerjail.errors import (
+    ConfigError,
+    ContainerGone,
+    ContainerUnknown,
+    EngineUnavailable,
+    LogsUnreadable,
+)
 from dockerjail.model import Container
 from dockerjail.stamp import NANO
 
@@ -34,6 +41,7 @@ NEWEST_TESTED = (1, 45)
 
 _CONNECT = 5.0
 _ANSWER = 60.0
+_LOOK = 15.0
 _LONGEST_EVENT = 1024 * 1024
 
 _FILTERS = json.dumps(
@@ -48,6 +56,9 @@ _FILTERS = json.dumps(
 
 _LOST = (aiohttp.ClientError, OSError, TimeoutError)
 """What a broken or missing connection looks like."""
+
+_NONSENSE = (ValueError, TypeError, LookupError, AttributeError)
+"""What reading an answer raises that is not of the shape it should be."""
 
 
 class DockerEngine:
@@ -104,9 +115,10 @@ class DockerEngine:
             raise EngineUnavailable(
                 f"what answers at {self.url} is no Docker Engine: {error}"
             ) from error
+        if not isinstance(answer, dict):
+            raise EngineUnavailable(f"what answers at {self.url} is no Docker Engine")
         docker.api_version = _negotiate(answer)
-        components = answer.get("Components") or ()
-        podman = any("podman" in str(part.get("Name")).lower() for part in components)
+        podman = "podman" in json.dumps(answer.get("Components")).lower()
         number = str(answer.get("Version") or "")
         self._version = f"Podman {number}" if podman else number
         return self._version
@@ -114,17 +126,20 @@ class DockerEngine:
     async def list(self) -> Sequence[tuple[str, str]]:
         """List all containers, stopped ones too: id and a digest of their state."""
         docker = await self._ready()
+        keys = ("Names", "State", "Labels", "Ports", "NetworkSettings")
         try:
-            found = await docker.containers.list(all="1")
+            return [
+                (str(item["Id"]), inspect.digest({key: _get(item, key) for key in keys}))
+                for item in await docker.containers.list(all="1")
+            ]
         except DockerError as error:
             raise self._translate(error) from error
         except _LOST as error:
             raise self._lost(error) from error
-        keys = ("Names", "State", "Labels", "Ports", "NetworkSettings")
-        return [
-            (str(item["Id"]), inspect.digest({key: _get(item, key) for key in keys}))
-            for item in found
-        ]
+        except _NONSENSE as error:
+            raise EngineUnavailable(
+                f"the list of containers from {self.url} cannot be read: {error!r}"
+            ) from error
 
     async def inspect(self, container: str) -> Container | None:
         """Look at one container by id; None when there is none."""
@@ -132,7 +147,11 @@ class DockerEngine:
         if data is None:
             return None
         owner = inspect.network_owner(data)
-        return inspect.container(data, owner=await self._show(owner) if owner else None)
+        shown = await self._show(owner) if owner else None
+        try:
+            return inspect.container(data, owner=shown)
+        except _NONSENSE as error:
+            raise ContainerUnknown(f"what the Engine says of it makes no sense: {error}") from error
 
     async def events(self, *, since: float) -> AsyncGenerator[str]:
         """
@@ -230,15 +249,32 @@ class DockerEngine:
         return docker
 
     async def _show(self, container: str) -> Mapping[str, Any] | None:
+        """
+        Ask for all about one container; None when there is none.
+
+        ContainerUnknown for a refusal or silence about this one: an Engine may hang
+        on a broken container and serve all others.
+        """
         docker = await self._ready()
         try:
-            data: Mapping[str, Any] = await docker.containers.container(container).show()
+            async with asyncio.timeout(_LOOK):
+                data = await docker.containers.container(container).show()
+        except TimeoutError as error:
+            what = f"the Engine does not answer within {_LOOK:.0f} seconds"
+            raise ContainerUnknown(what) from error
         except DockerError as error:
             if error.status == 404:
                 return None
-            raise self._translate(error) from error
+            if isinstance(error.__cause__ or error.__context__, _LOST):
+                raise self._translate(error) from error
+            what = f"the Engine answers {error.status} {_message(str(error.message))!r}"
+            raise ContainerUnknown(what) from error
         except _LOST as error:
             raise self._lost(error) from error
+        except _NONSENSE as error:
+            raise ContainerUnknown(f"the Engine's answer cannot be read: {error!r}") from error
+        if not isinstance(data, Mapping):
+            raise ContainerUnknown("the Engine's answer is no JSON object")
         return data
 
     @asynccontextmanager
@@ -338,10 +374,15 @@ def _subject(line: bytes) -> str:
         event = json.loads(line) if line.strip() else {}
     except ValueError as error:
         raise EngineUnavailable(f"an event that is no JSON: {error}") from error
-    actor = event.get("Actor") or {}
-    if event.get("Type") == "network":
-        return str((actor.get("Attributes") or {}).get("container") or "")
-    return str(actor.get("ID") or "")
+    if not isinstance(event, Mapping):
+        return ""
+    actor = event.get("Actor")
+    if not isinstance(actor, Mapping):
+        return ""
+    if event.get("Type") != "network":
+        return str(actor.get("ID") or "")
+    attributes = actor.get("Attributes")
+    return str(attributes.get("container") or "") if isinstance(attributes, Mapping) else ""
 
 
 def _message(text: str) -> str:

@@ -86,7 +86,7 @@ class Position:
         self.seen = cursor.seen if cursor is not None else 0
         self._met = 0
         self._repeats = repeats
-        self._at_stamp: list[bytes] = []
+        self._at_stamp: set[int] = set()
 
     def admit(self, payload: bytes) -> bool:
         """
@@ -101,7 +101,7 @@ class Position:
             self.stamp = moment
             self.seen = self._met = 1
             if self._repeats:
-                self._at_stamp = [payload]
+                self._at_stamp = {hash(payload)}
             return True
         if moment < self.stamp:
             self._met = 0
@@ -113,10 +113,10 @@ class Position:
             # Before Engine 23 a rotation makes a follower read the new file again
             # from its start; when that is a frame with the newest stamp, counting
             # alone does not show that it is a repetition.
-            if payload in self._at_stamp:
+            if hash(payload) in self._at_stamp:
                 self._met -= 1
                 return False
-            self._at_stamp.append(payload)
+            self._at_stamp.add(hash(payload))  # not the payload: a line may be gigabytes
         self.seen += 1
         return True
 

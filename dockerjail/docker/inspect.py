@@ -8,6 +8,7 @@ does not run has no ports). What is missing is empty, never an error.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any, cast
@@ -19,6 +20,9 @@ _BUILTIN_NETWORKS = frozenset({"bridge", "default", "host", "none", "podman", "i
 _PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 _DIRECT_DRIVERS = frozenset({"json-file", "local", "journald", "k8s-file"})
 _UNREADABLE_DRIVERS = frozenset({"none", "passthrough", "passthrough-tty"})
+
+_DIGITS = re.compile(r"[0-9]{1,5}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 
 Json = Mapping[str, Any]
 
@@ -66,12 +70,18 @@ def network_owner(data: Json) -> str | None:
 
 
 def service(labels: Mapping[str, str], name: str) -> str:
-    """Say what replicas and successors of a container share: `shop-web`."""
+    """
+    Say what replicas and successors of a container share: `shop-web`.
+
+    Names that compose or swarm would not give are passed over: an image may carry
+    any label, and this ends up in logs and tables.
+    """
     project = labels.get("com.docker.compose.project", "")
     part = labels.get("com.docker.compose.service", "")
-    if project and part:
+    if _NAME.fullmatch(project) and _NAME.fullmatch(part):
         return f"{project}-{part}"
-    return labels.get("com.docker.swarm.service.name") or name
+    task = labels.get("com.docker.swarm.service.name", "")
+    return task if _NAME.fullmatch(task) else name
 
 
 def digest(item: Json) -> str:
@@ -145,7 +155,7 @@ def _port(key: str) -> Port | None:
     """Read `80/tcp`; a key without a protocol is tcp."""
     number, _, protocol = key.partition("/")
     protocol = protocol or "tcp"
-    if not number.isdecimal() or protocol not in _PROTOCOLS or not 0 < int(number) < 65536:
+    if not _DIGITS.fullmatch(number) or protocol not in _PROTOCOLS or not 0 < int(number) < 65536:
         return None
     return Port(int(number), cast(Protocol, protocol))
 

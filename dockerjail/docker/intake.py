@@ -19,8 +19,8 @@ from functools import partial
 
 from dockerjail.docker.cursor import Dialect, dialect
 from dockerjail.docker.tail import State, Tail
-from dockerjail.errors import EngineUnavailable
-from dockerjail.model import Chunk, Container, Cursor, Stream
+from dockerjail.errors import ContainerUnknown, EngineUnavailable
+from dockerjail.model import Chunk, Container, Cursor, Problem, Stream
 from dockerjail.ports import CursorKey, Engine
 from dockerjail.retry import Backoff, persevere
 
@@ -38,7 +38,8 @@ class Intake:
     Follows the log of every wanted container.
 
     To be read, not written: `containers`, all of the Engine's by id, wanted or not;
-    `tails`, one by id for each wanted; `connected`, and if not, `error` why; the
+    `tails`, one by id for each wanted; `unclear`, why a container cannot be looked at,
+    by id; `connected`, and if not, `error` why; the
     `engine_version`.
     """
 
@@ -78,6 +79,7 @@ class Intake:
             self._stored.setdefault(container, {})[stream] = cursor
         self.containers: dict[str, Container] = {}
         self.tails: dict[str, Tail] = {}
+        self.unclear: dict[str, Problem] = {}
         self.connected = False
         self.error = ""
         self.engine_version = ""
@@ -153,10 +155,13 @@ class Intake:
         for container, digest in listed.items():
             tail = self.tails.get(container)
             ended = tail is not None and tail.state is State.ENDED
-            if afresh or ended or self._digests.get(container) != digest:
+            unclear = container in self.unclear
+            if afresh or ended or unclear or self._digests.get(container) != digest:
                 hint(container)
         for container in known - listed.keys():
             hint(container)
+        for container in self.unclear.keys() - listed.keys():
+            del self.unclear[container]
         self._digests = listed
 
     def _hint(self, group: asyncio.TaskGroup, tails: asyncio.TaskGroup, container: str) -> None:
@@ -172,14 +177,33 @@ class Intake:
             again = True
             while again:
                 self._again.discard(container)
-                async with self._room:
-                    found = await self._engine.inspect(container)
-                self._learn(tails, container, found)
+                try:
+                    async with self._room:
+                        found = await self._engine.inspect(container)
+                except ContainerUnknown as error:
+                    self._unclear(container, str(error))
+                else:
+                    self.unclear.pop(container, None)
+                    self._learn(tails, container, found)
                 again = container in self._again
         finally:
             self._looking.discard(container)
             if not self._looking:
                 self._settled.set()
+
+    def _unclear(self, container: str, why: str) -> None:
+        """Keep what was known of a container; the next list asks again."""
+        known = self.containers.get(container)
+        name = known.name if known is not None else container[:12]
+        problem = Problem(
+            place=f"container {name}",
+            what=why,
+            remedy="what was known of it stays; it is looked at again with the next list",
+        )
+        if self.unclear.get(container) != problem:
+            logger.warning("%s", problem)
+        self.unclear[container] = problem
+        self._digests.pop(container, None)
 
     def _learn(self, tails: asyncio.TaskGroup, name: str, container: Container | None) -> None:
         """Take in what was found."""

@@ -168,6 +168,7 @@ class Daemon:
         found += self.settings.problems
         for problems in self._wrong.values():
             found += problems
+        found += self.intake.unclear.values()
         found += [tail.problem for tail in self.intake.tails.values() if tail.problem]
         found += self._scope_problems()
         found += self.ignored.problems(self.intake.containers.values(), self.clock())

@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from dockerjail.docker.client import DockerEngine
-from dockerjail.errors import ConfigError, ContainerGone, EngineUnavailable, LogsUnreadable
+from dockerjail.errors import (
+    ConfigError,
+    ContainerGone,
+    ContainerUnknown,
+    EngineUnavailable,
+    LogsUnreadable,
+)
 from dockerjail.model import Container
 
 WEB = Container(id="c1", name="web", service="web")
@@ -272,3 +278,37 @@ async def test_only_get_is_ever_sent(dockerd, engine):
     with pytest.raises(EngineUnavailable):
         await anext(engine.events(since=0))
     assert {line.split(" ")[0] for line in dockerd.asked} == {"GET"}
+
+
+@pytest.mark.parametrize("answer", [[], None, 1, "x", {"Components": [1]}, {"ApiVersion": "x.y"}])
+async def test_a_strange_version_is_no_crash(dockerd, engine, answer):
+    dockerd.answers["/version"] = (200, answer)
+    with contextlib.suppress(EngineUnavailable):
+        await engine.version()
+
+
+@pytest.mark.parametrize("answer", [[1], None, [{}], [None], {"x": 1}, b"[{", b"\xff"])
+async def test_a_strange_list_is_told(dockerd, engine, answer):
+    dockerd.answers["/containers/json"] = (200, answer)
+    with pytest.raises(EngineUnavailable):
+        await engine.list()
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"), [(500, {"message": "broken"}), (200, []), (200, b'{"Id"'), (200, None)]
+)
+async def test_a_container_that_cannot_be_told_about_is_unknown_alone(
+    dockerd, engine, status, answer
+):
+    dockerd.answers["/containers/c1/json"] = (status, answer)
+    with pytest.raises(ContainerUnknown):
+        await engine.inspect("c1")
+
+
+@pytest.mark.parametrize("line", [[1], None, 1, {"Actor": 1}, {"Type": "network", "Actor": {}}])
+async def test_a_strange_event_is_passed_over(dockerd, engine, line):
+    good = json.dumps({"Type": "container", "Actor": {"ID": "c9"}}).encode()
+    dockerd.answers["/events"] = (200, json.dumps(line).encode() + b"\n" + good + b"\n")
+    events = engine.events(since=0)
+    assert await anext(events) == "c9"
+    await events.aclose()

@@ -259,3 +259,16 @@ def test_what_may_lose_lines_is_read_and_warned_about(loses):
     assert able
     assert "lines may be missing" in problem.what
     assert problem.remedy
+
+
+@pytest.mark.parametrize("key", ["9" * 5000 + "/tcp", "²/tcp", "-1/tcp", "65536/tcp", "0"])
+def test_a_port_that_is_none_is_passed_over(key):
+    data = {"Config": {"ExposedPorts": {key: {}}}}
+    assert container(data).exposed == frozenset()
+
+
+@pytest.mark.parametrize("name", ["shop\nweb", "x" * 300, "", "shop web", "-shop"])
+def test_a_label_that_no_orchestrator_writes_names_no_service(name):
+    labels = {"com.docker.compose.project": name, "com.docker.compose.service": "web"}
+    assert service(labels, "mine") == "mine"
+    assert service({"com.docker.swarm.service.name": name}, "mine") == "mine"

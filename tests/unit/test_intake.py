@@ -633,3 +633,48 @@ def run_in_fake_time(story):
         loop.run_until_complete(story)
     finally:
         loop.close()
+
+
+async def test_a_container_that_cannot_be_looked_at_hides_no_other():
+    house = House()
+    house.engine.start(WEB)
+    house.engine.start(DB)
+    house.engine.unknown[DB.id] = "the Engine answers 500 'broken'"
+    async with house.running(reconcile_every=30.0):
+        house.say("first")
+        await asyncio.sleep(1)
+        assert house.intake.connected
+        assert house.texts() == ["first"]
+        assert DB.id not in house.intake.tails
+        assert "500" in house.intake.unclear[DB.id].what
+        del house.engine.unknown[DB.id]
+        await asyncio.sleep(31)
+        house.say("second", container=DB)
+        await asyncio.sleep(1)
+        assert house.texts(DB) == ["second"]
+        assert house.intake.unclear == {}
+
+
+async def test_what_was_known_of_a_container_stays_when_it_cannot_be_looked_at():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        house.engine.unknown[WEB.id] = "it hangs"
+        house.engine.start(WEB)
+        await asyncio.sleep(1)
+        house.say("still followed")
+        await asyncio.sleep(1)
+        assert WEB.id in house.intake.containers
+        assert house.texts() == ["still followed"]
+
+
+async def test_whoever_changes_its_mind_about_a_container_is_asked_again():
+    house = House()
+    house.engine.start(OTHER)
+    async with house.running():
+        assert OTHER.id not in house.intake.tails
+        house.intake._wanted = lambda container: True
+        house.intake.reconsider(OTHER.id)
+        house.say("now", container=OTHER)
+        await asyncio.sleep(1)
+        assert house.texts(OTHER) == ["now"]

@@ -126,11 +126,6 @@ def test_on_the_host_network_without_ports_a_label_gets_nothing(origin):
     assert scope_of(policy(Origin.DAEMON), app).ports is None
 
 
-def test_a_sidecar_has_the_ports_of_the_container_whose_network_it_uses():
-    side = container("side", network_of="id-web")
-    assert scope_of(policy(), side, others=[WEB]).ports == (DNS, HTTP)
-
-
 GATEWAY = ip_address("172.17.0.1")
 BRIDGED = container("web", published=frozenset({HTTP}), gateways=frozenset({GATEWAY}))
 
