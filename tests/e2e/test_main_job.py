@@ -522,3 +522,56 @@ def test_killed_again_and_again_it_counts_every_failure_once(any_engine, jailer_
     with contextlib.closing(sqlite3.connect(jailer.database)) as database:
         texts = [text for (text,) in database.execute("SELECT text FROM failure")]
     assert len(texts) == len(set(texts)) == lines
+
+
+def test_who_calls_itself_another_service_gets_neither_its_rule_nor_its_ports(engine, jailer_for):
+    shop = ("--label", "com.docker.compose.project=shop")
+    shop += ("--label", "com.docker.compose.service=web")
+    serve(engine, "web", *shop)
+    jailer = jailer_for(engine).ready()
+    follows(jailer, "web")
+    own = ("--label", "dockerjail.jail.spoof.failregex=accuse <HOST>")
+    own += ("--label", "dockerjail.jail.spoof.maxretry=1")
+    serve(engine, "evil", *shop, *own, port=9090, failregex="nothing <HOST>")
+    follows(jailer, "web", "evil")
+    status = jailer.status()
+    (problem,) = status["problems"]
+    assert problem["place"] == "container evil, jail flask"
+    assert "different rule" in problem["what"]
+    say(engine, "evil", ["accuse 203.0.113.9"])
+    (ban,) = jailer.wait_banned("203.0.113.9")["bans"]
+    assert (ban["jail"], ban["scope"]["ports"]) == ("spoof@shop-web", ["9090/tcp"])
+    say(engine, "web", [failed_login("203.0.113.7")] * 5)
+    jailer.wait_banned("203.0.113.9", "203.0.113.7")
+    engine.docker("rm", "-f", "web")
+    jailer.wait(lambda s: not s["problems"])
+
+
+def test_a_sidecar_closes_the_ports_of_the_container_whose_network_it_uses(engine, jailer_for):
+    engine.run(images.busybox(engine), *SERVE, options=["--name", "pod", "--publish", "8080:8000"])
+    serve(
+        engine, "side", "--network", "container:pod", port=None, command=("sleep", "100000")
+    )  # fmt: skip
+    jailer = jailer_for(engine).ready()
+    follows(jailer, "side")
+    say(engine, "side", [failed_login("203.0.113.7")] * 5)
+    (ban,) = jailer.wait_banned("203.0.113.7")["bans"]
+    assert ban["scope"]["ports"] == ["8080/tcp"]
+
+
+def test_a_shipped_jail_needs_no_more_than_its_name(engine, attacker, jailer_for):
+    engine.run(
+        images.busybox(engine),
+        *SERVE,
+        options=[
+            *("--name", "web", "--publish", "8080:8000"),
+            *("--label", "dockerjail.enable=true", "--label", "dockerjail.jails=flask-login"),
+        ],
+    )
+    jailer = jailer_for(engine).ready()
+    follows(jailer, "web")
+    bad = attacker(engine)
+    say(engine, "web", [failed_login(bad.address, "x from IP: 203.0.113.99")] * 5)
+    (ban,) = jailer.wait_banned(bad.address)["bans"]
+    assert ban["jail"] == "flask-login@web"
+    assert not bad.reaches(engine.address, 8080)
