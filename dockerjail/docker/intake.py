@@ -154,9 +154,14 @@ class Intake:
         known = self.containers.keys() | self._stored.keys()
         for container, digest in listed.items():
             tail = self.tails.get(container)
-            ended = tail is not None and tail.state is State.ENDED
+            # Ended, or dropped and wanted again before its task was gone.
+            idle = (
+                tail is not None
+                and tail.state is not State.UNREADABLE
+                and container not in self._running
+            )
             unclear = container in self.unclear
-            if afresh or ended or unclear or self._digests.get(container) != digest:
+            if afresh or idle or unclear or self._digests.get(container) != digest:
                 hint(container)
         for container in known - listed.keys():
             hint(container)
@@ -272,7 +277,9 @@ class Intake:
         """Stop following what is not wanted any more."""
         if (task := self._running.get(container)) is not None:
             task.cancel()
-        self.tails.pop(container, None)
+        tail = self.tails.pop(container)
+        if tail.consumed:  # should it be wanted again, nothing is to come twice
+            self._stored[container] = dict(tail.cursors)
 
     def _forget(self, container: str) -> None:
         self.tails.pop(container, None)

@@ -203,6 +203,11 @@ class Tail:
             what = f"its log cannot be read, the Engine says: {error}"
             self._warn(what, "use the logging driver json-file or local and create it anew")
 
+    @property
+    def consumed(self) -> bool:
+        """Whether any line was ever delivered, now or by an earlier process."""
+        return self._real
+
     async def _persist(self) -> None:
         """Read and follow until the container does not run; retry what may get better."""
         clock = asyncio.get_running_loop().time

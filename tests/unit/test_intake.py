@@ -36,6 +36,7 @@ class House:
         self.gone = []
         self.changes = 0
         self.delay = 0.0
+        self.want = True
 
     async def deliver(self, chunk):
         await asyncio.sleep(self.delay)
@@ -51,7 +52,7 @@ class House:
         self.intake = Intake(
             self.engine,
             self.deliver,
-            wanted=lambda container: "dockerjail" in container.labels,
+            wanted=lambda container: "dockerjail" in container.labels and self.want,
             cursors=dict(self.cursors),
             lookback=self.lookback,
             changed=self.change,
@@ -271,6 +272,38 @@ async def test_a_restart_is_followed_on():
         await asyncio.sleep(1)
         expected = [f"{what} {run}" for run in range(3) for what in ("run", "end")]
         assert house.texts() == expected
+        assert house.tail.state is State.FOLLOWING
+
+
+async def test_what_is_wanted_no_more_and_then_again_comes_once():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        house.say("wanted")
+        await asyncio.sleep(1)
+        house.want = False
+        house.intake.reconsider("c1")
+        house.say("meanwhile")
+        await asyncio.sleep(1)
+        assert house.intake.tails == {}
+        assert house.texts() == ["wanted"]
+        house.want = True
+        house.intake.reconsider("c1")
+        house.say("again")
+        await asyncio.sleep(1)
+        assert house.texts() == ["wanted", "meanwhile", "again"]
+
+
+async def test_a_mind_changed_twice_at_once_ends_in_following():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        for wanted in (False, True):
+            house.want = wanted
+            house.intake.reconsider("c1")
+        house.say("heard")
+        await asyncio.sleep(31)
+        assert house.texts() == ["heard"]
         assert house.tail.state is State.FOLLOWING
 
 
