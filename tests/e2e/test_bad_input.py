@@ -197,7 +197,7 @@ def test_in_the_wrong_network_namespace_it_says_that_bans_have_no_effect(engine,
         assert problem["place"] == "network namespace"
         assert "no effect" in problem["what"]
         assert "network_mode: host" in problem["remedy"]
-        assert "bans have no effect" in jailer.log
+        jailer.wait(lambda _: "bans have no effect" in jailer.log)
         check = jailer.cli("check")
         assert check.returncode == 4
         assert "no effect" in check.stdout
