@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dockerjail.model import Ban, Cursor, Failure, Offence, Port, Subject
+from dockerjail.model import Ban, Cursor, Failure, Offence, Scope, Subject
 from dockerjail.ports import CursorKey
 
 MANUAL: Final = "manual"
 """The jail of bans that an operator makes without naming one."""
+
+
+EVERYTHING: Final = Scope(ports=None, why="an operator's order")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,11 +26,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentence:
-    """An operator's order to ban; `bantime` in seconds, None for good, `ports` None for all."""
+    """An operator's order to ban; `bantime` in seconds, None for good."""
 
     subject: Subject
     bantime: float | None
-    ports: tuple[Port, ...] | None = None
+    scope: Scope = EVERYTHING
     jail: str = MANUAL
     reason: str = ""
 

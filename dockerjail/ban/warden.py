@@ -87,9 +87,15 @@ class _Batch:
     add: dict[Element, Block] = field(default_factory=dict)
     remove: set[Element] = field(default_factory=set)
     answers: list[tuple[asyncio.Future[Sequence[Ban]], Sequence[Ban]]] = field(default_factory=list)
+    touched: set[BanKey] = field(default_factory=set)
+    news: list[tuple[int, str]] = field(default_factory=list)
     allow: bool = False
     verify: str = ""
     closing: bool = False
+
+    def say(self, level: int, text: str) -> None:
+        """Have `text` logged when what it tells is in the store and in the kernel."""
+        self.news.append((level, text))
 
     def take(self, change: Change) -> None:
         """Add a change; the last word on an element counts."""
@@ -122,6 +128,7 @@ class Warden:
         self._clock = clock
         self._orders: asyncio.Queue[Order] = asyncio.Queue(QUEUE)
         self._active: dict[BanKey, Ban] = {}
+        self._enforced: dict[BanKey, Ban] = {}
         self._ends: list[tuple[float, int, BanKey]] = []
         self._ledger = Ledger()
         self._noted: dict[CursorKey, Cursor] = {}
@@ -138,8 +145,8 @@ class Warden:
 
     @property
     def bans(self) -> Iterable[Ban]:
-        """The bans in force."""
-        return self._active.values()
+        """The bans in force: stored, and in the kernel as far as that is in sync."""
+        return self._enforced.values()
 
     @property
     def waiting(self) -> int:
@@ -222,6 +229,7 @@ class Warden:
             self._ledger.put(ban)
             logger.info("[%s] Restore Ban %s", ban.jail, written(ban.subject))
         await self._put_table()
+        self._enforced = dict(self._active)
 
     async def run(self) -> None:
         """Work through orders and expiries until closed; whoever waits then is refused."""
@@ -269,7 +277,7 @@ class Warden:
                 for entry in order.entries:
                     if isinstance(entry, Failure):
                         batch.entries.append(entry)
-                        _say_found(entry)
+                        batch.say(logging.INFO, _found(entry))
                     else:
                         await self._judge(entry, batch)
                 batch.cursors[order.stream] = order.cursor
@@ -355,7 +363,7 @@ class Warden:
             id=standing.id if standing else self._number(),
             jail=sentence.jail,
             subject=sentence.subject,
-            scope=Scope(ports=sentence.ports, why="an operator's order"),
+            scope=sentence.scope,
             at=now,
             until=None if sentence.bantime is None else now + sentence.bantime,
             reason=sentence.reason,
@@ -451,7 +459,9 @@ class Warden:
             return
         if standing is None:
             self.made[ban.jail] += 1
-            logger.warning("[%s] Ban %s from %s", ban.jail, written(ban.subject), ban.scope)
+        if standing is None or not ban.failures:
+            batch.say(logging.WARNING, _banned(ban))
+        batch.touched.add(ban.key)
         self._enter(ban)
         batch.entries.append(ban)
         batch.take(self._ledger.put(ban))
@@ -469,7 +479,8 @@ class Warden:
             heapq.heapify(self._ends)
 
     def _end(self, ban: Ban, reason: UnbanReason, batch: _Batch) -> None:
-        logger.warning("[%s] Unban %s", ban.jail, written(ban.subject))
+        batch.say(logging.WARNING, f"[{ban.jail}] Unban {written(ban.subject)}")
+        batch.touched.add(ban.key)
         del self._active[ban.key]
         batch.entries.append(Unban(ban=ban, at=self._clock(), reason=reason))
         batch.take(self._ledger.drop(ban.key))
@@ -491,6 +502,13 @@ class Warden:
             batch.verify = str(error)
         if batch.verify:
             await self._mend(batch.verify)
+        for key in batch.touched:
+            if key in self._active:
+                self._enforced[key] = self._active[key]
+            else:
+                self._enforced.pop(key, None)
+        for level, text in batch.news:
+            logger.log(level, "%s", text)
         for answer, bans in batch.answers:
             if not answer.done():  # who asked may have gone away
                 answer.set_result(bans)
@@ -539,12 +557,20 @@ def _overlap(one: Subject, other: Subject) -> bool:
     return int(one.network_address) >> shift == int(other.network_address) >> shift
 
 
-def _say_found(failure: Failure) -> None:
-    """Log a failure in fail2ban's words, so that people's greps go on working."""
-    if logger.isEnabledFor(logging.INFO):
-        at = datetime.fromtimestamp(failure.at).astimezone()
-        name = written(failure.subject)
-        logger.info("[%s] Found %s - %s", failure.jail, name, f"{at:%Y-%m-%d %H:%M:%S}")
+def _found(failure: Failure) -> str:
+    """Tell of a failure in fail2ban's words, so that people's greps go on working."""
+    at = datetime.fromtimestamp(failure.at).astimezone()
+    return f"[{failure.jail}] Found {written(failure.subject)} - {at:%Y-%m-%d %H:%M:%S}"
+
+
+def _banned(ban: Ban) -> str:
+    """Tell of a ban in fail2ban's words, then from what, until when, and why by hand."""
+    if ban.until is None:
+        end = "for good"
+    else:
+        end = f"until {datetime.fromtimestamp(ban.until).astimezone():%Y-%m-%d %H:%M:%S}"
+    why = f" ({ban.reason})" if ban.reason else ""
+    return f"[{ban.jail}] Ban {written(ban.subject)} from {ban.scope} {end}{why}"
 
 
 def _later(one: float | None, other: float | None) -> float | None:

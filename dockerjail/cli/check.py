@@ -26,26 +26,34 @@ from dockerjail.nft.kernel import Kernel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at; `fatal` keeps the daemon from working at all."""
+    """
+    One thing that was looked at.
+
+    `fatal` keeps the daemon from working at all, `unreachable` is that none answers.
+    """
 
     place: str
     ok: bool
     what: str
     remedy: str = ""
     fatal: bool = False
+    unreachable: bool = False
 
 
 async def check(config: Path | None, *, json: bool) -> int:
-    """Print what was found; return 0, 1 for what is fatal, 4 for what is left out."""
+    """Print what was found; return 0, 1 (fatal), 3 (no daemon) or 4 (something left out)."""
     findings = await _look(config)
     if json:
         show.as_json({"ok": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]})
     else:
         for finding in findings:
             _print(finding)
-    if any(f.fatal and not f.ok for f in findings):
+    wrong = [finding for finding in findings if not finding.ok]
+    if any(finding.fatal for finding in wrong):
         return 1
-    return 0 if all(f.ok for f in findings) else 4
+    if any(finding.unreachable for finding in wrong):
+        return 3
+    return 4 if wrong else 0
 
 
 async def _look(config: Path | None) -> Sequence[Finding]:
@@ -127,7 +135,7 @@ def _daemon(settings: Settings) -> Finding:
     try:
         status = Talk(settings.control.socket).status()
     except DaemonUnreachable as error:
-        return Finding(place="daemon", ok=False, what=str(error))
+        return Finding(place="daemon", ok=False, what=str(error), unreachable=True)
     up = "answers, all is well" if status["ok"] else "answers, and needs attention"
     return Finding(
         place="daemon",

@@ -41,6 +41,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"dockerjail {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
 Config = Annotated[
     Path | None,
     typer.Option(
@@ -99,18 +116,30 @@ def ban(
         typer.Argument(metavar="ADDRESS", help="An address, or a network such as 203.0.113.0/24."),
     ],
     bantime: Annotated[
-        str, typer.Option("--for", help="How long: 10m, 1h, 1d12h, or -1 for good.")
-    ] = "1h",
+        str | None,
+        typer.Option(
+            "--for",
+            show_default="the jail's bantime, else 1h",
+            help="How long: 10m, 1h, 1d12h, or -1 for good.",
+        ),
+    ] = None,
     ports: Annotated[
         str | None,
-        typer.Option(help="Only these host ports, such as 80,443/tcp. Default: everything."),
+        typer.Option(
+            show_default="the jail's, else everything",
+            help="Only these host ports, such as 80,443/tcp.",
+        ),
     ] = None,
     jail: JailOption = None,
     reason: Annotated[str | None, typer.Option(help="Why, for whoever looks later.")] = None,
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """Ban an address by hand."""
+    """
+    Ban an address by hand; an IPv6 address with its /64 unless a prefix is given.
+
+    With --jail it is that jail's ban: from its ports, for its bantime.
+    """
     from dockerjail.cli import ban as verb
     from dockerjail.cli.talk import Talk, socket_path
 
@@ -143,8 +172,8 @@ def check(config: Config = None, json: Json = False) -> None:
     """
     Check the configuration, the running containers' labels, the sockets and the kernel.
 
-    Changes nothing and works with or without a running daemon. Exits with 1 when
-    something keeps the daemon from working, with 4 when something is left out.
+    Changes nothing and works with or without a running daemon. Exits with 1 when something
+    keeps the daemon from working, 3 when none answers, 4 when something is left out.
     """
     from dockerjail.cli import check as verb
 

@@ -71,9 +71,11 @@ def problems(found: Sequence[Json]) -> None:
 
 
 def bans(found: Sequence[Json]) -> None:
-    """Print a table of bans."""
+    """Print a table of bans, with the operators' reasons where there are any."""
+    reasons = any(ban["reason"] for ban in found)
     table(
-        ["ADDRESS", "JAIL", "SINCE", "LEFT", "KEPT OUT OF", "#FAILURES", "#DROPPED"],
+        ["ADDRESS", "JAIL", "SINCE", "LEFT", "KEPT OUT OF", "#FAILURES", "#DROPPED"]
+        + ["REASON"] * reasons,
         [
             (
                 ban["address"],
@@ -83,6 +85,7 @@ def bans(found: Sequence[Json]) -> None:
                 ports(ban["scope"]),
                 str(ban["failures"] or "-"),
                 packets(ban),
+                *([ban["reason"]] if reasons else ()),
             )
             for ban in found
         ],

@@ -42,7 +42,7 @@ def jail(talk: Talk, name: str, *, json: bool) -> int:
         why = f" ({each['scope']['why']})" if each["scope"] else ""
         show.out.print(Text(f"  keeps from {show.ports(each['scope'])}{why}"))
         show.out.print(
-            f"  failures   {each['failures']} in all, {each['failing']} addresses failing now, "
+            f"  failures   {each['failures']} in all, failing now: {each['failing']}, "
             f"last {show.ago(each['last_failure_at'])}"
         )
         show.out.print(f"  bans       {each['bans']} in all, {each['banned']} now")
@@ -92,7 +92,7 @@ def _containers(containers: list[Json]) -> None:
             (
                 c["name"],
                 c["state"],
-                f"{c['lag']:.1f}s" if c["lag"] >= 0.1 else "0s",
+                _lag(c["lag"]),
                 str(c["lines"]),
                 show.ago(c["last_line_at"]),
                 ", ".join(c["jails"]),
@@ -130,6 +130,13 @@ def _bans(status: Json) -> None:
     show.bans(status["bans"][:SHOWN])
     if status["banned"] > SHOWN:
         show.out.print(f"… and {status['banned'] - SHOWN} more: dockerjail bans")
+
+
+def _lag(lag: float | None) -> str:
+    """Write a lag, rounded to what matters."""
+    if lag is None:
+        return "-"
+    return f"{lag:.1f}s" if lag >= 0.1 else "0s"
 
 
 def _rule(jail: Json) -> str:

@@ -8,7 +8,8 @@ changes nothing. Only this module and `docker/client` import aiohttp.
     GET    /v1/status                what is going on
     GET    /v1/jails/{jail}          one jail: its rule, bans and last failures
     GET    /v1/bans                  the bans in force
-    POST   /v1/bans                  {"address", "bantime"?, "ports"?, "jail"?, "reason"?}
+    POST   /v1/bans                  {"address", "bantime"?, "ports"?, "jail"?, "reason"?};
+                                     without ports from those of the jail, or from everything
     DELETE /v1/bans/{address}?jail=  end the bans that hold an address
 """
 
@@ -22,10 +23,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from dockerjail.ban.orders import MANUAL, Pardon, Sentence
+from dockerjail.ban.orders import EVERYTHING, MANUAL, Pardon, Sentence
 from dockerjail.config import duration, values
 from dockerjail.errors import ConfigError, DockerjailError, Refused
-from dockerjail.model import Subject
+from dockerjail.jail.jail import Jail
+from dockerjail.model import Scope, Subject
 from dockerjail.service.daemon import Daemon
 from dockerjail.service.report import Report
 
@@ -75,16 +77,45 @@ class Control:
 
     async def _ban(self, request: web.Request) -> web.Response:
         order = await _order(request)
+        whom = subject(order.get("address"), alone=False)
+        jail = self._jail_named(order.get("jail"))
+        bantime = jail.policy.bantime if jail else BANTIME
+        if order.get("bantime") is not None:
+            bantime = duration.parse_bantime(order["bantime"])
         bans = await self._daemon.warden.ask(
             Sentence(
-                subject=subject(order.get("address")),
-                bantime=duration.parse_bantime(order.get("bantime", BANTIME)),
-                ports=values.ports(order["ports"]) if order.get("ports") is not None else None,
-                jail=values.name(order.get("jail") or MANUAL),
+                subject=whom,
+                bantime=bantime,
+                scope=self._scope(jail, order.get("ports")),
+                jail=jail.name if jail else MANUAL,
                 reason=str(order.get("reason") or "")[:200],
             )
         )
         return web.json_response(await self._report.made(bans))
+
+    def _jail_named(self, name: object) -> Jail | None:
+        """Find the jail that an order is for, by `name@service` or by its bare name."""
+        if name is None or name == MANUAL:
+            return None
+        found = [j for j in self._daemon.jails if name in (j.name, j.policy.name)]
+        names = ", ".join(sorted(j.name for j in found or self._daemon.jails)) or "none runs"
+        if not found:
+            raise Refused(f"no jail {name}; the jails are: {names}")
+        if len(found) > 1:
+            raise Refused(f"several jails are called {name}; name one of: {names}")
+        return found[0]
+
+    def _scope(self, jail: Jail | None, ports: object) -> Scope:
+        """Choose from what an order keeps out: its ports, its jail's, or everything."""
+        if ports is not None:
+            return Scope(ports=values.ports(ports), why=EVERYTHING.why)
+        if jail is None:
+            return EVERYTHING
+        scope = self._daemon.scope(jail.name)
+        if scope is None or scope.ports == ():
+            why = scope.why if scope else "cannot ban: its service is gone"
+            raise Refused(f"jail {jail.name} {why}; or name ports, or no jail for everything")
+        return scope
 
     async def _unban(self, request: web.Request) -> web.Response:
         whom = subject(request.match_info["address"])
@@ -97,8 +128,12 @@ class Control:
         return web.json_response(await self._report.made(bans))
 
 
-def subject(text: object) -> Subject:
-    """Read an address or a network; raises `Refused` with what to write."""
+def subject(text: object, *, alone: bool = True) -> Subject:
+    """
+    Read an address or a network; raises `Refused` with what to write.
+
+    An IPv6 address stands for its /64 unless `alone`: who has one address has them all.
+    """
     if not isinstance(text, str) or not text.strip():
         raise Refused("no address given; write one such as 203.0.113.7 or 2001:db8::7")
     try:
@@ -112,6 +147,8 @@ def subject(text: object) -> Subject:
     mapped = found.network_address.ipv4_mapped if isinstance(found, IPv6Network) else None
     if mapped is not None and found.prefixlen >= 96:
         return ip_network(f"{mapped}/{found.prefixlen - 96}", strict=False)
+    if not alone and found.version == 6 and "/" not in text:
+        return found.supernet(new_prefix=64)
     return found
 
 

@@ -174,13 +174,29 @@ class Daemon:
         found += self.ignored.problems(self.intake.containers.values(), self.clock())
         return list(dict.fromkeys(found))
 
+    def unprotected(self) -> list[Container]:
+        """List the containers whose labels ask for jails that cannot run."""
+        wrong = [id_ for id_, problems in self._wrong.items() if problems]
+        return [
+            self.intake.containers[id_]
+            for id_ in wrong
+            if id_ in self.intake.containers and id_ not in self.benches
+        ]
+
     # The line
 
     async def _deliver(self, chunk: Chunk) -> None:
         container = chunk.container
         verdict = self.benches[container.id].judge(chunk)
-        for _, address, why, at in verdict.ignored:
-            self.ignored.note(container.name, address, why, at)
+        for jail, address, why, at in verdict.ignored:
+            if self.ignored.note(container.name, address, why, at):
+                logger.warning(
+                    "[%s] Ignore %s, accused by container %s: %s",
+                    jail,
+                    address,
+                    container.name,
+                    why,
+                )
         stream = (container.id, chunk.stream)
         if verdict.entries:
             await self.warden.report(
@@ -237,6 +253,7 @@ class Daemon:
             self._news.clear()
             for id_ in self._seats.unseated():
                 self.intake.reconsider(id_)
+            self.own = await self._addresses()  # a new network brings one
             await self._protect_and_tell()
             if self.intake.connected and not self.ready.is_set():
                 self.ready.set()

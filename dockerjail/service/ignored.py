@@ -29,13 +29,14 @@ class Ignored:
 
     by: dict[tuple[str, Address], _Seen] = field(default_factory=dict)
 
-    def note(self, container: str, address: Address, why: str, at: float) -> None:
-        """Count one failure that was ignored because of `why`."""
+    def note(self, container: str, address: Address, why: str, at: float) -> bool:
+        """Count one failure that was ignored because of `why`; say whether it is the first."""
         if len(self.by) >= 1024 and (container, address) not in self.by:
             self.by.pop(next(iter(self.by)))
         seen = self.by.setdefault((container, address), _Seen(why=why))
         seen.count += 1
         seen.last_at = max(seen.last_at, at)
+        return seen.count == 1
 
     def problems(self, containers: Iterable[Container], now: float) -> list[Problem]:
         """Explain the accused addresses that are a container's own gateway."""
@@ -45,7 +46,7 @@ class Ignored:
                 place=f"container {name}",
                 what=f"{seen.count} failures come from {address}, {seen.why}: the clients' real "
                 "addresses do not reach the container, so nobody is banned",
-                remedy="behind a proxy, log the address that it passes on (X-Forwarded-For, "
+                remedy="if somebody tried from this host itself, that is all; behind a proxy, log the address that it passes on (X-Forwarded-For, "
                 "PROXY protocol); for IPv6 clients enable IPv6 on the Docker network, or set "
                 '"userland-proxy": false in daemon.json; rootless Docker needs a port driver '
                 "that keeps the source address",

@@ -13,7 +13,7 @@ from typing import Any, Final
 from dockerjail import __version__
 from dockerjail.errors import FirewallError, Refused
 from dockerjail.jail.jail import Jail
-from dockerjail.model import Ban, Counter, Element, Failure, Problem, Scope, written
+from dockerjail.model import Ban, Container, Counter, Element, Failure, Problem, Scope, written
 from dockerjail.service.daemon import Daemon
 
 Json = dict[str, Any]
@@ -134,13 +134,14 @@ class Report:
                     "service": container.service,
                     "running": container.running,
                     "state": tail.state,
-                    "lag": tail.lag,
+                    "lag": None if tail.state == "unreadable" else tail.lag,
                     "lines": tail.lines,
                     "last_line_at": tail.last_at or None,
                     "reconnects": tail.reconnects,
                     "jails": [j.name for j in bench.jails],
                 }
             )
+        told += [_unprotected(container) for container in self._daemon.unprotected()]
         return sorted(told, key=lambda c: str(c["name"]))
 
     def _jails(self, totals: Mapping[str, tuple[int, int]]) -> list[Json]:
@@ -172,6 +173,22 @@ class Report:
             "scope": scope_json(self._daemon.scope(jail.name)),
             "last_failure_at": jail.last_failure_at or None,
         }
+
+
+def _unprotected(container: Container) -> Json:
+    """Write a container that opted in and has no jail that can run."""
+    return {
+        "id": container.id[:12],
+        "name": container.name,
+        "service": container.service,
+        "running": container.running,
+        "state": "unprotected",
+        "lag": None,
+        "lines": 0,
+        "last_line_at": None,
+        "reconnects": 0,
+        "jails": [],
+    }
 
 
 def problem(problem: Problem) -> Json:

@@ -575,3 +575,43 @@ def test_a_shipped_jail_needs_no_more_than_its_name(engine, attacker, jailer_for
     (ban,) = jailer.wait_banned(bad.address)["bans"]
     assert ban["jail"] == "flask-login@web"
     assert not bad.reaches(engine.address, 8080)
+
+
+def test_a_new_network_is_no_false_alarm(engine, jailer_for):
+    jailer = jailer_for(engine).ready()
+    engine.docker("network", "create", "later")
+    serve(engine, "web", "--network", "later")
+    status = follows(jailer, "web")
+    assert status["problems"] == []
+    assert jailer.status()["ok"]
+
+
+def test_a_ban_by_hand_in_a_jail_is_the_jails(engine, attacker, jailer_for):
+    serve(engine, "web", bantime="2h")
+    engine.run(
+        images.busybox(engine), *SERVE, options=["--name", "other", "--publish", "9090:8000"]
+    )
+    jailer = jailer_for(engine).ready()
+    follows(jailer, "web")
+    bad = attacker(engine)
+    assert jailer.cli("ban", bad.address, "--jail", "flask", "--reason", "seen").returncode == 0
+    (ban,) = jailer.wait_banned(bad.address)["bans"]
+    assert (ban["jail"], ban["scope"]["ports"]) == ("flask@web", ["8080/tcp"])
+    assert 7100 < ban["left"] <= 7200
+    assert not bad.reaches(engine.address, 8080)
+    assert bad.reaches(engine.address, 9090)
+    assert "seen" in jailer.cli("bans").stdout
+    assert "(seen)" in jailer.log
+    assert jailer.cli("unban", bad.address, "--jail", "flask@web").returncode == 0
+    assert bad.reaches(engine.address, 8080)
+
+
+def test_an_ipv6_address_banned_by_hand_takes_its_64_along(engine, attacker, jailer_for):
+    jailer = jailer_for(engine).ready()
+    bad = attacker(engine)
+    assert jailer.cli("ban", bad.address6).returncode == 0
+    jailer.wait_banned(bad.network6)
+    assert jailer.cli("unban", bad.address6).returncode == 0
+    jailer.wait_banned()
+    assert jailer.cli("ban", f"{bad.address6}/128").returncode == 0
+    jailer.wait_banned(bad.address6)

@@ -91,3 +91,11 @@ def test_long_hostile_text_does_not_stall_it(path: Path, each: dict[str, str]) -
         line = each["line"]
         judge.match(line + stuff * (2000 // len(stuff)) + "\x00")
         judge.match(stuff * (2000 // len(stuff)) + line)
+
+
+def test_the_documentation_lists_every_shipped_jail() -> None:
+    page = (FILTERS.parents[1] / "docs/configuration.md").read_text(encoding="utf-8")
+    listed = [line for line in page.splitlines() if line.startswith("| `")]
+    for path in FILES:
+        description = read(path)["description"].rstrip(".")
+        assert f"| `{path.stem}` | {description} |" in listed

@@ -193,7 +193,7 @@ async def test_a_ban_that_would_be_over_already_is_not_made():
 
 async def test_an_operator_can_ban_and_end_it():
     async with House().running() as house:
-        (ban,) = await house.warden.ask(Sentence(subject=BAD, bantime=60, ports=(HTTP,)))
+        (ban,) = await house.warden.ask(Sentence(subject=BAD, bantime=60, scope=house.scope))
         assert ban.jail == "manual"
         assert await house.blocked() == {Element(BAD, HTTP)}
         assert await house.warden.ask(Pardon(subject=BAD)) == [ban]
