@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-ROOT   := $(if $(filter 0,$(shell id -u)),,sudo env $(foreach v,CI DOCKERJAIL_CACHE,$(if $($(v)),$(v)='$($(v))')))
+ROOT   := $(if $(filter 0,$(shell id -u)),,sudo env $(foreach v,CI LAB_CACHE,$(if $($(v)),$(v)='$($(v))')))
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help

@@ -21,8 +21,8 @@ _KEEP_UNUSED = 30 * 86400
 
 
 def home() -> Path:
-    """Return the directory of all kept things: `DOCKERJAIL_CACHE`, else the user's cache."""
-    if named := os.environ.get("DOCKERJAIL_CACHE"):
+    """Return the directory of all kept things: `LAB_CACHE`, else the user's cache."""
+    if named := os.environ.get("LAB_CACHE"):
         return Path(named).absolute()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base).absolute() / "dockerjail-lab"
