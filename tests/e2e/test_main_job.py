@@ -615,3 +615,15 @@ def test_an_ipv6_address_banned_by_hand_takes_its_64_along(engine, attacker, jai
     jailer.wait_banned()
     assert jailer.cli("ban", f"{bad.address6}/128").returncode == 0
     jailer.wait_banned(bad.address6)
+
+
+def test_an_engine_is_followed_over_tcp(engine, attacker, jailer_for):
+    engine.restart("--host", "tcp://127.0.0.1:2375", "--tls=false")
+    serve(engine, "web")
+    jailer = jailer_for(engine, DOCKER_HOST="tcp://127.0.0.1:2375").ready()
+    follows(jailer, "web")
+    assert jailer.status()["engine"]["address"] == "tcp://127.0.0.1:2375"
+    bad = attacker(engine)
+    say(engine, "web", [failed_login(bad.address)] * 5)
+    jailer.wait_banned(bad.address)
+    assert not bad.reaches(engine.address, 8080)
