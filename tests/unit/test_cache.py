@@ -13,7 +13,7 @@ from tests.lab import cache, images
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DOCKERJAIL_CACHE", str(tmp_path / "kept"))
+    monkeypatch.setenv("LAB_CACHE", str(tmp_path / "kept"))
     return cache.home()
 
 
@@ -94,6 +94,6 @@ def test_only_what_nobody_asked_for_in_a_month_is_swept_away(
     assert not old.exists()
     new = cache.keep("tree", "debian 13", Maker())
     monkeypatch.undo()
-    monkeypatch.setenv("DOCKERJAIL_CACHE", str(new.parent))
+    monkeypatch.setenv("LAB_CACHE", str(new.parent))
     cache.sweep()
     assert new.exists()
