@@ -3,42 +3,21 @@
 import asyncio
 import logging
 import signal
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 
 from dockerjail import __version__
 from dockerjail.config.policies import longest_findtime
 from dockerjail.config.settings import Settings
 from dockerjail.docker.client import DockerEngine
-from dockerjail.errors import FirewallUnavailable
 from dockerjail.nft.host import own_addresses
 from dockerjail.nft.kernel import Kernel
+from dockerjail.service.claim import claim
 from dockerjail.service.control import serve
 from dockerjail.service.daemon import Daemon, World
 from dockerjail.store.sqlite import SqliteStore
 
 logger = logging.getLogger(__name__)
-
-
-@contextmanager
-def claim(table: str) -> Iterator[None]:
-    """
-    Be the only dockerjail that writes this table; raises `FirewallUnavailable`.
-
-    An abstract socket belongs to a network namespace, as a table does, and goes with its
-    process: two daemons would throw out each other's bans without end.
-    """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as flag:
-        try:
-            flag.bind(f"\0dockerjail/table/{table}")
-        except OSError as error:
-            raise FirewallUnavailable(
-                f"table inet {table} belongs to another dockerjail that runs on this host; stop it, "
-                "or give this one its own [firewall] table, [store] path and [control] socket"
-            ) from error
-        yield
 
 
 async def run(settings: Settings) -> None:

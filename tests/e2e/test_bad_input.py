@@ -172,6 +172,23 @@ def test_two_daemons_do_not_share_a_table(engine, jailer_for):
     engine.space.run("nft", "delete", "table", "inet", "dockerjail2")
 
 
+def test_a_stranger_who_takes_the_tables_name_stops_nobody(engine, attacker, jailer_for):
+    holder = (
+        "import socket, time; s = socket.socket(socket.AF_UNIX); "
+        "s.bind('\\0dockerjail/table/dockerjail'); s.listen(); print(1, flush=True); time.sleep(99)"
+    )
+    command = ("setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-c", holder)
+    stranger = engine.space.popen(*command, stdout=subprocess.PIPE)
+    try:
+        assert stranger.stdout.readline() == b"1\n"
+        jailer = jailer_for(engine).ready()
+        assert "somebody else holds the name" in jailer.log
+        assert jailer.status()["ok"]
+    finally:
+        stranger.kill()
+        stranger.communicate()
+
+
 def test_a_control_socket_that_cannot_be_made_stops_the_start(engine, tmp_path, jailer_for):
     (tmp_path / "file").write_text("")
     jailer = jailer_for(engine, DOCKERJAIL_CONTROL__SOCKET=str(tmp_path / "file" / "sock")).start()
