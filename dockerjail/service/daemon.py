@@ -85,6 +85,8 @@ class Daemon:
         self.ready = asyncio.Event()
         self._state = state
         self._news = asyncio.Event()
+        self._stale = True
+        self._elsewhere: Problem | None = None
         self._wrong: dict[str, Sequence[Problem]] = {}
         self._seats = Seats()
         self._last_scope: dict[str, Scope] = {}
@@ -102,7 +104,7 @@ class Daemon:
             self._deliver,
             wanted=self._wanted,
             cursors=state.cursors,
-            changed=self._news.set,
+            changed=self._changed,
             gone=self._gone,
             lookback=settings.docker.lookback,
             backoff=Backoff(),
@@ -207,7 +209,7 @@ class Daemon:
 
     def _wanted(self, container: Container) -> bool:
         """Say whether a container opted in; give it its jails."""
-        if self._news.is_set():
+        if self._stale:
             self._protect()  # before the first line is judged, not a moment after
         asked, problems = policies(container, self.settings)
         wanted, conflicts = self._seats.choose(container, asked, self._rule_of)
@@ -225,6 +227,11 @@ class Daemon:
         for jail in bench.jails:
             self.scope(jail.name)
         return True
+
+    def _changed(self) -> None:
+        """Take note that containers came, went or changed."""
+        self._stale = True
+        self._news.set()
 
     def _rule_of(self, jail: str, container: str) -> JailPolicy | None:
         """Return the rule of a jail that a container other than this one runs, if one does."""
@@ -253,8 +260,7 @@ class Daemon:
             self._news.clear()
             for id_ in self._seats.unseated():
                 self.intake.reconsider(id_)
-            self.own = await self._addresses()  # a new network brings one
-            await self._protect_and_tell()
+            await self._look_around()
             if self.intake.connected and not self.ready.is_set():
                 self.ready.set()
                 logger.info("ready; containers followed: %d", len(self.intake.tails))
@@ -266,8 +272,14 @@ class Daemon:
         """Take over this host's own addresses as they change."""
         while True:
             await asyncio.sleep(ADDRESSES_EVERY)
-            self.own = await self._addresses()
-            await self._protect_and_tell()
+            await self._look_around()
+
+    async def _look_around(self) -> None:
+        """Take over this host's addresses as they are now: a new network brings one."""
+        containers = list(self.intake.containers.values())  # first: an address is older than they
+        self.own = await self._addresses()
+        self._elsewhere = elsewhere(containers, self.own)
+        await self._protect_and_tell()
 
     async def _addresses(self) -> frozenset[Address]:
         """
@@ -320,6 +332,7 @@ class Daemon:
 
     def _protect(self) -> None:
         """Tell the jails who is never banned, and why."""
+        self._stale = False
         reasons: dict[Subject, str] = dict.fromkeys(
             self.settings.defaults.ignoreip, "it is in ignoreip"
         )
@@ -376,8 +389,8 @@ class Daemon:
                     remedy="those read before are never banned meanwhile",
                 )
             )
-        if wrong := elsewhere(self.intake.containers.values(), self.own):
-            found.append(wrong)
+        if self._elsewhere is not None:
+            found.append(self._elsewhere)
         return found
 
     def _scope_problems(self) -> list[Problem]:
