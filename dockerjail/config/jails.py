@@ -50,6 +50,11 @@ class Jails(Mapping[str, JailPolicy]):
         self._made: dict[str, JailPolicy] = {}
         self._names = tuple(sorted({*own, *filters} - {*withheld}))
 
+    @property
+    def longest_findtime(self) -> float:
+        """The longest findtime of any, in seconds; no shipped filter is read to find out."""
+        return max(self._base.findtime, *(jail.findtime for jail in self._own.values()), 0.0)
+
     def __getitem__(self, name: str) -> JailPolicy:
         if name not in self._names:
             raise KeyError(name)
@@ -73,7 +78,7 @@ class Jails(Mapping[str, JailPolicy]):
 class Known:
     """What the daemon knows; `withheld` says why a jail that is written down is left out."""
 
-    jails: Mapping[str, JailPolicy]
+    jails: Jails
     filters: Mapping[str, FilterText]
     withheld: Mapping[str, str]
     problems: tuple[Problem, ...]

@@ -41,7 +41,7 @@ def policies(
 
 def longest_findtime(settings: Settings) -> float:
     """Return how many seconds any jail may count back: failures older than that are history."""
-    return max(duration.DAY, *(jail.findtime for jail in settings.jails.values()), 0.0)
+    return max(duration.DAY, settings.jails.longest_findtime)
 
 
 def _nothing(prefix: str, settings: Settings) -> Mistake:

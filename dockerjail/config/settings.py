@@ -203,7 +203,7 @@ class Settings:
     firewall: FirewallSettings
     log: LogSettings
     defaults: Defaults
-    jails: Mapping[str, JailPolicy]
+    jails: jails.Jails
     filters: Mapping[str, FilterText]
     withheld: Mapping[str, str]
     problems: tuple[Problem, ...]

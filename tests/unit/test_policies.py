@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
-from dockerjail.config.policies import policies
+from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.settings import Settings, load
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.model import Container, Port, Stream
@@ -297,3 +297,11 @@ def test_no_labels_whatever_bring_the_chooser_down(
         assert jail.origin is not Origin.LABEL or jail.scope is ScopeKind.AUTO
     for problem in problems:
         assert problem.place.startswith("container c, label dockerjail")
+
+
+def test_the_longest_findtime_is_found_without_reading_a_shipped_filter(
+    daemon: Callable[..., Settings],
+) -> None:
+    settings = daemon(DOCKERJAIL_JAILS__WEB_SLOW__FINDTIME="3d")
+    assert longest_findtime(settings) == 3 * 86400
+    assert not settings.jails._made
