@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.lab.engine import Engine
-from tests.lab.jailer import Jailer
+from tests.lab.jailer import Jailer, follows, serve
 
 
 @pytest.fixture
@@ -23,3 +24,16 @@ def jailer_for(tmp_path: Path) -> Iterator[Callable[..., Jailer]]:
     yield make
     for each in made:
         each.__exit__()
+
+
+@pytest.fixture
+def guarded(jailer_for: Callable[..., Jailer]) -> Callable[..., Jailer]:
+    """Start the container `web`, by default with the usual rule, and a daemon that follows it."""
+
+    def make(engine: Engine, *options: str, **rule: Any) -> Jailer:
+        serve(engine, "web", *options, **rule)
+        jailer = jailer_for(engine).ready()
+        follows(jailer, "web")
+        return jailer
+
+    return make

@@ -26,11 +26,9 @@ while True:
 """
 
 
-def test_five_failures_ban_and_four_do_not(any_engine, attacker, jailer_for):
+def test_five_failures_ban_and_four_do_not(any_engine, attacker, guarded):
     engine = any_engine
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+    jailer = guarded(engine)
     bad, good = attacker(engine), attacker(engine)
     for each in (bad, good):
         assert each.reaches(engine.address, 8080)
@@ -58,11 +56,9 @@ def test_five_failures_ban_and_four_do_not(any_engine, attacker, jailer_for):
         assert word in text
 
 
-def test_an_established_connection_is_cut_too(engine, attacker, jailer_for):
+def test_an_established_connection_is_cut_too(engine, attacker, guarded):
     command = ("sh", "-c", "nc -ll -p 8000 -e cat & exec sleep 100000")
-    serve(engine, "web", command=command)
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+    jailer = guarded(engine, command=command)
     bad = attacker(engine)
     with bad.connection(engine.address, 8080) as connection:
         connection.sendall(b"before\n")
@@ -87,30 +83,24 @@ def test_only_the_services_ports_are_closed_to_the_banned(engine, attacker, jail
     assert bad.reaches(engine.address, 9090)
 
 
-def test_stderr_counts_as_well(engine, attacker, jailer_for):
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_stderr_counts_as_well(engine, attacker, guarded):
+    jailer = guarded(engine)
     bad = attacker(engine)
     say(engine, "web", [failed_login(bad.address)] * 3)
     say(engine, "web", [failed_login(bad.address)] * 2, stream=2)
     jailer.wait_banned(bad.address)
 
 
-def test_a_tty_container_is_followed(any_engine, attacker, jailer_for):
+def test_a_tty_container_is_followed(any_engine, attacker, guarded):
     engine = any_engine
-    serve(engine, "web", "--tty")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+    jailer = guarded(engine, "--tty")
     bad = attacker(engine)
     say(engine, "web", [failed_login(bad.address)] * 5)
     jailer.wait_banned(bad.address)
 
 
-def test_a_ban_ends_by_the_kernel_even_with_the_daemon_killed(engine, attacker, jailer_for):
-    serve(engine, "web", bantime="6s")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_a_ban_ends_by_the_kernel_even_with_the_daemon_killed(engine, attacker, guarded):
+    jailer = guarded(engine, bantime="6s")
     bad = attacker(engine)
     say(engine, "web", [failed_login(bad.address)] * 5)
     jailer.wait_banned(bad.address)
@@ -120,10 +110,8 @@ def test_a_ban_ends_by_the_kernel_even_with_the_daemon_killed(engine, attacker, 
     assert bad.reaches(engine.address, 8080)
 
 
-def test_a_ban_ends_after_bantime_and_the_daemon_says_so(engine, attacker, jailer_for):
-    serve(engine, "web", bantime="3s")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_a_ban_ends_after_bantime_and_the_daemon_says_so(engine, attacker, guarded):
+    jailer = guarded(engine, bantime="3s")
     bad = attacker(engine)
     say(engine, "web", [failed_login(bad.address)] * 5)
     jailer.wait_banned(bad.address)
@@ -133,10 +121,8 @@ def test_a_ban_ends_after_bantime_and_the_daemon_says_so(engine, attacker, jaile
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_bans_survive_a_daemon_restart(end, engine, attacker, jailer_for):
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_bans_survive_a_daemon_restart(end, engine, attacker, guarded):
+    jailer = guarded(engine)
     bad = attacker(engine)
     say(engine, "web", [failed_login(bad.address)] * 5)
     before = jailer.wait_banned(bad.address)["bans"][0]
@@ -149,10 +135,8 @@ def test_bans_survive_a_daemon_restart(end, engine, attacker, jailer_for):
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_failures_survive_a_daemon_restart_and_count_once(end, engine, attacker, jailer_for):
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_failures_survive_a_daemon_restart_and_count_once(end, engine, attacker, guarded):
+    jailer = guarded(engine)
     bad = attacker(engine)
     say(engine, "web", [failed_login(bad.address)] * 3)
     jailer.wait(lambda s: s["jails"][0]["failures"] == 3)
@@ -164,10 +148,8 @@ def test_failures_survive_a_daemon_restart_and_count_once(end, engine, attacker,
     jailer.wait_banned(bad.address)
 
 
-def test_unban_works_at_once(engine, attacker, jailer_for):
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_unban_works_at_once(engine, attacker, guarded):
+    jailer = guarded(engine)
     bad = attacker(engine)
     say(engine, "web", [failed_login(bad.address)] * 5)
     jailer.wait_banned(bad.address)
@@ -181,10 +163,8 @@ def test_unban_works_at_once(engine, attacker, jailer_for):
     assert f"{bad.address} is not banned" in again.stderr
 
 
-def test_a_ban_by_hand_closes_everything(engine, attacker, jailer_for):
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_a_ban_by_hand_closes_everything(engine, attacker, guarded):
+    jailer = guarded(engine)
     bad = attacker(engine)
     assert jailer.cli("ban", bad.address, "--for", "10m", "--reason", "a test").returncode == 0
     assert not bad.reaches(engine.address, 8080)
@@ -194,10 +174,8 @@ def test_a_ban_by_hand_closes_everything(engine, attacker, jailer_for):
     assert bad.reaches(engine.address, 8080)
 
 
-def test_an_ipv6_attacker_is_banned_with_its_64(engine, attacker, jailer_for):
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_an_ipv6_attacker_is_banned_with_its_64(engine, attacker, guarded):
+    jailer = guarded(engine)
     bad, good = attacker(engine), attacker(engine)
     assert bad.reaches(engine.address6, 8080)
     say(engine, "web", [failed_login(bad.address6)] * 5)
@@ -210,10 +188,8 @@ def test_an_ipv6_attacker_is_banned_with_its_64(engine, attacker, jailer_for):
     assert bad.reaches(engine.address, 8080)
 
 
-def test_an_ipv4_address_written_as_ipv6_is_the_ipv4_address(engine, attacker, jailer_for):
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_an_ipv4_address_written_as_ipv6_is_the_ipv4_address(engine, attacker, guarded):
+    jailer = guarded(engine)
     bad = attacker(engine)
     say(engine, "web", [failed_login(f"::ffff:{bad.address}")] * 5)
     jailer.wait_banned(bad.address)
@@ -241,10 +217,8 @@ def test_udp_is_blocked_too(engine, attacker, jailer_for):
     assert good.datagram(engine.address, 5353, b"hello") == b"hello"
 
 
-def test_a_host_network_container_names_its_ports(engine, attacker, jailer_for):
-    serve(engine, "web", "--network", "host", port=None, ports="8000")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_a_host_network_container_names_its_ports(engine, attacker, guarded):
+    jailer = guarded(engine, "--network", "host", port=None, ports="8000")
     bad, good = attacker(engine), attacker(engine)
     assert bad.reaches(engine.address, 8000)
     say(engine, "web", [failed_login(bad.address)] * 5)
@@ -253,10 +227,8 @@ def test_a_host_network_container_names_its_ports(engine, attacker, jailer_for):
     assert good.reaches(engine.address, 8000)
 
 
-def test_a_host_network_container_without_ports_cannot_ban_and_says_so(engine, jailer_for):
-    serve(engine, "web", "--network", "host", port=None)
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_a_host_network_container_without_ports_cannot_ban_and_says_so(engine, guarded):
+    jailer = guarded(engine, "--network", "host", port=None)
     say(engine, "web", [failed_login("203.0.113.7")] * 5)
     status = jailer.wait(lambda s: s["jails"][0]["failures"] == 5)
     assert banned(status) == set()
@@ -350,10 +322,8 @@ def test_a_container_is_followed_through_its_life(any_engine, attacker, jailer_f
     assert jailer.status()["ok"]
 
 
-def test_a_ban_follows_a_recreated_container_to_its_new_port(engine, attacker, jailer_for):
-    serve(engine, "web", port=8080)
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_a_ban_follows_a_recreated_container_to_its_new_port(engine, attacker, guarded):
+    jailer = guarded(engine, port=8080)
     bad = attacker(engine)
     say(engine, "web", [failed_login(bad.address)] * 5)
     jailer.wait_banned(bad.address)
@@ -364,10 +334,8 @@ def test_a_ban_follows_a_recreated_container_to_its_new_port(engine, attacker, j
     assert not bad.reaches(engine.address, 8181)
 
 
-def test_failures_add_up_over_a_recreation(engine, attacker, jailer_for):
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_failures_add_up_over_a_recreation(engine, attacker, guarded):
+    jailer = guarded(engine)
     bad = attacker(engine)
     say(engine, "web", [failed_login(bad.address)] * 3)
     jailer.wait(lambda s: s["jails"][0]["failures"] == 3)
@@ -378,11 +346,9 @@ def test_failures_add_up_over_a_recreation(engine, attacker, jailer_for):
     jailer.wait_banned(bad.address)
 
 
-def test_the_last_lines_of_a_dying_container_count(any_engine, attacker, jailer_for):
+def test_the_last_lines_of_a_dying_container_count(any_engine, attacker, guarded):
     engine = any_engine
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+    jailer = guarded(engine)
     bad = attacker(engine)
     line = failed_login(bad.address)
     engine.docker(
@@ -421,10 +387,8 @@ def test_services_do_not_share_counters_and_replicas_do(engine, jailer_for):
     assert ban["scope"]["ports"] == ["8080/tcp", "8081/tcp"]
 
 
-def test_the_gateway_is_refused_with_an_explanation(engine, attacker, jailer_for):
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_the_gateway_is_refused_with_an_explanation(engine, attacker, guarded):
+    jailer = guarded(engine)
     inspected = engine.api("GET", "/containers/web/json")
     gateway = inspected["NetworkSettings"]["Networks"]["bridge"]["Gateway"]
     say(engine, "web", [failed_login(gateway)] * 7)
@@ -437,20 +401,16 @@ def test_the_gateway_is_refused_with_an_explanation(engine, attacker, jailer_for
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "198.51.100.254", "172.17.0.99"])
-def test_own_addresses_are_never_banned_by_hand(address, engine, jailer_for):
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_own_addresses_are_never_banned_by_hand(address, engine, guarded):
+    jailer = guarded(engine)
     done = jailer.cli("ban", address)
     assert done.returncode == 1
     assert "never banned" in done.stderr
     assert jailer.ask("bans")["bans"] == []
 
 
-def test_sigterm_stops_the_daemon_in_seconds_with_bans_in_force(engine, attacker, jailer_for):
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_sigterm_stops_the_daemon_in_seconds_with_bans_in_force(engine, attacker, guarded):
+    jailer = guarded(engine)
     bad = attacker(engine)
     say(engine, "web", [failed_login(bad.address)] * 5)
     jailer.wait_banned(bad.address)
@@ -462,11 +422,9 @@ def test_sigterm_stops_the_daemon_in_seconds_with_bans_in_force(engine, attacker
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])
-def test_an_engine_restart_loses_nothing(how, any_engine, attacker, jailer_for):
+def test_an_engine_restart_loses_nothing(how, any_engine, attacker, guarded):
     engine = any_engine
-    serve(engine, "web", "--restart", "always")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+    jailer = guarded(engine, "--restart", "always")
     bad = attacker(engine)
     say(engine, "web", [failed_login(bad.address)] * 4)
     jailer.wait(lambda s: s["jails"][0]["failures"] == 4)
@@ -483,10 +441,8 @@ def test_an_engine_restart_loses_nothing(how, any_engine, attacker, jailer_for):
     assert not bad.reaches(engine.address, 8080)
 
 
-def test_a_foreign_flush_of_the_ruleset_is_mended(engine, attacker, jailer_for):
-    serve(engine, "web")
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+def test_a_foreign_flush_of_the_ruleset_is_mended(engine, attacker, guarded):
+    jailer = guarded(engine)
     bad = attacker(engine)
     say(engine, "web", [failed_login(bad.address)] * 5)
     jailer.wait_banned(bad.address)
@@ -524,12 +480,10 @@ def test_killed_again_and_again_it_counts_every_failure_once(any_engine, jailer_
     assert len(texts) == len(set(texts)) == lines
 
 
-def test_who_calls_itself_another_service_gets_neither_its_rule_nor_its_ports(engine, jailer_for):
+def test_who_calls_itself_another_service_gets_neither_its_rule_nor_its_ports(engine, guarded):
     shop = ("--label", "com.docker.compose.project=shop")
     shop += ("--label", "com.docker.compose.service=web")
-    serve(engine, "web", *shop)
-    jailer = jailer_for(engine).ready()
-    follows(jailer, "web")
+    jailer = guarded(engine, *shop)
     own = ("--label", "dockerjail.jail.spoof.failregex=accuse <HOST>")
     own += ("--label", "dockerjail.jail.spoof.maxretry=1")
     serve(engine, "evil", *shop, *own, port=9090, failregex="nothing <HOST>")
