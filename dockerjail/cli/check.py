@@ -2,7 +2,8 @@
 `dockerjail check`: is everything as it should be, and if not, what to do.
 
 Reads the configuration, asks the Engine, tries the kernel and knocks at the
-control socket. Changes nothing.
+control socket. Changes nothing: the empty table with which the kernel is tried
+is gone when the answer is there.
 """
 
 from collections.abc import Sequence

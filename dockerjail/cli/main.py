@@ -172,8 +172,9 @@ def check(config: Config = None, json: Json = False) -> None:
     """
     Check the configuration, the running containers' labels, the sockets and the kernel.
 
-    Changes nothing and works with or without a running daemon. Exits with 1 when something
-    keeps the daemon from working, 3 when none answers, 4 when something is left out.
+    Changes nothing (to try the kernel it makes an empty table and removes it) and works with or
+    without a running daemon. Exits with 1 when something keeps the daemon from working, 3 when
+    none answers, 4 when something is left out.
     """
     from dockerjail.cli import check as verb
 
