@@ -13,8 +13,7 @@ import asyncio
 import heapq
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -139,12 +138,11 @@ class Warden:
         self._closed = False
         self._said: dict[str, str] = {}
         self.sync = Sync()
-        self.made: Counter[str] = Counter()
 
     # What others may ask
 
     @property
-    def bans(self) -> Iterable[Ban]:
+    def bans(self) -> Collection[Ban]:
         """The bans in force: stored, and in the kernel as far as that is in sync."""
         return self._enforced.values()
 
@@ -457,8 +455,6 @@ class Warden:
         standing = self._active.get(ban.key)
         if standing == ban:
             return
-        if standing is None:
-            self.made[ban.jail] += 1
         if standing is None or not ban.failures:
             batch.say(logging.WARNING, _banned(ban))
         batch.touched.add(ban.key)

@@ -1,7 +1,8 @@
 """
 The daemon: who runs, who starts first, who stops last.
 
-Start: store, table with the restored bans, control socket, events, containers.
+Start: table with the restored bans, events, containers. Whoever runs it has opened the
+store and the control socket (`run`).
 Stop is the same in reverse; bans stay in the kernel.
 """
 
@@ -139,7 +140,7 @@ class Daemon:
                     f"what was in hand could not be written within {GRACE:.0f} seconds; "
                     "the lines are read again at the next start"
                 ) from None
-        logger.info("stopped; bans that stay in force: %d", len(list(self.warden.bans)))
+        logger.info("stopped; bans that stay in force: %d", len(self.warden.bans))
 
     # What the rooms ask
 
@@ -319,8 +320,7 @@ class Daemon:
 
     def _retire(self) -> None:
         """Let go of jails that no container has any more and that count nothing."""
-        seated = {jail.name for bench in self.benches.values() for jail in bench.jails}
-        idle = [jail.name for jail in self.jails if jail.name not in seated]
+        idle = [jail.name for jail in self.jails if not self._seats.of(jail.name)]
         self.jails.retire(idle, self.clock())
         self.jails.forget(self.clock() - longest_findtime(self.settings))
         for name in [name for name in self._last_scope if self.jails.get(name) is None]:

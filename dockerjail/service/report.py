@@ -64,7 +64,7 @@ class Report:
             "bans": [
                 ban_json(b, self._dropped(b, counters), now=daemon.clock()) for b in self._newest()
             ],
-            "banned": len(list(daemon.warden.bans)),
+            "banned": len(daemon.warden.bans),
             "bans_total": sum(bans for _, bans in totals.values()),
         }
 
