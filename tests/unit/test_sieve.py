@@ -97,12 +97,21 @@ atoms = st.one_of(
 
 
 plain = st.lists(atoms, min_size=1, max_size=3).map("".join)
+branches = st.lists(plain, min_size=2, max_size=3).map("|".join)
+disjoint = st.sampled_from([r"ab|7\u00e9", "s|_-", r"\.a|kk|\]"])
 repeated = st.one_of(
-    plain,
-    st.lists(plain, min_size=2, max_size=3).map("|".join),
-    plain.map(lambda s: f"(?i:{s})"),
-).flatmap(lambda s: quantifiers.map(lambda q: f"(?:{s}){q}"))
-"""What repeats holds nothing that repeats: two levels of it can take `re` for ever."""
+    st.tuples(
+        st.one_of(
+            plain, disjoint, plain.map(lambda s: f"(?i:{s})"), disjoint.map("(?i:{})".format)
+        ),
+        quantifiers,
+    ),
+    st.tuples(branches, st.sampled_from(["?", "{2}", "{1,3}"])),
+).map(lambda both: f"(?:{both[0]}){both[1]}")
+"""
+What repeats without end holds nothing that repeats, and no branches that can match
+the same text: either takes `re` for ever.
+"""
 
 
 def wrap(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
