@@ -16,6 +16,7 @@ from statistics import median
 from dockerjail.jail.datecut import cut
 from dockerjail.jail.jail import Bench, Jails, _line
 from dockerjail.jail.policy import JailPolicy, Origin
+from dockerjail.jail.rule import Rule
 from dockerjail.jail.sieve import lines
 from dockerjail.model import Chunk, Container, Cursor, Failure, Offence, Stream
 
@@ -128,7 +129,9 @@ class Workload:
 
     def bench(self) -> Bench:
         policies = [
-            JailPolicy(name=f"jail{n}", origin=Origin.DAEMON, failregex=regexes, maxretry=10**6)
+            JailPolicy(
+                name=f"jail{n}", origin=Origin.DAEMON, rule=Rule(failregex=regexes), maxretry=10**6
+            )
             for n, regexes in enumerate(self.jails)
         ]
         return Jails().bench(WEB, policies)

@@ -17,11 +17,14 @@ EVERYTHING: Final = Scope(ports=None, why="an operator's order")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one chunk led to, in order, and the cursor after that chunk."""
+    """
+    What one chunk led to, in order, and the cursor after that chunk.
+
+    What was found out later, by looking up a name, has no cursor: the lines are long past.
+    """
 
     entries: Sequence[Failure | Offence]
-    stream: CursorKey
-    cursor: Cursor
+    cursor: tuple[CursorKey, Cursor] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

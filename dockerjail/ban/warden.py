@@ -278,9 +278,11 @@ class Warden:
                         batch.say(logging.INFO, _found(entry))
                     else:
                         await self._judge(entry, batch)
-                batch.cursors[order.stream] = order.cursor
-                if self._noted.get(order.stream, order.cursor) <= order.cursor:
-                    self._noted.pop(order.stream, None)  # overtaken: it must not be written later
+                if order.cursor is not None:
+                    stream, cursor = order.cursor
+                    batch.cursors[stream] = cursor
+                    if self._noted.get(stream, cursor) <= cursor:
+                        self._noted.pop(stream, None)  # overtaken: it must not be written later
             case Asked(order=Sentence() as sentence, answer=answer):
                 self._sentence(sentence, answer, batch)
             case Asked(order=Pardon() as pardon, answer=answer):

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from dockerjail.config import values
+from dockerjail.config.options import RULE, rule
 from dockerjail.errors import FilterError
 from dockerjail.jail.filter import Filter
 from dockerjail.jail.policy import Origin
+from dockerjail.jail.rule import NOTHING, Rule
 
 SHIPPED = Path(__file__).resolve().parent.parent / "filters"
 """The shipped filters, one TOML file each."""
@@ -27,8 +28,7 @@ class FilterText:
 
     name: str
     origin: Origin
-    failregex: tuple[str, ...]
-    ignoreregex: tuple[str, ...] = ()
+    rule: Rule = NOTHING
     description: str = ""
 
 
@@ -84,16 +84,14 @@ class Filters(Mapping[str, FilterText]):
 
 
 @lru_cache(maxsize=1024)
-def flaw(failregex: tuple[str, ...], ignoreregex: tuple[str, ...]) -> tuple[str, str] | None:
-    """Say what keeps a filter from working: the option, and the filter's own words."""
+def flaw(rule: Rule) -> tuple[str, str] | None:
+    """Say what keeps a rule from working: the option, and the filter's own words."""
     try:
-        Filter(failregex)
+        Filter(rule)
     except FilterError as error:
-        return "failregex", str(error)
-    try:
-        Filter(failregex, ignoreregex)
-    except FilterError as error:
-        return "ignoreregex", str(error)
+        what = str(error)
+        option = what.partition(" ")[0]
+        return (option if option in RULE else "failregex"), what
     return None
 
 
@@ -102,7 +100,11 @@ def _read(name: str, path: Path) -> FilterText:
     return FilterText(
         name=name,
         origin=Origin.SHIPPED,
-        failregex=values.regexes(data["failregex"]),
-        ignoreregex=values.regexes(data.get("ignoreregex", ())),
+        rule=parse(data),
         description=data.get("description", ""),
     )
+
+
+def parse(data: Mapping[str, object]) -> Rule:
+    """Return the rule that a filter's file describes; raises `Mistake` for a wrong option."""
+    return rule(NOTHING, {key: RULE[key](data[key]) for key in RULE if key in data})

@@ -15,12 +15,12 @@ from dockerjail.config.filters import Filters, FilterText, flaw
 from dockerjail.config.mistake import Mistake, meant, shown
 from dockerjail.config.places import Path
 from dockerjail.jail.policy import JailPolicy, Origin
+from dockerjail.jail.rule import Rule
 from dockerjail.model import Problem
 
 FILTER: Mapping[str, Callable[[object], object]] = MappingProxyType(
     {
-        "failregex": values.regexes,
-        "ignoreregex": values.regexes,
+        **options.RULE,
         "description": values.text,
         "source": values.text,
     }
@@ -90,8 +90,7 @@ def with_filter(base: JailPolicy, name: str, text: FilterText) -> JailPolicy:
         base,
         name=name,
         origin=text.origin,
-        failregex=text.failregex,
-        ignoreregex=text.ignoreregex,
+        rule=text.rule,
     )
 
 
@@ -146,13 +145,15 @@ class _Reader:
         if shipped is not None:
             text = replace(shipped, origin=Origin.DAEMON)
         else:
-            text = FilterText(name=name, origin=Origin.DAEMON, failregex=())
+            text = FilterText(name=name, origin=Origin.DAEMON)
         text = replace(
-            text, **{key: found[key] for key in found if key in FilterText.__dataclass_fields__}
+            text,
+            rule=options.rule(text.rule, found),
+            description=found.get("description", text.description),
         )
         if len(self.problems) == before:
-            if text.failregex:
-                self._flaw(path, text.failregex, text.ignoreregex)
+            if text.rule.failregex or text.rule.address:
+                self._flaw(path, text.rule)
             else:
                 self._report(path, Mistake("has no failregex", "write failregex = ['…<HOST>…']"))
         if len(self.problems) == before:
@@ -172,8 +173,8 @@ class _Reader:
             self.withheld[name] = f"is disabled at {self._place((*path, 'enabled'))}"
             return
         policy = self._policy(name, found, filters) if len(self.problems) == before else None
-        if policy is not None and ("failregex" in found or "ignoreregex" in found):
-            self._flaw(path, policy.failregex, policy.ignoreregex)
+        if policy is not None and not options.RULE.keys().isdisjoint(found):
+            self._flaw(path, policy.rule)
         if policy is not None and len(self.problems) == before:
             self.jails[name] = policy
         else:
@@ -190,7 +191,7 @@ class _Reader:
         elif "filter" in found:
             self._report((*path, "filter"), self._no_filter(wanted, filters))
             return None
-        elif "failregex" not in found:
+        elif "failregex" not in found and "address" not in found:
             if name in self.spoilt:
                 self._report(path, self._no_filter(name, filters))
             else:
@@ -227,8 +228,8 @@ class _Reader:
                 self._report((*path, option), mistake)
         return found
 
-    def _flaw(self, path: Path, failregex: tuple[str, ...], ignoreregex: tuple[str, ...]) -> None:
-        flawed = flaw(failregex, ignoreregex)
+    def _flaw(self, path: Path, rule: Rule) -> None:
+        flawed = flaw(rule)
         if flawed is not None:
             self._report((*path, flawed[0]), Mistake(flawed[1]))
 

@@ -12,15 +12,34 @@ from typing import Any
 
 from dockerjail.config import duration, values
 from dockerjail.jail.policy import JailPolicy
+from dockerjail.jail.rule import Rule
 
 Options = Mapping[str, Any]
 """Values by option name, each as its reader in `READERS` returned it."""
 
-DEFINING: Mapping[str, Callable[[object], object]] = MappingProxyType(
+RULE: Mapping[str, Callable[[object], object]] = MappingProxyType(
     {
-        "filter": values.name,
         "failregex": values.regexes,
         "ignoreregex": values.regexes,
+        "prefregex": values.regex,
+        "datepattern": values.regexes,
+        "maxlines": values.lines,
+        "usedns": values.usedns,
+        "prefix": values.prefix,
+        "format": values.format,
+        "field": values.selector,
+        "where": values.conditions,
+        "address": values.selectors,
+        "user": values.selector,
+        "trusted_proxies": values.addresses,
+    }
+)
+"""What a `Rule` consists of, in the order that a reader of a filter wants."""
+
+DEFINING: Mapping[str, Callable[[object], object]] = MappingProxyType(
+    {
+        "filter": values.reference,
+        **RULE,
     }
 )
 """What says which lines count; who sets one of these has defined the jail."""
@@ -45,9 +64,13 @@ FILE = MappingProxyType({**LABEL, "enabled": values.boolean, "ignoreip": values.
 
 
 def define(policy: JailPolicy, options: Options) -> JailPolicy:
-    """Return `policy` with the expressions in `options` in place of its own, as fail2ban does."""
-    changes = {key: options[key] for key in ("failregex", "ignoreregex") if key in options}
-    return replace(policy, **changes)
+    """Return `policy` with what `options` says of its rule in place of its own, as fail2ban does."""
+    return replace(policy, rule=rule(policy.rule, options))
+
+
+def rule(base: Rule, options: Options) -> Rule:
+    """Return `base` with what `options` says of it."""
+    return replace(base, **{key: options[key] for key in RULE if key in options})
 
 
 def tune(policy: JailPolicy, options: Options) -> JailPolicy:

@@ -80,7 +80,7 @@ class _Chooser:
         except Mistake as mistake:
             self.report(key, mistake)
             return
-        flawed = flaw(policy.failregex, policy.ignoreregex)
+        flawed = flaw(policy.rule)
         if flawed is not None:
             option, why = flawed
             self.report(f"jail.{name}.{option}" if option in said else key, Mistake(why))
@@ -113,7 +113,7 @@ class _Chooser:
                 raise Mistake(what, meant(said["filter"], settings.filters))
             policy = with_filter(policy, name, settings.filters[said["filter"]])
         policy = options.define(policy, said)
-        if not policy.failregex:
+        if not policy.rule.failregex and not policy.rule.address:
             remedy = f"write {self._prefix}.jail.{name}.failregex=… or .filter=…"
             raise Mistake("there is nothing to look for: no failregex", remedy)
         # Whatever it borrows, its lines are of the label's choosing: it is trusted less.

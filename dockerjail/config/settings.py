@@ -161,7 +161,6 @@ class Defaults(_Section):
         return JailPolicy(
             name="",
             origin=Origin.DAEMON,
-            failregex=(),
             maxretry=self.maxretry,
             findtime=self.findtime,
             bantime=self.bantime,

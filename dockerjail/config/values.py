@@ -12,6 +12,7 @@ from typing import cast
 
 from dockerjail.config.mistake import Mistake, listed, nearest, shown
 from dockerjail.jail.policy import ALL_STREAMS, ScopeKind
+from dockerjail.jail.rule import Condition, Format, UseDns
 from dockerjail.model import Port, Protocol, Stream, Subject
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -36,6 +37,12 @@ SERVICES: Mapping[str, int] = {
 MOST_PORTS = 256
 """Each port of a ban is an element of a kernel set; beyond this, `scope = host` is meant."""
 
+MOST_LINES = 100
+"""Lines that a failregex may see at once; each is kept, and searched again and again."""
+
+LONGEST_PREFIX = 100
+
+_SELECTOR = re.compile(r"[^\s=,;|]{1,200}")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _COUNT = re.compile(r"[0-9]{1,9}")
 _PORT = re.compile(
@@ -118,6 +125,120 @@ def regexes(value: object) -> tuple[str, ...]:
             raise Mistake(f"{shown(item)} is no expression", "write it in single quotes")
         found += [line.strip() for line in item.split("\n") if line.strip()]
     return tuple(found)
+
+
+def regex(value: object) -> str:
+    """Return one expression, or none from an empty text."""
+    found = regexes(value)
+    if len(found) > 1:
+        raise Mistake("holds several expressions, and one is wanted", "put them together with |")
+    return found[0] if found else ""
+
+
+def reference(value: object) -> str:
+    """Return the name of a filter, for one of fail2ban's with its options: `sshd[mode=ddos]`."""
+    word = text(value)
+    head, bracket, rest = word.partition("[")
+    name(head)
+    if bracket and (not rest.rstrip().endswith("]") or "\n" in rest):
+        raise Mistake(f"{shown(word)} has a [ without its ]", "write NAME[option=value]")
+    return head.strip() + bracket + rest.rstrip()
+
+
+def lines(value: object) -> int:
+    """Return how many lines are looked at together."""
+    return count(value, most=MOST_LINES)
+
+
+def usedns(value: object) -> UseDns:
+    """Return whether names are looked up; fail2ban's `raw` is refused, nobody can ban a name."""
+    if isinstance(value, bool):
+        value = "yes" if value else "no"
+    return UseDns(choice(value, tuple(UseDns)))
+
+
+def format(value: object) -> Format:
+    """Return the format meant by `auto`, `text`, `json` or `logfmt`."""
+    return Format(choice(value, tuple(Format)))
+
+
+def prefix(value: object) -> str:
+    """Return a text to put before lines; a blank at its end counts."""
+    if not isinstance(value, str):
+        raise Mistake(f"{shown(value)} is not a text", "write it in quotes: 'sshd[1]: '")
+    if len(value) > LONGEST_PREFIX or not value.isprintable():
+        remedy = f"write at most {LONGEST_PREFIX} plain characters, such as 'sshd[1]: '"
+        raise Mistake(f"{shown(value)} is no prefix", remedy)
+    return value
+
+
+def selector(value: object) -> str:
+    """Return where in a structured line something is, such as `request.remote_ip`."""
+    word = text(value)
+    if not _SELECTOR.fullmatch(word):
+        remedy = "write a key, or keys with dots between them, such as request.remote_ip"
+        raise Mistake(f"{shown(word)} is no field of a line", remedy)
+    return word
+
+
+def selectors(value: object) -> tuple[str, ...]:
+    """Return where in a structured line the addresses are, client first, nearest proxy last."""
+    return tuple(dict.fromkeys(selector(word) for word in _words(value)))
+
+
+def conditions(value: object) -> tuple[Condition, ...]:
+    """
+    Return conditions of which one must hold.
+
+    A table of fields and what they may be, or a list of such tables; in a text
+    `event=login_failed, status=401|403`, with `;` between alternatives.
+    """
+    remedy = "write {event = 'login_failed', status = [401, 403]}"
+    if isinstance(value, str):
+        remedy = "write event=login_failed, status=401|403"
+        tables: list[object] = [_table(part, remedy) for part in value.split(";") if part.strip()]
+    elif isinstance(value, dict):
+        tables = [value]
+    elif isinstance(value, list | tuple):
+        tables = list(value)
+    else:
+        raise Mistake(f"{shown(value)} is no condition", remedy)
+    found: list[Condition] = []
+    for table in tables:
+        if not isinstance(table, dict):
+            raise Mistake(f"{shown(table)} is no condition", remedy)
+        if not table:
+            raise Mistake("is an empty condition, which every line meets", remedy)
+        found.append(tuple((selector(key), _alternatives(key, table[key])) for key in table))
+    return tuple(dict.fromkeys(found))
+
+
+def _table(part: str, remedy: str) -> dict[str, list[str]]:
+    """Read `event=login_failed, status=401|403`."""
+    table: dict[str, list[str]] = {}
+    for pair in part.split(","):
+        key, equals, rest = pair.partition("=")
+        if not equals or not key.strip():
+            raise Mistake(f"{shown(pair.strip())} is no condition", remedy)
+        table[key.strip()] = [word.strip() for word in rest.split("|")]
+    return table
+
+
+def _alternatives(key: str, value: object) -> tuple[str, ...]:
+    """Return what a field may be, as text: `401`, `true`, `null`."""
+    items = value if isinstance(value, list | tuple) else [value]
+    found = []
+    for item in items:
+        if isinstance(item, bool):
+            found.append("true" if item else "false")
+        elif isinstance(item, str | int | float):
+            found.append(str(item))
+        else:
+            remedy = "write a text, a number, true or false, or a list of them"
+            raise Mistake(f"{key}: {shown(item)} is nothing that a field can be", remedy)
+    if not found:
+        raise Mistake(f"{key} has no value that it may be", "write one, or leave it out")
+    return tuple(dict.fromkeys(found))
 
 
 def ports(value: object) -> tuple[Port, ...]:

@@ -73,6 +73,9 @@ _BEGIN_ONLY: Final = (
     rf"{_NAME}-{_DAY}-[0-9][0-9] {_CLOCK}",
 )
 
+DATE: Final = "|".join((*_DIGIT_FIRST, *_LETTER_FIRST, *_SIGN_FIRST))
+"""What a date looks like wherever it stands, as a regex; for a date pattern that contains `{DATE}`."""
+
 _AT_BEGIN: Final = re.compile(
     r"\W{0,2}(?<!\w)("
     + "|".join((*_DIGIT_FIRST, *_LETTER_FIRST, *_SIGN_FIRST, *_BEGIN_ONLY))
@@ -94,6 +97,12 @@ _HINT: Final = re.compile(
 
 _EPOCH: Final = re.compile(r"\W{0,2}[0-9]{10}").match
 _ACCESS_LOG: Final = re.compile(_DIGIT_FIRST[2] + r"(?!\w)").match
+
+
+def at_begin(text: str) -> tuple[int, int] | None:
+    """Return where the date that `text` begins with is, behind at most two signs; None without."""
+    found = _AT_BEGIN(text)
+    return None if found is None else found.span(1)
 
 
 def cut(text: str) -> str:

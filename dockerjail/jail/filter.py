@@ -1,16 +1,21 @@
 r"""
 A filter: the text of a line in, whose failure it is out. Pure and immutable.
 
-Compiled once and shared by all containers whose jails have the same regexes. Matching
-is fail2ban's: the date is cut out, `$` and `^` mean the ends of what is left, the first
-failregex that hits decides, then an ignoreregex may let the line pass.
+Compiled once from a `Rule` and shared by all containers whose jails have the same. What
+it must remember of the lines before is handed in (`memory.py`). Matching is fail2ban's:
+the date is cut out, a prefregex may narrow the text to what counts, `$` and `^` mean the
+ends of what is left, the first failregex that hits decides, then an ignoreregex may let
+the line pass.
 
-One thing goes beyond it. If no failregex hits the line without its date, they are tried
+Some things go beyond it. If no failregex hits the line without its date, they are tried
 on the line as written. fail2ban never matches `^\d{4}-\d\d-\d\d .* from <HOST>$`, to
 everybody's surprise; here it works. It also closes a hole: who calls himself
 `2005-01-23 21:59:59` has his name cut out as the date, and `user \S+ failed` misses.
-Nothing that fail2ban matches is matched otherwise by it. An ignoreregex may hit either
-text.
+Nothing that fail2ban matches is matched otherwise by it. An ignoreregex may hit any of
+these texts. A line that still misses is tried with the rule's `prefix` before it: stock
+filters expect syslog's, which a container does not print. An id of a connection that
+lies in that prefix says nothing: such a line is judged alone. Last, of a JSON object the
+text of its message is tried.
 """
 
 import re
@@ -23,13 +28,22 @@ from typing import Final, NamedTuple
 from dockerjail.errors import FilterError
 from dockerjail.jail.address import address, network
 from dockerjail.jail.datecut import cut
+from dockerjail.jail.datepattern import DatePatternError, cutter
+from dockerjail.jail.fields import Reader, Seen
+from dockerjail.jail.memory import Groups, Memory
+from dockerjail.jail.rule import Format, Rule
 from dockerjail.jail.tags import Expanded, TagError, expand
-from dockerjail.model import Address, Subject
+from dockerjail.model import Address, Stream, Subject
 
 _ADDRESSES: Final = ("fid", "ip4", "ip6", "host")
 """Groups that an address may be in, the first that has one counts; `host` is fail2ban's of old."""
 
-_NOT_DATA: Final = frozenset(("ip4", "ip6", "dns", "cidr", "host"))
+_WHOSE: Final = frozenset((*_ADDRESSES, "dns", "mlfid"))
+"""Groups of which a failregex, or the prefregex, must have one."""
+
+_NOT_DATA: Final = frozenset(
+    ("ip4", "ip6", "dns", "cidr", "host", "content", "mlfid", "nofail", "mlfforget", "mlfgained")
+)
 _LONGEST_FIELD: Final = 256
 _WIDEST: Final = {4: 16, 6: 32}
 """The shortest prefix of a network that one line may accuse (`<CIDR>`)."""
@@ -51,102 +65,272 @@ _REMEDIES: Final = (
 )
 
 
+class Reading(NamedTuple):
+    """A line as the regexes see it, each text with its LF: `whole` as written, `bare` undated."""
+
+    whole: str
+    bare: str
+    at: float = 0.0
+    stream: Stream = Stream.STDOUT
+
+
+def read(text: str, at: float = 0.0, stream: Stream = Stream.STDOUT) -> Reading:
+    """Prepare one line, without its line end, for any number of filters."""
+    whole = f"{text}\n"
+    return Reading(whole, cut(whole), at, stream)
+
+
 class Hit(NamedTuple):
     """
     What a failregex found in a line.
 
     `address` is whose failure it is, a network if the regex has `<CIDR>`; None when
-    the line has none that counts, and `why` says so. `regex` counts from 0.
+    the line has none that counts, and `why` says so. `written` is what stood in its
+    place, `name` the host name if it was one. `regex` counts from 0; it is -1 when the
+    rule has none. `lines` are all lines of the failure if they are several.
     """
 
     regex: int
     address: Address | Subject | None
     fields: Mapping[str, str]
     why: str = ""
+    written: str = ""
+    name: str = ""
+    lines: tuple[str, ...] = ()
+
+
+class _Found(NamedTuple):
+    """Where a failregex hit: the text that it saw, and all that was captured."""
+
+    regex: int
+    text: str
+    match: re.Match[str]
+    groups: dict[str, str | None]
 
 
 class Filter:
     """
-    The failregexes and ignoreregexes of a jail.
+    A rule at work.
 
     Raises `FilterError`, which says which regex, where in it, what is wrong and what
-    to write instead. Two filters of the same regexes are equal.
+    to write instead. Two filters of the same rule are equal.
     """
 
-    __slots__ = ("_fail", "_groups", "_ignore", "failregex", "ignoreregex", "patterns")
+    __slots__ = (
+        "_cut",
+        "_fail",
+        "_ignore",
+        "_pref",
+        "_reader",
+        "_scrolls",
+        "patterns",
+        "remembers",
+        "rule",
+    )
 
-    failregex: Final[tuple[str, ...]]
-    ignoreregex: Final[tuple[str, ...]]
+    rule: Final[Rule]
     patterns: Final[tuple[str, ...]]
     """The failregexes with their tags replaced, for the sieve."""
+    remembers: Final[bool]
+    """Whether a line is judged by lines before it: `judge` wants a `Memory`."""
 
-    def __init__(self, failregex: Sequence[str], ignoreregex: Sequence[str] = ()) -> None:
-        if not failregex:
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self._scrolls = rule.maxlines > 1
+        if not rule.failregex and not rule.address:
             raise FilterError("no failregex; write at least one, with <HOST> where the address is")
-        self.failregex = tuple(failregex)
-        self.ignoreregex = tuple(ignoreregex)
-        compiled = [
-            _compile("failregex", n, source) for n, source in enumerate(self.failregex, start=1)
-        ]
-        for number, (source, regex) in enumerate(zip(self.failregex, compiled, strict=True), 1):
-            _require_address(number, source, regex)
+        self._pref = None
+        if rule.prefregex:
+            self._pref = _compile("prefregex", 0, rule.prefregex).search
+        flags = re.MULTILINE if self._scrolls else 0
+        numbered = list(enumerate(rule.failregex, start=1))
+        compiled = [_compile("failregex", n, source, flags) for n, source in numbered]
+        narrowed = _compile("prefregex", 0, rule.prefregex).groupindex if rule.prefregex else {}
+        if not rule.address and _WHOSE.isdisjoint(narrowed):
+            for number, (source, regex) in enumerate(zip(rule.failregex, compiled, strict=True), 1):
+                _require_address(number, source, regex)
+        if not self._scrolls:
+            for number, source in numbered:
+                if "<SKIPLINES>" in source:
+                    raise FilterError(
+                        f"failregex {number} has <SKIPLINES> and sees one line at a time; "
+                        "write maxlines = 10, the number of lines that it is to see"
+                    )
         self._fail = tuple(regex.search for regex in compiled)
-        self._groups = tuple(
-            tuple(name for name in _ADDRESSES if name in regex.groupindex) for regex in compiled
-        )
         self._ignore = tuple(
             _compile("ignoreregex", n, source).search
-            for n, source in enumerate(self.ignoreregex, start=1)
+            for n, source in enumerate(rule.ignoreregex, start=1)
         )
+        self._cut = None
+        if rule.datepattern:
+            try:
+                self._cut = cutter(rule.datepattern)
+            except DatePatternError as error:
+                raise FilterError(str(error)) from None
+        self._reader = None if rule.format is Format.TEXT else Reader(rule)
         self.patterns = tuple(regex.pattern for regex in compiled)
+        self.remembers = self._scrolls or any(
+            "mlfid" in names for names in (narrowed, *(regex.groupindex for regex in compiled))
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Filter):
             return NotImplemented
-        return (self.failregex, self.ignoreregex) == (other.failregex, other.ignoreregex)
+        return self.rule == other.rule
 
     def __hash__(self) -> int:
-        return hash((self.failregex, self.ignoreregex))
+        return hash(self.rule)
 
     def __repr__(self) -> str:
-        return f"Filter({list(self.failregex)!r}, {list(self.ignoreregex)!r})"
+        return f"Filter({self.rule!r})"
 
-    def match(self, text: str) -> Hit | None:
+    def match(self, text: str, memory: Memory | None = None) -> Hit | None:
         """Judge one line as the container wrote it, without its line end."""
-        return self.judge(cut(text) + "\n", text + "\n")
+        return self.judge(read(text), memory)
 
-    def judge(self, bare: str, whole: str) -> Hit | None:
-        """Judge a line that ends in LF: `bare` without its date, `whole` as written."""
+    def judge(self, line: Reading, memory: Memory | None = None) -> Hit | None:
+        """Judge a line; `memory` is what this filter remembers of the container, if it does."""
+        if self.rule.structured:
+            return self._structured(line, memory)
+        bare = line.bare if self._cut is None else self._cut(line.whole)
+        if self._scrolls and memory is not None:
+            return self._scrolled(bare, line, memory)
         found = self._first(bare)
-        if found is None and bare != whole:
-            found = self._first(whole)
+        if found is None and bare != line.whole:
+            found = self._first(line.whole)
+        if found is not None:
+            return self._weigh(found, (bare, line.whole), line.at, memory)
+        if self.rule.prefix:
+            hit = self._prefixed(bare, line, memory)
+            if hit is not None:
+                return hit
+        if self._reader is not None and line.whole.startswith("{"):
+            return self._structured(line, memory)
+        return None
+
+    # What is looked at
+
+    def _structured(self, line: Reading, memory: Memory | None) -> Hit | None:
+        """Judge a line by its fields."""
+        seen = None if self._reader is None else self._reader.look(line.whole)
+        if seen is None:
+            return None
+        if not self._fail:
+            return Hit(
+                -1,
+                seen.address,
+                {"user": seen.user[:_LONGEST_FIELD]} if seen.user else _NOTHING,
+                why="" if seen.address is not None else seen.why,
+            )
+        if seen.text is None:
+            return None
+        # never taken apart at an LF inside: a proper encoder kept it from beginning a line
+        whole = seen.text.rstrip("\r\n") + "\n"
+        bare = cut(whole) if self._cut is None else self._cut(whole)
+        found = self._first(bare) or (self._first(whole) if bare != whole else None)
         if found is None:
             return None
-        for ignored in self._ignore:
-            if ignored(bare) is not None or ignored(whole) is not None:
-                return None
-        return self._read(*found)
+        return self._weigh(found, (bare, whole, line.whole), line.at, memory, seen)
 
-    def _first(self, text: str) -> tuple[int, re.Match[str]] | None:
+    def _prefixed(self, bare: str, line: Reading, memory: Memory | None) -> Hit | None:
+        """Judge a line with the rule's prefix before it."""
+        prefix = self.rule.prefix
+        text = prefix + bare.lstrip(" ")
+        found = self._first(text)
+        if found is None:
+            return None
+        narrowed = None if self._pref is None else self._pref(text)
+        for match in (narrowed, found.match if found.text is text else None):
+            if match is not None and "mlfid" in match.re.groupindex:
+                start, end = match.span("mlfid")
+                if start >= 0 and end <= len(prefix):
+                    memory = None  # the same for every connection: it joins nothing
+        return self._weigh(found, (bare, line.whole), line.at, memory)
+
+    def _scrolled(self, bare: str, line: Reading, memory: Memory) -> Hit | None:
+        """Judge a line together with those before it."""
+        scroll = memory.scroll(line.stream)
+        scroll.lines.append(bare)
+        text = "".join(scroll.lines)
+        found = self._first(text)
+        if found is None:
+            return None
+        whole = found.text is text
+        skipped = [found.match.span(name) for name in found.match.re.groupindex if _SKIPPED(name)]
+        start, end = found.match.span() if whole else (0, len(text))
+        lines = scroll.take(start, end, skipped if whole else [])
+        if any(ignored("\n".join(lines) + "\n") for ignored in self._ignore):
+            return None
+        return self._weigh(found, (found.text,), line.at, memory, lines=lines)
+
+    def _first(self, text: str) -> _Found | None:
+        """Find the first failregex that hits `text`, or what the prefregex makes of it."""
+        outer: Groups = _NONE
+        if self._pref is not None:
+            narrowed = self._pref(text)
+            if narrowed is None:
+                return None
+            outer = narrowed.groupdict()
+            content = outer.get("content")
+            if content:
+                text = content + "\n"
         for number, search in enumerate(self._fail):
             found = search(text)
             if found is not None:
-                return number, found
+                groups = found.groupdict()
+                if outer:
+                    groups = {
+                        **outer,
+                        **{name: said for name, said in groups.items() if said is not None},
+                    }
+                return _Found(number, text, found, groups)
         return None
 
-    def _read(self, number: int, found: re.Match[str]) -> Hit | None:
-        """Take the address and the fields out of a match."""
-        groups = found.groupdict()
-        if groups.get("nofail") or groups.get("mlfgained"):
+    # What comes of it
+
+    def _weigh(
+        self,
+        found: _Found,
+        texts: Sequence[str],
+        at: float,
+        memory: Memory | None,
+        seen: Seen | None = None,
+        *,
+        lines: tuple[str, ...] = (),
+    ) -> Hit | None:
+        """Make of a match what it is: a failure, nothing, or a part of something longer."""
+        for ignored in self._ignore:
+            if ignored(found.text) or any(map(ignored, texts)):
+                return None
+        groups: Groups = found.groups
+        users: frozenset[str] = frozenset()
+        if "mlfid" in groups and memory is not None and groups["mlfid"]:
+            joined = memory.join(groups, texts[0], at)
+            if joined is None:
+                return None
+            groups, users, lines = joined.groups, joined.users, joined.lines
+        elif groups.get("nofail") or groups.get("mlfgained"):
             return None
+        hit = self._hit(found.regex, groups, seen)
+        if len(users) > 1:
+            hit = hit._replace(fields={**hit.fields, "users": ", ".join(sorted(users))})
+        return hit._replace(lines=lines) if len(lines) > 1 else hit
+
+    def _hit(self, number: int, groups: Groups, seen: Seen | None) -> Hit:
+        """Take the address and the fields out of what was captured."""
         fields = _fields(groups) if len(groups) > 1 else _NOTHING
-        refused = ""
-        for name in self._groups[number]:
-            text = groups[name]
+        if seen is not None and seen.user:
+            fields = {"user": seen.user[:_LONGEST_FIELD], **fields}
+        if seen is not None and self.rule.address:
+            return Hit(number, seen.address, fields, "" if seen.address is not None else seen.why)
+        refused = written = ""
+        for name in _ADDRESSES:
+            text = groups.get(name)
             if not text:
                 continue
             prefix = groups.get("cidr")
             who = address(text) if not prefix else network(text, prefix)
+            written = written or text
             if who is None:
                 refused = f"{text[:64]!r} is no address"
             elif (
@@ -154,39 +338,45 @@ class Filter:
             ):
                 refused = f"{who} is wider than one line may accuse"
             else:
-                return Hit(number, who, fields)
-        if groups.get("dns"):
-            refused = f"{groups['dns'][:64]!r} is a name; names are not resolved"
-        return Hit(number, None, fields, refused or "the line has no address")
+                return Hit(number, who, fields, written=written)
+        host = groups.get("dns") or ""
+        if host:
+            refused = f"{host[:64]!r} is a name; names are not resolved"
+        why = refused or "the line has no address"
+        return Hit(number, None, fields, why, written=written or host, name=host)
 
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+_NONE: Final[Groups] = MappingProxyType({})
+_PARTS: Final = ("alt_", "skiplines")
+_SKIPPED: Final = re.compile(r"skiplines[0-9]+").fullmatch
 
 
-def _fields(groups: Mapping[str, str | None]) -> Mapping[str, str]:
+def _fields(groups: Groups) -> Mapping[str, str]:
     """Return the captures that go with a failure; `alt_user` fills an empty `user`."""
     fields = {
         name: text[:_LONGEST_FIELD]
         for name, text in groups.items()
-        if text and name not in _NOT_DATA and not name.startswith("alt_")
+        if text is not None and name not in _NOT_DATA and not name.startswith(_PARTS)
     }
     for name in sorted(groups):
         text = groups[name]
         if text and name.startswith("alt_"):
-            fields.setdefault(re.sub(r"_?\d+\Z", "", name[4:]), text[:_LONGEST_FIELD])
+            filled = re.sub(r"_?\d+\Z", "", name[4:])
+            fields[filled] = fields.get(filled) or text[:_LONGEST_FIELD]
     return fields
 
 
-def _compile(kind: str, number: int, source: str) -> re.Pattern[str]:
-    """Compile one regex, or say what is wrong with it and where."""
+def _compile(kind: str, number: int, source: str, flags: int = 0) -> re.Pattern[str]:
+    """Compile one regex, or say what is wrong with it and where; 0 is the only one of its kind."""
     if not source.strip():
-        raise FilterError(f"{kind} {number} is empty; write a regex or leave it out")
+        raise FilterError(f"{_which(kind, number)} is empty; write a regex or leave it out")
     expanded = None
     try:
         expanded = expand(source)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "possible nested set" helps nobody at run time
-            return re.compile(expanded.pattern)
+            return re.compile(expanded.pattern, flags)
     except TagError as error:
         raise FilterError(_message(kind, number, source, error.at, str(error))) from None
     except re.error as error:
@@ -212,7 +402,7 @@ def _explain(
 
 
 def _require_address(number: int, source: str, regex: re.Pattern[str]) -> None:
-    if any(name in regex.groupindex for name in _ADDRESSES):
+    if not _WHOSE.isdisjoint(regex.groupindex):
         return
     raise FilterError(
         f"failregex {number} {_shorten(source, 0)} has no address; "
@@ -221,7 +411,11 @@ def _require_address(number: int, source: str, regex: re.Pattern[str]) -> None:
 
 
 def _message(kind: str, number: int, source: str, at: int, what: str) -> str:
-    return f"{kind} {number} {_shorten(source, at)}, position {at + 1}: {what}"
+    return f"{_which(kind, number)} {_shorten(source, at)}, position {at + 1}: {what}"
+
+
+def _which(kind: str, number: int) -> str:
+    return f"{kind} {number}" if number else kind
 
 
 def _shorten(source: str, at: int, width: int = 60) -> str:

@@ -5,10 +5,12 @@ A `Jail` runs as `name@service`: one filter, one window, shared by the replicas 
 re-created containers of a service. A `Bench` is where the jails of one container sit
 and judge its chunks; `Jails` knows them all.
 
-What an exact match costs is bounded by the length of a line, not by time: whoever wants
-to stop a regex that backtracks wraps `Filter.judge`, which is called in one place.
+Colours are taken out of the lines first (ANSI's SGR sequences), unless a regex asks for
+them. What an exact match costs is bounded by the length of a line, not by time: whoever
+wants to stop a regex that backtracks wraps `Filter.judge`, which is called in one place.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,10 +18,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
 from dockerjail.errors import FilterError
-from dockerjail.jail.datecut import cut
-from dockerjail.jail.filter import Filter, Hit
+from dockerjail.jail.filter import Filter, Hit, read
 from dockerjail.jail.ignore import Ignore
+from dockerjail.jail.memory import Memory
 from dockerjail.jail.policy import JailPolicy
+from dockerjail.jail.rule import Rule, UseDns
 from dockerjail.jail.sieve import Candidate, Sieve, lines
 from dockerjail.jail.window import Window
 from dockerjail.model import (
@@ -56,12 +59,31 @@ Ignored = tuple[str, Address, str, float]
 """A failure that did not count: the jail, whose it was, why, and when."""
 
 
+_OBJECT: Final = b"Z {"
+"""What a line begins with that is a JSON object, behind the Engine's stamp."""
+
+_COLOUR: Final = re.compile(rb"\x1b\[[0-9;:]*[mK]")
+_ESCAPE: Final = re.compile(r"\x1b|\\x1b|\\033|\\e\[", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A failure of somebody of whom the line has only a name, and the jail wants it looked up."""
+
+    jail: str
+    name: str
+    hit: Hit
+    line: Line
+    container: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What came of a chunk, each in the order it happened."""
 
     entries: Sequence[Failure | Offence] = ()
     ignored: Sequence[Ignored] = ()
+    named: Sequence[Named] = ()
 
 
 NOTHING: Final = Verdict()
@@ -91,9 +113,24 @@ class Jail:
         self._here = _own(policy)
         self._known: dict[Address | Subject, tuple[Subject, str | None]] = {}
         self._known_at = ignore.version
+        self._memories: dict[str, Memory] = {}
+
+    def memory(self, container: str) -> Memory | None:
+        """Return what the filter remembers of the container with this id, if it remembers."""
+        if not self.filter.remembers:
+            return None
+        if container not in self._memories:
+            self._memories[container] = Memory(self.policy.rule.maxlines)
+        return self._memories[container]
+
+    def leave(self, container: str) -> None:
+        """Forget the lines of a container that is gone."""
+        self._memories.pop(container, None)
 
     def follow(self, policy: JailPolicy, filter: Filter) -> None:
         """Go on by another policy of the same name; what was counted stays."""
+        if filter != self.filter:
+            self._memories.clear()
         self.policy = policy
         self.filter = filter
         self.window.retune(policy.maxretry, policy.findtime)
@@ -104,16 +141,26 @@ class Jail:
         """Return how many subjects have failures that count at the moment `at`."""
         return self.window.failing(at)
 
-    def weigh(self, hit: Hit, line: Line, container: str) -> Iterator[Failure | Offence | Ignored]:
+    def weigh(
+        self, hit: Hit, line: Line, container: str
+    ) -> Iterator[Failure | Offence | Ignored | Named]:
         """Yield what comes of a line that the filter hit."""
         self.lines_matched += 1
-        if hit.address is None:
+        if hit.address is not None:
+            yield from self.count(hit, hit.address, line, container)
+        elif hit.name and self.policy.rule.usedns is not UseDns.NO:
+            yield Named(jail=self.name, name=hit.name, hit=hit, line=line, container=container)
+        else:
             self.refused_total += 1
             self.last_refused = hit.why
-            return
-        subject, why = self._look_up(hit.address)
+
+    def count(
+        self, hit: Hit, found: Address | Subject, line: Line, container: str
+    ) -> Iterator[Failure | Offence | Ignored]:
+        """Yield what comes of a failure by `found`."""
+        subject, why = self._look_up(found)
         if why is not None:
-            yield self.name, _one(hit.address), why, line.at
+            yield self.name, _one(found), why, line.at
             return
         self.failures_total += 1
         self.last_failure_at = max(self.last_failure_at, line.at)
@@ -122,7 +169,7 @@ class Jail:
             subject=subject,
             at=line.at,
             container=container,
-            text=line.text[:LONGEST_TEXT],
+            text="\n".join(hit.lines)[-LONGEST_TEXT:] if hit.lines else line.text[:LONGEST_TEXT],
             fields=hit.fields,
         )
         full = self.window.add(subject, line.at)
@@ -184,22 +231,29 @@ class Bench:
             return NOTHING
         entries: list[Failure | Offence] = []
         ignored: list[Ignored] = []
-        name = chunk.container.name
-        for start, end, which in gate.candidates(chunk.data):
-            line = _line(chunk, start, end)
-            whole = f"{line.text}\n"
-            bare = cut(whole)
+        named: list[Named] = []
+        container = chunk.container
+        data = chunk.data
+        if gate.colourless and b"\x1b" in data:
+            data = _COLOUR.sub(b"", data)
+        for start, end, which in gate.candidates(data):
+            line = _line(chunk, data, start, end)
+            reading = read(line.text, line.at, line.stream)
             for index in which:
                 jail = gate.jails[index]
-                hit = jail.filter.judge(bare, whole)
+                hit = jail.filter.judge(reading, jail.memory(container.id))
                 if hit is None:
                     continue
-                for what in jail.weigh(hit, line, name):
+                for what in jail.weigh(hit, line, container.name):
                     if isinstance(what, tuple):
                         ignored.append(what)
+                    elif isinstance(what, Named):
+                        named.append(what)
                     else:
                         entries.append(what)
-        return Verdict(entries=entries, ignored=ignored) if entries or ignored else NOTHING
+        if not entries and not ignored and not named:
+            return NOTHING
+        return Verdict(entries=entries, ignored=ignored, named=named)
 
 
 class Jails:
@@ -257,6 +311,11 @@ class Jails:
             if jail is not None and not jail.failing(at):
                 del self._jails[name]
 
+    def leave(self, container: str) -> None:
+        """Forget the lines of a container that is gone."""
+        for jail in self._jails.values():
+            jail.leave(container)
+
     def forget(self, before: float) -> None:
         """Let go of restored failures of jails that never ran again, from `before` a moment."""
         for name, waiting in list(self._waiting.items()):
@@ -267,7 +326,7 @@ class Jails:
                 del self._waiting[name]
 
     def _seat(self, policy: JailPolicy, service: str) -> Jail:
-        compiled = _filter(policy.failregex, policy.ignoreregex)
+        compiled = _filter(policy.rule)
         jail = self._jails.get(f"{policy.name}@{service}")
         if jail is None:
             jail = Jail(policy, service, ignore=self.ignore, filter=compiled)
@@ -284,15 +343,23 @@ class _Gate:
     What lies before the jails that read one stream of one container: their sieve.
 
     A log in which most lines matter is not sifted. The sieve is fitted to the log itself,
-    again and again, since logs change.
+    again and again, since logs change. A chunk with JSON in it has a sieve of its own:
+    an encoder may write a text in other ways.
     """
 
     def __init__(self, jails: Sequence[Jail]) -> None:
         self.jails = tuple(jails)
-        self._sieve = _sieve(tuple(jail.filter for jail in jails))
+        filters = tuple(jail.filter for jail in jails)
+        self.colourless = not any(
+            _ESCAPE.search(regex)
+            for each in filters
+            for regex in (each.rule.prefregex, *each.rule.failregex)
+        )
+        """Whether colours can be taken out of the lines."""
+        self._sieves = {objects: _sieve(filters, objects=objects) for objects in (False, True)}
         self._rest = 0
         self._seen = 0
-        self._fit_at = SAMPLE
+        self._fit_at = {False: SAMPLE, True: SAMPLE}
 
     def candidates(self, data: bytes) -> Iterable[Candidate]:
         """Return the lines to look at."""
@@ -300,29 +367,30 @@ class _Gate:
         if self._rest:
             self._rest -= 1
             return self._everything(data)
-        if self._seen >= self._fit_at and len(data) >= SAMPLE:
-            self._fit_at = self._seen + min(self._seen, FIT_EVERY)
-            self._sieve = Sieve(self._sieve.filters, data)
-        found = list(self._sieve.candidates(data))
+        objects = _OBJECT in data
+        if self._seen >= self._fit_at[objects] and len(data) >= SAMPLE:
+            self._fit_at[objects] = self._seen + min(self._seen, FIT_EVERY)
+            self._sieves[objects] = Sieve(self._sieves[objects].filters, data, objects=objects)
+        found = list(self._sieves[objects].candidates(data))
         if found and sum(end - start for start, end, _ in found) > CROWDED * len(data):
             self._rest = REST
         return found
 
     def _everything(self, data: bytes) -> Iterator[Candidate]:
-        everybody = self._sieve.all
+        everybody = self._sieves[False].all
         for start, end in lines(data):
             yield start, end, everybody
 
 
 @lru_cache(maxsize=1024)
-def _filter(failregex: tuple[str, ...], ignoreregex: tuple[str, ...]) -> Filter:
+def _filter(rule: Rule) -> Filter:
     """Compile once what many containers share."""
-    return Filter(failregex, ignoreregex)
+    return Filter(rule)
 
 
 @lru_cache(maxsize=256)
-def _sieve(filters: tuple[Filter, ...]) -> Sieve:
-    return Sieve(filters)
+def _sieve(filters: tuple[Filter, ...], *, objects: bool) -> Sieve:
+    return Sieve(filters, objects=objects)
 
 
 def _own(policy: JailPolicy) -> Ignore:
@@ -341,15 +409,14 @@ def _network(found: Address | Subject) -> Subject:
     return IPv6Network((int(found), 128)) if isinstance(found, IPv6Address) else found
 
 
-def _line(chunk: Chunk, start: int, end: int) -> Line:
+def _line(chunk: Chunk, data: bytes, start: int, end: int) -> Line:
     """
-    Take one line out of a chunk: its stamp, and its text without CR at the end.
+    Take one line out of a chunk's data: its stamp, and its text without CR at the end.
 
     A line without a stamp that can be read has the time of the chunk's end, and is all
     text: it is not lost. Of a long line its two ends are kept, since an attacker who
     pads his name must not push the address out of sight; U+FFFD is where it was cut.
     """
-    data = chunk.data
     blank = data.find(b" ", start, end)
     try:
         at = seconds(data[start : max(start, blank)])

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dockerjail.jail.rule import NOTHING, Rule
 from dockerjail.model import Port, Stream, Subject
 
 ALL_STREAMS = frozenset(Stream)
@@ -35,8 +36,7 @@ class JailPolicy:
 
     name: str
     origin: Origin
-    failregex: tuple[str, ...]
-    ignoreregex: tuple[str, ...] = ()
+    rule: Rule = NOTHING
     maxretry: int = 5
     findtime: float = 600.0
     bantime: float | None = 600.0

@@ -9,6 +9,7 @@ which lines count, `address` where the client is, `field` which text the failreg
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from dockerjail.model import Subject
 
@@ -70,3 +71,7 @@ class Rule:
             Format.JSON,
             Format.LOGFMT,
         )
+
+
+NOTHING: Final = Rule()
+"""The rule that looks for nothing yet."""

@@ -13,10 +13,12 @@ few. An engine that looks for thousands at once can take its place.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Final, Protocol
 
+from dockerjail.jail.fields import requires, safe_pieces
 from dockerjail.jail.filter import Filter
-from dockerjail.jail.skeleton import FOLDS, Chain, Group, chain
+from dockerjail.jail.rule import Format
+from dockerjail.jail.skeleton import FOLDS, SHORTEST, Chain, Group, chain
 
 Candidate = tuple[int, int, tuple[int, ...]]
 """Where a line starts and ends (at its LF) in the data, and which filters could match it."""
@@ -71,14 +73,16 @@ class Sieve:
     another. Without a `sample` of it that is a guess by length.
     """
 
-    def __init__(self, filters: Sequence[Filter], sample: bytes = b"") -> None:
+    def __init__(
+        self, filters: Sequence[Filter], sample: bytes = b"", *, objects: bool = False
+    ) -> None:
         self.filters = tuple(filters)
         self.all = tuple(range(len(filters)))
         self._rules: list[tuple[int, Chain]] = []
         always: set[int] = set()
         for index, each in enumerate(filters):
-            chains = [_chain(pattern) for pattern in each.patterns]
-            if all(chains):
+            chains = _chains(each, objects=objects)
+            if chains and all(chains):
                 self._rules += [(index, groups) for groups in dict.fromkeys(chains)]
             else:
                 always.add(index)
@@ -187,6 +191,57 @@ def _frequencies(sample: bytes, groups: Iterable[Group]) -> Mapping[Group, float
 
 
 _chain = lru_cache(maxsize=4096)(chain)
+
+_ESCAPED: Final = (Group((rb"\u00",), folded=False),)
+"""A line in which an encoder wrote plain characters in another way: nothing is sure then."""
+
+
+def _chains(each: Filter, *, objects: bool) -> Sequence[Chain]:
+    """
+    Return chains of which one holds in every line that `each` matches; an empty one if unknown.
+
+    `objects` says that JSON objects may be among the lines, whose texts encoders escape.
+    """
+    rule = each.rule
+    if rule.maxlines > 1:
+        return ()
+    plain = [_beside(rule.prefix, _chain(pattern)) for pattern in each.patterns]
+    if rule.structured:
+        required = requires(rule)
+        if required:
+            return (Group(tuple(required), folded=False),), _ESCAPED
+        return (*map(_unescaped, plain), _ESCAPED) if plain else ()
+    if objects and rule.format is not Format.TEXT:
+        return *map(_unescaped, plain), _ESCAPED
+    return plain
+
+
+def _beside(prefix: str, groups: Chain) -> Chain:
+    """Leave out the groups that a text put before the line can satisfy, in part or whole."""
+    before = prefix.encode()
+    if not before:
+        return groups
+    return tuple(
+        group
+        for group in groups
+        if not any(
+            _shared(before.lower() if group.folded else before, text) for text in group.literals
+        )
+    )
+
+
+def _shared(before: bytes, text: bytes) -> bool:
+    return text in before or any(before.endswith(text[:n]) for n in range(1, len(text)))
+
+
+def _unescaped(groups: Chain) -> Chain:
+    """Keep of each literal what every encoder of JSON writes as it is."""
+    found = []
+    for group in groups:
+        pieces = [max(safe_pieces(text), key=len, default=b"") for text in group.literals]
+        if all(len(piece) >= SHORTEST for piece in pieces):
+            found.append(Group(tuple(sorted(set(pieces))), group.folded))
+    return tuple(found)
 
 
 def lines(data: bytes) -> Iterator[tuple[int, int]]:

@@ -10,8 +10,10 @@ fail2ban's tags: a failregex in, the Python regex that it stands for out. Pure.
 | `<SUBNET>`, `<F-SUBNET/>` | an address with an optional `/` prefix length |
 | `<F-ID/>`, `<F-ID>...</F-ID>` | what to ban instead of the address, if it is one |
 | `<F-USER>...</F-USER>`, any `<F-NAME>` | a named capture that goes with the failure |
+| `<DNS>`, `<F-DNS/>` | a host name |
+| `<SKIPLINES>` | any number of whole lines, for a filter that sees several at once |
 
-`<HOST>` matches names although names are never resolved here: the line is then a miss.
+`<HOST>` matches names also where names are not looked up: the line is then a miss.
 If it did not, the regex would go on looking, and find what an attacker with a name for
 an address wrote earlier in the line: `user: x from IP: 198.51.100.1 from IP: evil.test`.
 
@@ -56,12 +58,10 @@ _TAGS: Final = {
     "F-SUBNET/": rf"{_ADDR}(?:/{_CIDR})?\]?",
     "F-ID/": r"(?P<fid>\S+)",
     "F-PORT/": r"(?P<fport>\w+)",
+    "DNS": _NAME,
+    "F-DNS/": _NAME,
 }
-_REFUSED: Final = {
-    "DNS": "names are not resolved here; write <HOST> or <ADDR> where the address is",
-    "F-DNS/": "names are not resolved here; write <HOST> or <ADDR> where the address is",
-    "SKIPLINES": "lines are judged one by one; write one failregex for the line with the address",
-}
+_SKIPLINES: Final = r"\n(?P<skiplines{}>(?:.*\n)*?)"
 _MEANT: Final = {
     "IP": "HOST",
     "IPV4": "IP4",
@@ -114,7 +114,7 @@ def expand(source: str) -> Expanded:
     pieces: list[str] = []
     places: list[tuple[int, int]] = []
     opened: list[tuple[str, int]] = []
-    length = done = 0
+    length = done = skipped = 0
 
     def put(text: str, at: int) -> None:
         nonlocal length
@@ -130,6 +130,9 @@ def expand(source: str) -> Expanded:
         if token["flags"] is not None:
             # `((?i)x)` was allowed before Python 3.11; scoped, it means the same
             text: str | None = f"(?{token['letters']}:"
+        elif token["tag"] == "SKIPLINES":
+            text = _SKIPLINES.format(skipped)
+            skipped += 1
         else:
             text = _tag(token["tag"], at, opened)
         if text is None:
@@ -149,8 +152,6 @@ def _tag(tag: str, at: int, opened: list[tuple[str, int]]) -> str | None:
     """Return what `tag` stands for, None when it is plain text."""
     if tag in _TAGS:
         return _TAGS[tag]
-    if tag in _REFUSED:
-        raise TagError(at, f"<{tag}>: {_REFUSED[tag]}")
     if tag.startswith("/F-"):
         if not opened or opened[-1][0] != tag[1:]:
             raise TagError(at, f"<{tag}> closes what is not open; write <{tag[1:]}> before it")

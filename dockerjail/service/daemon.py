@@ -22,12 +22,24 @@ from dockerjail.config.settings import Settings
 from dockerjail.docker.intake import Intake
 from dockerjail.errors import FirewallError, StoreError
 from dockerjail.jail.ignore import Ignore
-from dockerjail.jail.jail import Bench, Jails
+from dockerjail.jail.jail import Bench, Jails, Named
+from dockerjail.jail.jail import Ignored as IgnoredFailure
 from dockerjail.jail.policy import JailPolicy
-from dockerjail.model import Address, Chunk, Container, Problem, Scope, Subject
+from dockerjail.jail.rule import UseDns
+from dockerjail.model import (
+    Address,
+    Chunk,
+    Container,
+    Failure,
+    Offence,
+    Problem,
+    Scope,
+    Subject,
+)
 from dockerjail.ports import Engine, Firewall, State, Store
 from dockerjail.retry import Backoff
 from dockerjail.service.ignored import Ignored
+from dockerjail.service.names import Names
 from dockerjail.service.seats import Seats
 
 logger = logging.getLogger(__name__)
@@ -81,6 +93,7 @@ class Daemon:
         self.jails = Jails(self.ignore)
         self.jails.restore(state.failures)
         self.ignored = Ignored()
+        self.names = Names(self._named, clock=clock)
         self.benches: dict[str, Bench] = {}
         self.own: frozenset[Address] = frozenset()
         self.ready = asyncio.Event()
@@ -125,6 +138,7 @@ class Daemon:
                 house.create_task(self._follow_addresses(), name="own addresses"),
                 house.create_task(self._follow_kernel(), name="kernel watch"),
                 house.create_task(self._keep_house(), name="housekeeping"),
+                house.create_task(self.names.run(), name="look-ups"),
             ]
             await stop.wait()
             for task in outside:
@@ -175,6 +189,7 @@ class Daemon:
         found += [tail.problem for tail in self.intake.tails.values() if tail.problem]
         found += self._scope_problems()
         found += self.ignored.problems(self.intake.containers.values(), self.clock())
+        found += self.names.problems()
         return list(dict.fromkeys(found))
 
     def unprotected(self) -> list[Container]:
@@ -191,22 +206,46 @@ class Daemon:
     async def _deliver(self, chunk: Chunk) -> None:
         container = chunk.container
         verdict = self.benches[container.id].judge(chunk)
-        for jail, address, why, at in verdict.ignored:
-            if self.ignored.note(container.name, address, why, at):
-                logger.warning(
-                    "[%s] Ignore %s, accused by container %s: %s",
-                    jail,
-                    address,
-                    container.name,
-                    why,
-                )
+        for ignored in verdict.ignored:
+            self._ignore(ignored, container.name)
+        for named in verdict.named:
+            self.names.put(named)
         stream = (container.id, chunk.stream)
         if verdict.entries:
-            await self.warden.report(
-                Report(entries=verdict.entries, stream=stream, cursor=chunk.cursor)
-            )
+            await self.warden.report(Report(entries=verdict.entries, cursor=(stream, chunk.cursor)))
         else:
             self.warden.note(stream, chunk.cursor)
+
+    def _ignore(self, ignored: IgnoredFailure, container: str) -> None:
+        """Take note of a failure that did not count."""
+        jail, address, why, at = ignored
+        if self.ignored.note(container, address, why, at):
+            logger.warning(
+                "[%s] Ignore %s, accused by container %s: %s", jail, address, container, why
+            )
+
+    async def _named(self, named: Named, addresses: Sequence[Address]) -> None:
+        """Count a failure by the addresses that its name has."""
+        jail = self.jails.get(named.jail)
+        if jail is None:
+            return
+        if jail.policy.rule.usedns is UseDns.WARN:
+            logger.warning(
+                "[%s] %r of container %s is a name; looked up: %s",
+                named.jail,
+                named.name,
+                named.container,
+                ", ".join(map(str, addresses)) or "no address",
+            )
+        entries: list[Failure | Offence] = []
+        for address in addresses:
+            for what in jail.count(named.hit, address, named.line, named.container):
+                if isinstance(what, tuple):
+                    self._ignore(what, named.container)
+                else:
+                    entries.append(what)
+        if entries:
+            await self.warden.report(Report(entries=entries, cursor=None))
 
     def _wanted(self, container: Container) -> bool:
         """Say whether a container opted in; give it its jails."""
@@ -249,6 +288,7 @@ class Daemon:
         self.benches.pop(container, None)
         self._wrong.pop(container, None)
         self._seats.leave(container)
+        self.jails.leave(container)
         self.warden.forget(container)
 
     # Who keeps what up to date

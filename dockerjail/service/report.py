@@ -165,7 +165,7 @@ class Report:
             "maxretry": policy.maxretry,
             "findtime": policy.findtime,
             "bantime": policy.bantime,
-            "failregex": list(policy.failregex),
+            "failregex": list(policy.rule.failregex),
             "failing": jail.failing(self._daemon.clock()),
             "failures": failures,
             "banned": banned[jail.name],

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from dockerjail.jail.ignore import Ignore
 from dockerjail.jail.jail import LONGEST_LINE, REST, Bench, Jails
 from dockerjail.jail.policy import JailPolicy, Origin
+from dockerjail.jail.rule import Rule
 from dockerjail.model import Chunk, Container, Cursor, Failure, Offence, Stream
 
 WEB = Container(id="4f" * 32, name="shop-web-1", service="shop-web")
 POLICY = JailPolicy(
     name="login",
     origin=Origin.DAEMON,
-    failregex=("failed login of <F-USER>.*</F-USER> from <HOST>",),
+    rule=Rule(failregex=("failed login of <F-USER>.*</F-USER> from <HOST>",)),
     maxretry=3,
 )
 AT = 1795344760.0
@@ -99,7 +100,9 @@ def test_a_jail_reads_only_its_streams() -> None:
 
 
 def test_the_jails_of_a_container_judge_apart_in_their_order() -> None:
-    other = replace(POLICY, name="other", failregex=("login .* from <HOST>",), maxretry=1)
+    other = replace(
+        POLICY, name="other", rule=Rule(failregex=("login .* from <HOST>",)), maxretry=1
+    )
     verdict = seat(POLICY, other).judge(chunk(failed("203.0.113.7"), "login x from 203.0.113.8"))
     assert kinds(verdict.entries) == [
         "Failure login 203.0.113.7/32",
@@ -135,7 +138,7 @@ def test_a_changed_policy_keeps_the_counters_also_of_those_who_sit_already() -> 
     jails = Jails()
     old = seat(jails=jails)
     old.judge(chunk(failed("203.0.113.7")))
-    changed = replace(POLICY, maxretry=2, failregex=("sorry .* <HOST>",))
+    changed = replace(POLICY, maxretry=2, rule=Rule(failregex=("sorry .* <HOST>",)))
     seat(changed, jails=jails)
     assert not old.judge(chunk(failed("203.0.113.7"), at=1)).entries
     verdict = old.judge(chunk("sorry bob 203.0.113.7", at=2))
@@ -231,7 +234,7 @@ def test_restored_failures_count_without_a_second_offence() -> None:
 
 
 def test_a_bad_policy_is_a_problem_and_the_others_run() -> None:
-    bad = replace(POLICY, name="bad", failregex=("no address",))
+    bad = replace(POLICY, name="bad", rule=Rule(failregex=("no address",)))
     bench = seat(bad, POLICY)
     assert [jail.name for jail in bench.jails] == ["login@shop-web"]
     (problem,) = bench.problems
@@ -285,7 +288,7 @@ def test_a_malformed_line_never_raises(data: bytes) -> None:
 
 @given(st.binary(max_size=300))
 def test_no_bytes_ever_raise(data: bytes) -> None:
-    bench = seat(POLICY, replace(POLICY, name="all", failregex=("<HOST>",)))
+    bench = seat(POLICY, replace(POLICY, name="all", rule=Rule(failregex=("<HOST>",))))
     bench.judge(
         Chunk(container=WEB, stream=Stream.STDERR, data=data, cursor=Cursor(int(AT) * 10**9, 1))
     )
@@ -300,7 +303,7 @@ def test_a_line_without_a_stamp_has_the_time_of_its_chunk() -> None:
 
 
 def test_a_carriage_return_at_the_end_is_no_part_of_a_line() -> None:
-    policy = replace(POLICY, failregex=("from <HOST>$",))
+    policy = replace(POLICY, rule=Rule(failregex=("from <HOST>$",)))
     assert seat(policy).judge(chunk("from 203.0.113.7\r")).entries
 
 

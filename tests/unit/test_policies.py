@@ -90,7 +90,7 @@ def test_a_jail_defined_by_labels_has_the_daemons_defaults_and_the_labels_origin
     assert problems == ""
     (jail,) = chosen
     assert (jail.name, jail.origin) == ("login", Origin.LABEL)
-    assert jail.failregex == ("^failed from <HOST>",)
+    assert jail.rule.failregex == ("^failed from <HOST>",)
     assert (jail.maxretry, jail.findtime, jail.bantime) == (4, 600.0, None)
     assert [str(address) for address in jail.ignoreip] == ["192.0.2.1/32"]
     assert jail.ports == (Port(80), Port(53, "udp"))
@@ -103,7 +103,7 @@ def test_a_label_tunes_a_known_jail_and_leaves_it_the_daemons(ask: Ask) -> None:
     (jail,) = chosen
     assert (jail.maxretry, jail.ports, jail.origin) == (2, (Port(80),), Origin.DAEMON)
     assert jail.ports_by_label
-    assert jail.failregex == ("^web <HOST>",)
+    assert jail.rule.failregex == ("^web <HOST>",)
 
 
 def test_a_label_does_not_widen_a_jail_of_the_daemon_to_the_whole_host(ask: Ask) -> None:
@@ -126,7 +126,7 @@ def test_a_label_may_use_a_filter_of_the_daemon_for_a_jail_of_its_own(ask: Ask) 
     chosen, problems = ask({"jail.mine.filter": "web", "jail.mine.ignoreregex": ""})
     assert problems == ""
     (jail,) = chosen
-    assert (jail.failregex, jail.ignoreregex) == (("^web <HOST>",), ())
+    assert (jail.rule.failregex, jail.rule.ignoreregex) == (("^web <HOST>",), ())
     assert jail.origin is Origin.LABEL
 
 
@@ -242,7 +242,7 @@ def test_one_wrong_label_takes_its_jail_with_it_and_no_other(ask: Ask) -> None:
 
 def test_numbered_expressions_become_one_filter(ask: Ask) -> None:
     chosen, _ = ask({"jail.a.failregex.2": "^b <HOST>", "jail.a.failregex.1": "^a <HOST>"})
-    assert chosen[0].failregex == ("^a <HOST>", "^b <HOST>")
+    assert chosen[0].rule.failregex == ("^a <HOST>", "^b <HOST>")
 
 
 def test_with_select_a_container_runs_the_daemons_jails_as_they_are(ask: Ask) -> None:
@@ -293,7 +293,7 @@ def test_no_labels_whatever_bring_the_chooser_down(
     chosen, problems = policies(container, daemon())
     assert chosen or problems
     for jail in chosen:
-        assert jail.failregex
+        assert jail.rule.failregex
         assert jail.origin is not Origin.LABEL or jail.scope is ScopeKind.AUTO
     for problem in problems:
         assert problem.place.startswith("container c, label dockerjail")

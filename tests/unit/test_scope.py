@@ -6,6 +6,7 @@ import pytest
 
 from dockerjail.ban.scope import elsewhere, resolve
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
+from dockerjail.jail.rule import Rule
 from dockerjail.model import Container, Port
 
 HTTP, ALT, DNS = Port(8080), Port(8443), Port(53, "udp")
@@ -13,7 +14,7 @@ UNTRUSTED = pytest.mark.parametrize("origin", [Origin.LABEL, Origin.SHIPPED])
 
 
 def policy(origin=Origin.LABEL, **options):
-    return JailPolicy(name="flask", origin=origin, failregex=("x <HOST>",), **options)
+    return JailPolicy(name="flask", origin=origin, rule=Rule(failregex=("x <HOST>",)), **options)
 
 
 def container(name, *, service=None, **options):

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 from dockerjail.jail.policy import JailPolicy, Origin
+from dockerjail.jail.rule import Rule
 from dockerjail.model import Container
 from dockerjail.service.seats import Seats
 
-RULE = JailPolicy(name="login", origin=Origin.LABEL, failregex=("x <HOST>",))
-OTHER = replace(RULE, failregex=("y <HOST>",))
+RULE = JailPolicy(name="login", origin=Origin.LABEL, rule=Rule(failregex=("x <HOST>",)))
+OTHER = replace(RULE, rule=Rule(failregex=("y <HOST>",)))
 ONE, TWO = (Container(id=f"c{n}", name=f"web-{n}", service="shop-web") for n in (1, 2))
 
 

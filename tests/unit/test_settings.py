@@ -18,6 +18,7 @@ from dockerjail.config.policies import policies
 from dockerjail.config.settings import Settings, load
 from dockerjail.errors import ConfigError
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
+from dockerjail.jail.rule import Rule
 from dockerjail.model import Container, Port, Stream
 
 ROOT = Path(__file__).parents[2]
@@ -310,7 +311,7 @@ def test_a_jail_of_the_file_has_all_its_options_and_else_the_defaults(desk: Desk
     assert found.jails["a"] == JailPolicy(
         name="a",
         origin=Origin.DAEMON,
-        failregex=("^a <HOST>", "^b <HOST>"),
+        rule=Rule(failregex=("^a <HOST>", "^b <HOST>")),
         maxretry=4,
         findtime=120.0,
         ignoreip=(ip_network("192.0.2.1"),),
@@ -318,8 +319,7 @@ def test_a_jail_of_the_file_has_all_its_options_and_else_the_defaults(desk: Desk
     assert found.jails["b"] == JailPolicy(
         name="b",
         origin=Origin.DAEMON,
-        failregex=("^b <HOST>",),
-        ignoreregex=("healthcheck",),
+        rule=Rule(failregex=("^b <HOST>",), ignoreregex=("healthcheck",)),
         maxretry=3,
         findtime=60.0,
         bantime=None,
@@ -332,8 +332,8 @@ def test_a_jail_of_the_file_has_all_its_options_and_else_the_defaults(desk: Desk
 
 def test_a_filter_of_the_file_is_a_jail_of_its_name_too(desk: Desk) -> None:
     found = desk.load("[filters.f]\nfailregex = '^f <HOST>'\n[defaults]\nmaxretry = 2\n")
-    assert found.filters["f"].failregex == ("^f <HOST>",)
-    assert found.jails["f"].failregex == ("^f <HOST>",)
+    assert found.filters["f"].rule.failregex == ("^f <HOST>",)
+    assert found.jails["f"].rule.failregex == ("^f <HOST>",)
     assert found.jails["f"].maxretry == 2
     assert found.jails["f"].origin is Origin.DAEMON
 
@@ -346,14 +346,20 @@ def test_a_jail_uses_the_filter_of_its_own_name_or_another(desk: Desk) -> None:
         "[jails.h]\nfilter = 'f'\nfailregex = '^h <HOST>'\n"
     )
     assert found.problems == ()
-    assert (found.jails["f"].failregex, found.jails["f"].maxretry) == (("^f <HOST>",), 3)
-    assert (found.jails["g"].failregex, found.jails["g"].ignoreregex) == (("^f <HOST>",), ())
-    assert (found.jails["h"].failregex, found.jails["h"].ignoreregex) == (("^h <HOST>",), ("^i",))
+    assert (found.jails["f"].rule.failregex, found.jails["f"].maxretry) == (("^f <HOST>",), 3)
+    assert (found.jails["g"].rule.failregex, found.jails["g"].rule.ignoreregex) == (
+        ("^f <HOST>",),
+        (),
+    )
+    assert (found.jails["h"].rule.failregex, found.jails["h"].rule.ignoreregex) == (
+        ("^h <HOST>",),
+        ("^i",),
+    )
 
 
 def test_a_jail_may_stand_wholly_in_the_environment(desk: Desk) -> None:
     found = desk.load("", DOCKERJAIL_JAILS__Web_Login__FAILREGEX="^a <HOST>\n^b <HOST>")
-    assert found.jails["web_login"].failregex == ("^a <HOST>", "^b <HOST>")
+    assert found.jails["web_login"].rule.failregex == ("^a <HOST>", "^b <HOST>")
 
 
 def test_a_variable_finds_the_jail_whose_name_a_shell_cannot_write(desk: Desk) -> None:
@@ -461,9 +467,9 @@ def test_a_disabled_jail_is_gone_whatever_else_is_said_of_it(desk: Desk) -> None
 # Shipped filters
 
 SSH = FilterText(
-    name="ssh", origin=Origin.SHIPPED, failregex=("^ssh <HOST>",), ignoreregex=("^root",)
+    name="ssh", origin=Origin.SHIPPED, rule=Rule(failregex=("^ssh <HOST>",), ignoreregex=("^root",))
 )
-BASE = JailPolicy(name="", origin=Origin.DAEMON, failregex=(), maxretry=7)
+BASE = JailPolicy(name="", origin=Origin.DAEMON, maxretry=7)
 
 
 def test_a_shipped_filter_is_a_jail_with_the_default_numbers() -> None:
@@ -471,8 +477,7 @@ def test_a_shipped_filter_is_a_jail_with_the_default_numbers() -> None:
     assert known.jails["ssh"] == JailPolicy(
         name="ssh",
         origin=Origin.SHIPPED,
-        failregex=("^ssh <HOST>",),
-        ignoreregex=("^root",),
+        rule=Rule(failregex=("^ssh <HOST>",), ignoreregex=("^root",)),
         maxretry=7,
     )
 
@@ -481,8 +486,8 @@ def test_the_file_lays_over_a_shipped_filter_what_it_says_and_no_more() -> None:
     known = read_jails(
         {"ssh": {"ignoreregex": "^x"}}, {}, shipped={"ssh": SSH}, base=BASE, place=str
     )
-    assert known.jails["ssh"].failregex == ("^ssh <HOST>",)
-    assert known.jails["ssh"].ignoreregex == ("^x",)
+    assert known.jails["ssh"].rule.failregex == ("^ssh <HOST>",)
+    assert known.jails["ssh"].rule.ignoreregex == ("^x",)
     assert known.jails["ssh"].origin is Origin.DAEMON
 
 
@@ -496,7 +501,7 @@ def test_a_shipped_jail_can_be_tuned_and_disabled() -> None:
         place=str,
     )
     assert known.jails["ssh"].maxretry == 2
-    assert known.jails["ssh"].failregex == ("^ssh <HOST>",)
+    assert known.jails["ssh"].rule.failregex == ("^ssh <HOST>",)
     assert "ftp" not in known.jails
     assert "ftp" in known.filters
 
@@ -511,7 +516,7 @@ def test_a_shipped_filter_is_read_only_when_asked_for(tmp_path: Path) -> None:
     assert [*shipped] == ["good", "unreadable"]
     assert "good" in shipped
     assert shipped["good"] == FilterText(
-        name="good", origin=Origin.SHIPPED, failregex=("^a <HOST>",), description="d"
+        name="good", origin=Origin.SHIPPED, rule=Rule(failregex=("^a <HOST>",)), description="d"
     )
     with pytest.raises(KeyError):
         shipped["other"]

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 import dockerjail
+from dockerjail.config.filters import parse
+from dockerjail.config.options import RULE
 from dockerjail.jail.filter import Filter
 from dockerjail.jail.sieve import Sieve
 
@@ -20,8 +22,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def compiled(path: Path) -> Filter:
-    data = read(path)
-    return Filter(data["failregex"], data.get("ignoreregex", ()))
+    return Filter(parse(read(path)))
 
 
 def lines_of(kind: str) -> list[Any]:
@@ -39,7 +40,7 @@ def test_there_are_filters() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_a_filter_says_what_it_is_for_and_how_it_is_known(path: Path) -> None:
     data = read(path)
-    assert set(data) <= {"description", "source", "failregex", "ignoreregex", "catch", "pass"}
+    assert set(data) <= {"description", "source", "catch", "pass", *RULE}
     assert data["description"]
     assert data["source"]
     assert all(set(each) == {"line", "address"} for each in data["catch"])

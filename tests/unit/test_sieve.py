@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from dockerjail.jail.filter import Filter
+from dockerjail.jail.rule import Rule
 from dockerjail.jail.sieve import Sieve, lines
 
 STAMP = "2026-11-22T10:52:40.409746684Z "
@@ -26,7 +27,7 @@ def texts_of(sieve: Sieve, chunk: bytes) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def sieve(*regexes: str) -> Sieve:
-    return Sieve([Filter([regex]) for regex in regexes])
+    return Sieve([Filter(Rule(failregex=(regex,))) for regex in regexes])
 
 
 def test_only_lines_that_could_match_come_through() -> None:
@@ -59,7 +60,18 @@ def test_a_filter_that_requires_nothing_sees_every_line() -> None:
 
 
 def test_one_regex_that_requires_nothing_shows_its_filter_every_line() -> None:
-    each = Sieve([Filter(["failed from <HOST>", r"^\S+ <HOST>"])])
+    each = Sieve(
+        [
+            Filter(
+                Rule(
+                    failregex=(
+                        "failed from <HOST>",
+                        r"^\S+ <HOST>",
+                    )
+                )
+            )
+        ]
+    )
     assert len(texts_of(each, data("a", "b", "c"))) == 3
 
 
@@ -172,7 +184,7 @@ def test_no_match_is_ever_held_back(
     middle = draw.draw(st.from_regex(pattern))
     assume("\n" not in middle)
     text = f"{middle} 203.0.113.7"
-    each = Filter([f"{pattern}.*<ADDR>"])
+    each = Filter(Rule(failregex=(f"{pattern}.*<ADDR>",)))
     assert not missed([each], text)
     assert not missed([each], with_date(text, date, place))
 
@@ -182,20 +194,20 @@ def test_no_match_is_ever_held_back(
 def test_no_match_of_any_filter_is_held_back_from_arbitrary_text(
     regexes: list[str], text: str
 ) -> None:
-    filters = [Filter([f"{regex}.*<ADDR>"]) for regex in regexes]
+    filters = [Filter(Rule(failregex=(f"{regex}.*<ADDR>",))) for regex in regexes]
     assert not missed(filters, f"{text} 203.0.113.7")
 
 
 @example("error: [] user")
 @given(st.text(ALPHABET, min_size=1, max_size=20))
 def test_a_literal_is_found_with_a_date_in_every_legal_place(literal: str) -> None:
-    each = Filter([f"{re.escape(literal)} <ADDR>"])
+    each = Filter(Rule(failregex=(f"{re.escape(literal)} <ADDR>",)))
     for place in range(len(literal) + 2):
         assert not missed([each], with_date(f"{literal} 203.0.113.7", DATES[0], place))
 
 
 @pytest.mark.parametrize("flags", ["(?i)", "(?s)", "(?x)", "(?a)", "(?ai)"])
 def test_flags_at_the_begin_are_respected(flags: str) -> None:
-    each = Filter([f"{flags}failed.login.*<ADDR>"])
+    each = Filter(Rule(failregex=(f"{flags}failed.login.*<ADDR>",)))
     assert not missed([each], "failed login 203.0.113.7")
     assert not missed([each], "FAILED LOG\u0130N 203.0.113.7")

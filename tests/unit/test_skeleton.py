@@ -4,6 +4,7 @@ import pytest
 
 from dockerjail.jail import skeleton
 from dockerjail.jail.filter import Filter
+from dockerjail.jail.rule import Rule
 from dockerjail.jail.skeleton import chain
 
 
@@ -87,7 +88,9 @@ def test_a_parser_that_is_not_understood_makes_a_regex_unfilterable(
 
 def test_a_tag_requires_nothing_by_itself() -> None:
     for tag in ("<HOST>", "<ADDR>", "<IP4>", "<IP6>", "<SUBNET>", "<F-ID/>"):
-        assert chain(Filter([f"client={tag} refused"]).patterns[0]) == chain("client=.* refused")
+        assert chain(Filter(Rule(failregex=(f"client={tag} refused",))).patterns[0]) == chain(
+            "client=.* refused"
+        )
 
 
 @pytest.mark.parametrize("inner", ["a", "(?:ab|cd)", "(?:(?:a{8}){8}|b)"])

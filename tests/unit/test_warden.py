@@ -12,6 +12,7 @@ from dockerjail.ban.orders import Pardon, Report, Sentence
 from dockerjail.ban.warden import Warden
 from dockerjail.errors import FirewallError, Refused, StoreError
 from dockerjail.jail.policy import JailPolicy, Origin
+from dockerjail.jail.rule import Rule
 from dockerjail.model import Cursor, Element, Failure, Offence, Port, Scope, Stream
 from dockerjail.nft.dryrun import DryRun
 from tests.fakes import MemoryStore
@@ -53,7 +54,7 @@ class House:
         self.firewall = firewall or BrokenFirewall(refuses=0, clock=self.clock)
         self.scope = Scope(ports=(HTTP,), why="published")
         self.policy = JailPolicy(
-            name="flask", origin=Origin.LABEL, failregex=("x <HOST>",), bantime=bantime
+            name="flask", origin=Origin.LABEL, rule=Rule(failregex=("x <HOST>",)), bantime=bantime
         )
         self.warden = Warden(
             self.store,
@@ -85,7 +86,7 @@ class House:
         ]
         offence = Offence(jail=jail, subject=subject, at=now, failures=failures)
         await self.warden.report(
-            Report(entries=[*lines, offence], stream=STREAM, cursor=Cursor(self.seen, 1))
+            Report(entries=[*lines, offence], cursor=(STREAM, Cursor(self.seen, 1)))
         )
         await asyncio.sleep(0.01)
 
@@ -154,7 +155,7 @@ async def test_offending_again_while_banned_makes_the_ban_longer_not_another():
 async def test_two_jails_one_address_one_port():
     async with House(bantime=60).running() as house:
         await house.offend(jail="a@web")
-        house.policy = JailPolicy(name="b", origin=Origin.LABEL, failregex=(), bantime=120)
+        house.policy = JailPolicy(name="b", origin=Origin.LABEL, bantime=120)
         await house.offend(jail="b@web")
         await asyncio.sleep(61)
         assert [ban.jail for ban in house.bans] == ["b@web"]
@@ -186,7 +187,7 @@ async def test_nothing_to_ban_from_is_said_once_and_counts_the_failures_as_spent
 async def test_a_ban_that_would_be_over_already_is_not_made():
     async with House(bantime=60).running() as house:
         old = Offence(jail=JAIL, subject=BAD, at=house.clock() - 61, failures=5)
-        await house.warden.report(Report(entries=[old], stream=STREAM, cursor=Cursor(1, 1)))
+        await house.warden.report(Report(entries=[old], cursor=(STREAM, Cursor(1, 1))))
         await asyncio.sleep(1)
         assert house.bans == []
 
@@ -308,7 +309,7 @@ async def test_cursors_that_nothing_came_of_are_written_when_nothing_waits():
 async def test_a_noted_cursor_never_overtakes_a_report_that_waits():
     async with House().running() as house:
         offence = Offence(jail=JAIL, subject=BAD, at=house.clock(), failures=5)
-        await house.warden.report(Report(entries=[offence], stream=STREAM, cursor=Cursor(5, 1)))
+        await house.warden.report(Report(entries=[offence], cursor=(STREAM, Cursor(5, 1))))
         house.warden.note(STREAM, Cursor(6, 1))
         written = []
         record = house.store.record
@@ -329,7 +330,7 @@ async def test_orders_in_hand_are_carried_out_before_the_end():
         offence = Offence(
             jail=JAIL, subject=ip_network("203.0.113.9"), at=house.clock(), failures=5
         )
-        await house.warden.report(Report(entries=[offence], stream=STREAM, cursor=Cursor(9, 1)))
+        await house.warden.report(Report(entries=[offence], cursor=(STREAM, Cursor(9, 1))))
     assert len(house.bans) == 2
 
 
@@ -351,7 +352,7 @@ async def test_a_cursor_never_goes_back(monkeypatch):
         failure = Failure(jail=JAIL, subject=BAD, at=house.clock(), container="web", text="x")
         other = ("c2", Stream.STDOUT)
         for stream, cursor in ((STREAM, Cursor(2, 1)), (other, Cursor(3, 1))):
-            await house.warden.report(Report(entries=[failure], stream=stream, cursor=cursor))
+            await house.warden.report(Report(entries=[failure], cursor=(stream, cursor)))
         await asyncio.sleep(0.01)
         cursors = (await house.store.load(now=0, findtime=1)).cursors
         assert cursors == {STREAM: Cursor(2, 1), other: Cursor(3, 1)}
