@@ -95,7 +95,8 @@ def parse(text: str, format: Format = Format.AUTO) -> Fields | None:
 
 
 def _is_whole(text: str) -> bool:
-    length = len(text)
+    """Say whether nothing was cut out of a line, with a line end or without, nor off it."""
+    length = len(text) - text.endswith("\n")
     if length > CUT_FROM and text[length // 2] == "\ufffd":
         return False
     return length < LONGEST // 4 or (
@@ -353,14 +354,13 @@ def message(lines: Sequence[Fields], field: Selector | None = None) -> str | Non
     """
     Return the text for the failregexes, None when there is none.
 
-    That is the value of `field`, of a list its items with `, ` between them; without a
-    `field` the first of `TEXTS`, of the innermost line that has one.
+    That is the value of `field`, or the only one in a list; without a `field` the first
+    of `TEXTS`, of the innermost line that has one.
     """
     if field is not None:
         value = field.find(lines)
-        if isinstance(value, list):
-            texts = [each for each in value if isinstance(each, str)]
-            return _clean(", ".join(texts)) if len(texts) == len(value) else None
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
         text = None if value is None else _text(value)
         return None if text is None else _clean(text)
     for line in reversed(lines):
