@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv6Address, IPv6Network, ip_network
 from typing import cast
 
-from dockerjail.config.mistake import Mistake, listed, nearest, shown
+from dockerjail.config.mistake import LISTED, Mistake, listed, nearest, shown
 from dockerjail.jail.policy import ALL_STREAMS, ScopeKind
 from dockerjail.jail.rule import Condition, Format, UseDns
 from dockerjail.model import Port, Protocol, Stream, Subject
@@ -31,8 +31,65 @@ SERVICES: Mapping[str, int] = {
     "imaps": 993,
     "pop3s": 995,
     "sieve": 4190,
+    "ftp-data": 20,
+    "telnet": 23,
+    "tftp": 69,
+    "kerberos": 88,
+    "sunrpc": 111,
+    "nntp": 119,
+    "ntp": 123,
+    "imap2": 143,
+    "snmp": 161,
+    "irc": 194,
+    "imap3": 220,
+    "ldap": 389,
+    "microsoft-ds": 445,
+    "ssmtp": 465,
+    "smtps": 465,
+    "urd": 465,
+    "isakmp": 500,
+    "printer": 515,
+    "nntps": 563,
+    "ipp": 631,
+    "ldaps": 636,
+    "domain-s": 853,
+    "rsync": 873,
+    "rndc": 953,
+    "ftps-data": 989,
+    "ftps": 990,
+    "telnets": 992,
+    "socks": 1080,
+    "openvpn": 1194,
+    "ms-sql-s": 1433,
+    "l2tp": 1701,
+    "radius": 1812,
+    "mqtt": 1883,
+    "nfs": 2049,
+    "mysql": 3306,
+    "ms-wbt-server": 3389,
+    "svn": 3690,
+    "ipsec-nat-t": 4500,
+    "sip": 5060,
+    "sips": 5061,
+    "sip-tls": 5061,
+    "xmpp-client": 5222,
+    "xmpp-server": 5269,
+    "postgresql": 5432,
+    "amqps": 5671,
+    "amqp": 5672,
+    "redis": 6379,
+    "ircs-u": 6697,
+    "http-alt": 8080,
+    "secure-mqtt": 8883,
+    "git": 9418,
+    "webmin": 10000,
+    "mumble": 64738,
 }
-"""Port names that fail2ban's users write, with IANA's numbers; any other port by number."""
+"""
+Port names that fail2ban's users write, those of messages first; any other port by number.
+
+IANA's numbers, or what Debian's /etc/services says where IANA has no such name.
+"""
 
 MOST_PORTS = 256
 """Each port of a ban is an element of a kernel set; beyond this, `scope = host` is meant."""
@@ -265,6 +322,9 @@ def _range(word: str) -> Iterator[Port]:
     remedy = "write ports such as 80, 443/tcp, 51820/udp or 8000-8010"
     if word.lower() in ("any", "all"):
         raise Mistake(f"{shown(word)} is no port", "write scope=host to keep out from everything")
+    name, _, rest = word.lower().partition("/")
+    if "-" in name and name in SERVICES:  # elsewhere a dash is a range
+        word = f"{SERVICES[name]}/{rest or 'tcp'}"
     parts = _PORT.fullmatch(word.lower())
     if parts is None:
         raise Mistake(f"{shown(word)} is no port", remedy)
@@ -285,7 +345,7 @@ def _port(word: str, part: str, remedy: str) -> int:
         if number is None:
             raise Mistake(
                 f"{shown(word)}: {shown(part)} is no port name known here",
-                f"write the number, or one of {', '.join(SERVICES)}",
+                f"write the number, or one of {', '.join(list(SERVICES)[:LISTED])}, …",
             )
         return number
     number = int(part) if len(part) <= 5 else 65536
