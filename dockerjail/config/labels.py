@@ -1,8 +1,8 @@
 """
 Labels of one container in, what they ask for out. Pure.
 
-`P.enable=true`, `P.jails=a,b`, `P.jail.NAME.OPTION=value`, where `P` is the daemon's
-label prefix. A label comes with an image, so it is read as hostile text: nothing here
+`P.enable=true`, `P.jails=a,b`, `P.format=json`, `P.jail.NAME.OPTION=value`, where `P` is
+the daemon's label prefix. A label comes with an image, so it is read as hostile text: nothing here
 raises, every mistake is a `Problem`. Which jails there are is not known here.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 from dockerjail.config import values
 from dockerjail.config.mistake import Mistake, meant, shown
 from dockerjail.config.options import DEFINING, FILE, LABEL, Options
+from dockerjail.jail.rule import Format
 from dockerjail.model import Problem
 
 
@@ -32,12 +33,13 @@ class Labels:
     """
     What one container's labels ask for.
 
-    `jails` are the names that run, listed ones first; `options` what is said about
+    `format` is how all its lines are written. `jails` are the names that run, listed ones first; `options` what is said about
     them, as `options.LABEL` reads it. Jails in `broken` have a wrong label and must be
     left out; they are not in `jails`. A place in `problems` is `label KEY`.
     """
 
     enabled: bool = False
+    format: Format | None = None
     jails: tuple[str, ...] = ()
     options: Mapping[str, Options] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
@@ -47,10 +49,12 @@ class Labels:
 NUMBERED = ("failregex", "ignoreregex")
 """Options of which there may be several, as `failregex.1`, `failregex.2`."""
 
-GLOBAL = frozenset({"ignoreip", "docker", "store", "control", "firewall", "log", "defaults"})
+GLOBAL = frozenset(
+    {"ignoreip", "docker", "store", "control", "firewall", "log", "defaults", "containers"}
+)
 """What the daemon's file sets for all, and a label for nobody."""
 
-_FIRST = ("enable", "jails", "jail")
+_FIRST = ("enable", "jails", "format", "jail")
 _NUMBER = re.compile(r"[0-9]{1,6}")
 
 
@@ -79,6 +83,7 @@ def read(labels: Mapping[str, str], *, prefix: str, policy: LabelPolicy) -> Labe
     mentioned = dict.fromkeys((*reader.listed, *sorted(reader.mentioned)))
     return Labels(
         enabled=True,
+        format=reader.format,
         jails=tuple(name for name in mentioned if name not in reader.broken),
         options={
             name: found for name, found in reader.options.items() if name not in reader.broken
@@ -130,6 +135,7 @@ class _Reader:
     def __init__(self, prefix: str, policy: LabelPolicy) -> None:
         self._prefix = prefix
         self._policy = policy
+        self.format: Format | None = None
         self.listed: tuple[str, ...] = ()
         self.mentioned: set[str] = set()
         self.options: dict[str, dict[str, Any]] = {}
@@ -149,6 +155,11 @@ class _Reader:
             return
         if key == "jails":
             self._list(value)
+            return
+        if key == "format":
+            if self._policy is LabelPolicy.SELECT:
+                raise self._refused_format()
+            self.format = values.format(value)
             return
         first, _, rest = key.partition(".")
         if first != "jail" or not rest:
@@ -211,6 +222,13 @@ class _Reader:
             f"is passed over: the daemon lets labels {self._policy} jails, not set {option}",
             f"write {option} under [jails.{_quoted(jail)}] in the daemon's file, "
             f"or allow it there with labels = '{needed}' under [docker]",
+        )
+
+    def _refused_format(self) -> Mistake:
+        return Mistake(
+            f"is passed over: the daemon lets labels {self._policy} jails, not set format",
+            'write format under [containers."NAME"] in the daemon\'s file, '
+            f"or allow it there with labels = '{LabelPolicy.TUNE}' under [docker]",
         )
 
     def _unknown_option(self, jail: str, option: str) -> Mistake:

@@ -46,7 +46,7 @@ def header(path: Path) -> str:
     if len(path) == 1:
         return path[0]
     quoted = [part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"' for part in path]
-    depth = 2 if path[0] in ("jails", "filters") else 1
+    depth = 2 if path[0] in ("jails", "filters", "containers") else 1
     return f"[{'.'.join(quoted[:depth])}] {'.'.join(quoted[depth:])}".rstrip()
 
 

@@ -1,11 +1,11 @@
 """
-A container's labels and the daemon's settings in, the jails of that container out. Pure.
+A container and the daemon's settings in, the jails of that container out. Pure.
 
 Called at each change of a container, so it is quick: whether expressions compile is
 remembered. One wrong label takes its jail with it and no other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from dockerjail.config import duration, labels, options
@@ -14,6 +14,7 @@ from dockerjail.config.jails import with_filter
 from dockerjail.config.mistake import Mistake, listed, meant, shown
 from dockerjail.config.settings import Settings
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
+from dockerjail.jail.rule import Format
 from dockerjail.model import Container, Problem
 
 
@@ -21,17 +22,24 @@ def policies(
     container: Container, settings: Settings
 ) -> tuple[tuple[JailPolicy, ...], tuple[Problem, ...]]:
     """
-    Return the jails that `container`'s labels ask for, and what is wrong with them.
+    Return the jails of `container`, and what is wrong with them.
 
-    No jails means that the container is not followed. The place of a problem is
-    `container NAME, label KEY`.
+    They are those that its labels ask for, and those that the daemon's file gives it
+    (`[containers]`). None means that the container is not followed. The place of a
+    problem is `container NAME, label KEY`.
     """
     prefix = settings.docker.label_prefix
     asked = labels.read(container.labels, prefix=prefix, policy=settings.docker.labels)
-    chooser = _Chooser(settings, asked)
-    if asked.enabled and not asked.jails and not asked.broken:
+    given = [each for each in settings.containers if each.covers(container)]
+    assigned = dict.fromkeys(name for each in given for name in each.jails)
+    chooser = _Chooser(settings, asked, frozenset(assigned))
+    if asked.enabled and not asked.jails and not asked.broken and not assigned:
         chooser.report("enable", _nothing(prefix, settings))
-    chosen = tuple(policy for name in asked.jails for policy in chooser.choose(name))
+    wanted = dict.fromkeys((*asked.jails, *assigned))
+    chosen = tuple(policy for name in wanted for policy in chooser.choose(name))
+    written = asked.format or next((each.format for each in given if each.format), None)
+    if written is not None:
+        chosen = tuple(_written(policy, written) for policy in chosen)
     problems = (
         replace(problem, place=f"container {container.name}, {problem.place}")
         for problem in (*asked.problems, *chooser.problems)
@@ -42,6 +50,13 @@ def policies(
 def longest_findtime(settings: Settings) -> float:
     """Return how many seconds any jail may count back: failures older than that are history."""
     return max(duration.DAY, settings.jails.longest_findtime)
+
+
+def _written(policy: JailPolicy, format: Format) -> JailPolicy:
+    """Return `policy` for lines of `format`, unless its filter says itself how they are."""
+    if policy.rule.format is not Format.AUTO:
+        return policy
+    return replace(policy, rule=replace(policy.rule, format=format))
 
 
 def _nothing(prefix: str, settings: Settings) -> Mistake:
@@ -55,8 +70,9 @@ def _nothing(prefix: str, settings: Settings) -> Mistake:
 class _Chooser:
     """Turns what one container asks for into policies."""
 
-    def __init__(self, settings: Settings, asked: labels.Labels) -> None:
+    def __init__(self, settings: Settings, asked: labels.Labels, assigned: Collection[str]) -> None:
         self._settings = settings
+        self._assigned = assigned
         self._prefix = settings.docker.label_prefix
         self._options = asked.options
         self.problems: list[Problem] = []
@@ -96,7 +112,9 @@ class _Chooser:
     def _known(self, name: str) -> JailPolicy:
         jails = self._settings.jails
         if name in jails:
-            return jails[name]
+            # Whom the daemon's file gives a shipped jail is trusted with it as with one of its own.
+            given = name in self._assigned
+            return replace(jails[name], origin=Origin.DAEMON) if given else jails[name]
         remedy = meant(name, jails)
         if self._settings.docker.labels is labels.LabelPolicy.DEFINE:
             own = f"{self._prefix}.jail.{name}.failregex=… to define it here"

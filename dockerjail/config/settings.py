@@ -9,7 +9,7 @@ every mistake on a line of its own; a wrong jail or filter is left out and is a
 import os
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar
@@ -24,7 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from dockerjail.config import duration, environment, jails, options, places, values
+from dockerjail.config import assigned, duration, environment, jails, options, places, values
 from dockerjail.config.filters import FilterText, Shipped
 from dockerjail.config.labels import LabelPolicy
 from dockerjail.config.mistake import Mistake, listed, meant, shown
@@ -181,8 +181,9 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     **{name: tuple(section.model_fields) for name, section in SECTIONS.items()},
     "filters": tuple(jails.FILTER),
     "jails": tuple(options.FILE),
+    "containers": tuple(assigned.OPTIONS),
 }
-"""Every option by section, those of one jail or filter for the last two."""
+"""Every option by section, those of one jail, filter or pattern for the last three."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +193,8 @@ class Settings:
 
     `source` is the file that was read, None when there is none. `jails` are all that
     the daemon knows, shipped ones too; `withheld` says for a jail that is written down
-    but left out why. `docker.host` is never empty.
+    but left out why. `containers` are those that get jails without a label. `docker.host`
+    is never empty.
     """
 
     source: Path | None
@@ -205,6 +207,7 @@ class Settings:
     jails: jails.Jails
     filters: Mapping[str, FilterText]
     withheld: Mapping[str, str]
+    containers: tuple[assigned.Assigned, ...]
     problems: tuple[Problem, ...]
 
 
@@ -226,7 +229,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         mistakes.append(mistake.at(str(source)))
     shipped = Shipped()
     names = {*shipped, *_names(tree, "jails"), *_names(tree, "filters")}
-    given = environment.read(environ, sections=OPTIONS, names=names)
+    plain = {name: known for name, known in OPTIONS.items() if name != "containers"}
+    given = environment.read(environ, sections=plain, names=names)
     place = _Places(source, text, given.variables).of
     mistakes += given.problems
     layers = {"environment": given.tree, "file": tree}
@@ -241,8 +245,12 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         base=sections.defaults.policy(),
         place=place,
     )
+    containers, unassigned = assigned.read(
+        named.containers, jails=known.jails, withheld=known.withheld, place=place
+    )
+    problems = (*known.problems, *unassigned)
     if mistakes:
-        raise ConfigError("\n".join(map(str, (*mistakes, *known.problems))))
+        raise ConfigError("\n".join(map(str, (*mistakes, *problems))))
     return Settings(
         source=source,
         docker=docker,
@@ -254,7 +262,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         jails=known.jails,
         filters=known.filters,
         withheld=known.withheld,
-        problems=(*_silence(docker, place), *known.problems),
+        containers=containers,
+        problems=(*_silence(docker, containers, place), *problems),
     )
 
 
@@ -296,6 +305,7 @@ class _Sections(_Layered):
     defaults: Defaults = Defaults()
     filters: Any = None
     jails: Any = None
+    containers: Any = None
 
 
 class _Named(_Layered):
@@ -303,6 +313,7 @@ class _Named(_Layered):
 
     filters: Annotated[Mapping[str, Any], PlainValidator(_mapping)] = {}
     jails: Annotated[Mapping[str, Any], PlainValidator(_mapping)] = {}
+    containers: Annotated[Mapping[str, Any], PlainValidator(_mapping)] = {}
 
 
 class _Places:
@@ -439,9 +450,15 @@ def _docker(
     return docker.model_copy(update={"host": host})
 
 
-def _silence(docker: DockerSettings, place: Callable[[places.Path], str]) -> Iterator[Problem]:
+def _silence(
+    docker: DockerSettings,
+    containers: Collection[assigned.Assigned],
+    place: Callable[[places.Path], str],
+) -> Iterator[Problem]:
     """Say that nothing at all is followed, when that is what was asked for."""
-    if docker.labels is LabelPolicy.OFF:
+    if docker.labels is LabelPolicy.OFF and not any(each.jails for each in containers):
         what = "labels are not read, so no container is followed"
-        remedy = "write labels = 'select', 'tune' or 'define'"
+        remedy = (
+            "write labels = 'select', 'tune' or 'define', or [containers.\"NAME\"] jails = [...]"
+        )
         yield Mistake(what, remedy).at(place(("docker", "labels")))

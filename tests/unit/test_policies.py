@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.settings import Settings, load
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
+from dockerjail.jail.rule import Format
 from dockerjail.model import Container, Port, Stream
 
 FILE = """
@@ -305,3 +306,78 @@ def test_the_longest_findtime_is_found_without_reading_a_shipped_filter(
     settings = daemon(DOCKERJAIL_JAILS__WEB_SLOW__FINDTIME="3d")
     assert longest_findtime(settings) == 3 * 86400
     assert not settings.jails._made
+
+
+# Jails that the daemon's file gives to containers
+
+
+MAPPED = """
+[jails.web]
+failregex = '^web <HOST>'
+[containers."shop-*"]
+jails = ["web", "flask-login"]
+format = "json"
+"""
+
+
+Mapped = Callable[..., list[JailPolicy]]
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> Mapped:
+    def mapped(container: Container, text: str = MAPPED) -> list[JailPolicy]:
+        path = tmp_path / "dockerjail.toml"
+        path.write_text(text, encoding="utf-8")
+        settings = load(path, {})
+        assert settings.problems == ()
+        chosen, problems = policies(container, settings)
+        assert problems == ()
+        return list(chosen)
+
+    return mapped
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "covered"),
+    [("shop-web-1", "other", True), ("web", "shop-web", True), ("myshop-web", "web", False)],
+)
+def test_the_daemons_file_gives_jails_by_name_and_service(
+    mapped: Mapped, name: str, service: str, covered: bool
+) -> None:
+    container = Container(id="a" * 64, name=name, service=service)
+    assert [jail.name for jail in mapped(container)] == (["web", "flask-login"] if covered else [])
+
+
+def test_a_shipped_jail_given_by_the_daemons_file_is_trusted_as_its_own(mapped: Mapped) -> None:
+    container = Container(id="a" * 64, name="shop-1", service="shop-1")
+    assert {jail.origin for jail in mapped(container)} == {Origin.DAEMON}
+
+
+def test_what_the_file_gives_needs_no_label_and_labels_can_tune_it(mapped: Mapped) -> None:
+    labels = {"dockerjail.enable": "true", "dockerjail.jail.web.maxretry": "2"}
+    container = Container(id="a" * 64, name="shop-1", service="shop-1", labels=labels)
+    web, flask = mapped(container)
+    assert (web.name, web.maxretry) == ("web", 2)
+    assert flask.name == "flask-login"
+    off = mapped(container, '[docker]\nlabels = "off"\n' + MAPPED)
+    assert [jail.maxretry for jail in off] == [5, 5]
+
+
+@pytest.mark.parametrize(("label", "format"), [(None, Format.JSON), ("logfmt", Format.LOGFMT)])
+def test_a_format_holds_for_all_jails_of_a_container(
+    mapped: Mapped, label: str | None, format: Format
+) -> None:
+    labels = {"dockerjail.enable": "true", "dockerjail.format": label} if label else {}
+    container = Container(id="a" * 64, name="shop-1", service="shop-1", labels=labels)
+    assert {jail.rule.format for jail in mapped(container)} == {format}
+
+
+def test_a_pattern_with_an_unknown_jail_keeps_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "dockerjail.toml"
+    path.write_text('[containers."*"]\njails = ["flask-login", "flask-logn"]\nfoo = 1\n')
+    settings = load(path, {})
+    assert [str(problem).replace(str(path), "FILE") for problem in settings.problems] == [
+        'FILE line 3, [containers."*"] foo: is no option known here; known: format, jails',
+        "FILE line 2, [containers.\"*\"] jails: there is no jail 'flask-logn'; write flask-login",
+    ]
+    assert settings.containers[0].jails == ("flask-login",)

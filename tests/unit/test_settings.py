@@ -274,7 +274,7 @@ def test_mistakes_in_the_environment_are_told_even_if_the_file_is_broken(desk: D
 def test_with_labels_off_it_is_said_that_nothing_is_followed(desk: Desk) -> None:
     assert desk.problems("[docker]\nlabels = 'off'\n") == (
         "FILE line 2, [docker] labels: labels are not read, so no container is followed; "
-        "write labels = 'select', 'tune' or 'define'"
+        "write labels = 'select', 'tune' or 'define', or [containers.\"NAME\"] jails = [...]"
     )
     found = desk.problems("", DOCKERJAIL_DOCKER__LABELS="off")
     assert found.startswith("environment variable DOCKERJAIL_DOCKER__LABELS: labels are not read")

@@ -258,3 +258,54 @@ def test_a_message_stays_on_one_line_whatever_it_repeats(what: str, remedy: str)
     message = str(Mistake(what, remedy))
     assert message.isprintable()
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (
+            {"event": "login_failed", "status": [401, 403]},
+            ((("event", ("login_failed",)), ("status", ("401", "403"))),),
+        ),
+        (
+            "event=login_failed, status=401|403",
+            ((("event", ("login_failed",)), ("status", ("401", "403"))),),
+        ),
+        ("a=1; b=2", ((("a", ("1",)),), (("b", ("2",)),))),
+        ([{"a": True}, {"b": "x*"}], ((("a", ("true",)),), (("b", ("x*",)),))),
+        ("a=", ((("a", ("",)),),)),
+    ],
+)
+def test_conditions_are_tables_or_text(written: object, meant: object) -> None:
+    assert values.conditions(written) == meant
+
+
+@pytest.mark.parametrize("written", ["event", "=x", 5, [1], {}, {"a": {}}, {"a": []}, {"a b": 1}])
+def test_a_wrong_condition_says_what_to_write(written: object) -> None:
+    with pytest.raises(Mistake) as caught:
+        values.conditions(written)
+    assert caught.value.remedy.startswith("write ")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("sshd", "sshd"),
+        ("sshd[mode=aggressive]", "sshd[mode=aggressive]"),
+        ("sshd [mode=x]", "sshd[mode=x]"),
+    ],
+)
+def test_a_filter_may_have_options(written: str, meant: str) -> None:
+    assert values.reference(written) == meant
+
+
+@pytest.mark.parametrize("written", ["sshd[mode=x", "[mode=x]", "a/b[x=y]", "sshd]"])
+def test_a_wrong_reference_to_a_filter_is_a_mistake(written: str) -> None:
+    with pytest.raises(Mistake):
+        values.reference(written)
+
+
+def test_a_prefix_keeps_its_blank() -> None:
+    assert values.prefix("sshd[1]: ") == "sshd[1]: "
+    with pytest.raises(Mistake, match="prefix"):
+        values.prefix("a\nb")
