@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from dockerjail.jail.datecut import cut
+from dockerjail.jail.filter import read
 from dockerjail.jail.jail import Bench, Jails, _line
 from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Rule
@@ -141,13 +141,14 @@ def naive(bench: Bench, chunk: Chunk) -> Sequence[Failure | Offence]:
     """Judge a chunk line by line."""
     entries: list[Failure | Offence] = []
     for start, end in lines(chunk.data):
-        line = _line(chunk, start, end)
-        whole = f"{line.text}\n"
-        bare = cut(whole)
+        line, _ = _line(chunk, chunk.data, start, end)
+        reading = read(line.text)
         for jail in bench.jails:
-            hit = jail.filter.judge(bare, whole)
+            hit = jail.filter.judge(reading)
             if hit is not None:
-                entries += [e for e in jail.weigh(hit, line, "web") if not isinstance(e, tuple)]
+                entries += [
+                    e for e in jail.weigh(hit, line, "web") if isinstance(e, Failure | Offence)
+                ]
     return entries
 
 

@@ -66,18 +66,26 @@ _REMEDIES: Final = (
 
 
 class Reading(NamedTuple):
-    """A line as the regexes see it, each text with its LF: `whole` as written, `bare` undated."""
+    """
+    A line as filters see it, each text with its LF.
+
+    `whole` is as written, `bare` undated. `full` is a long line before its middle was
+    cut out: what is left of an object without its middle says nothing.
+    """
 
     whole: str
     bare: str
+    full: str
     at: float = 0.0
     stream: Stream = Stream.STDOUT
 
 
-def read(text: str, at: float = 0.0, stream: Stream = Stream.STDOUT) -> Reading:
+def read(
+    text: str, at: float = 0.0, stream: Stream = Stream.STDOUT, *, full: str = ""
+) -> Reading:
     """Prepare one line, without its line end, for any number of filters."""
     whole = f"{text}\n"
-    return Reading(whole, cut(whole), at, stream)
+    return Reading(whole, cut(whole), full or whole, at, stream)
 
 
 class Hit(NamedTuple):
@@ -212,7 +220,7 @@ class Filter:
 
     def _structured(self, line: Reading, memory: Memory | None) -> Hit | None:
         """Judge a line by its fields."""
-        seen = None if self._reader is None else self._reader.look(line.whole)
+        seen = None if self._reader is None else self._reader.look(line.full)
         if seen is None:
             return None
         if not self._fail:

@@ -237,8 +237,8 @@ class Bench:
         if gate.colourless and b"\x1b" in data:
             data = _COLOUR.sub(b"", data)
         for start, end, which in gate.candidates(data):
-            line = _line(chunk, data, start, end)
-            reading = read(line.text, line.at, line.stream)
+            line, full = _line(chunk, data, start, end)
+            reading = read(line.text, line.at, line.stream, full=full)
             for index in which:
                 jail = gate.jails[index]
                 hit = jail.filter.judge(reading, jail.memory(container.id))
@@ -409,14 +409,16 @@ def _network(found: Address | Subject) -> Subject:
     return IPv6Network((int(found), 128)) if isinstance(found, IPv6Address) else found
 
 
-def _line(chunk: Chunk, data: bytes, start: int, end: int) -> Line:
+def _line(chunk: Chunk, data: bytes, start: int, end: int) -> tuple[Line, str]:
     """
     Take one line out of a chunk's data: its stamp, and its text without CR at the end.
 
     A line without a stamp that can be read has the time of the chunk's end, and is all
     text: it is not lost. Of a long line its two ends are kept, since an attacker who
-    pads his name must not push the address out of sight; U+FFFD is where it was cut.
+    pads his name must not push the address out of sight; U+FFFD is where it was cut. Such
+    a line's whole text is returned beside it, else nothing.
     """
+    full = ""
     blank = data.find(b" ", start, end)
     try:
         at = seconds(data[start : max(start, blank)])
@@ -429,7 +431,8 @@ def _line(chunk: Chunk, data: bytes, start: int, end: int) -> Line:
         half = LONGEST_LINE // 2
         text = data[start:end].decode("utf-8", "replace")
         if len(text) > LONGEST_LINE:
+            full = text
             text = f"{text[:half]}\ufffd{text[-half:]}"
     else:
         text = data[start:end].decode("utf-8", "replace")
-    return Line(stream=chunk.stream, at=at, text=text)
+    return Line(stream=chunk.stream, at=at, text=text), full

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dockerjail.jail.ignore import Ignore
 from dockerjail.jail.jail import LONGEST_LINE, REST, Bench, Jails
 from dockerjail.jail.policy import JailPolicy, Origin
-from dockerjail.jail.rule import Rule
+from dockerjail.jail.rule import Rule, UseDns
 from dockerjail.model import Chunk, Container, Cursor, Failure, Offence, Stream
 
 WEB = Container(id="4f" * 32, name="shop-web-1", service="shop-web")
@@ -347,3 +347,161 @@ def test_it_makes_no_difference_where_a_chunk_ends(texts: list[str], split: int)
         *halves.judge(chunk(*texts[split:], at=min(split, len(texts)))).entries,
     ]
     assert at_once == apart
+
+
+# Lines that span, are structured, coloured, or name nobody
+
+
+CONNECTION = Rule(
+    prefregex="^<F-MLFID>app\\[\\d+\\]: </F-MLFID><F-CONTENT>.+</F-CONTENT>$",
+    failregex=(
+        "^<F-NOFAIL>connect from</F-NOFAIL> <HOST>$",
+        "^login failed for <F-USER>\\S+</F-USER>$",
+    ),
+)
+
+
+def named(policy: JailPolicy, *texts: str) -> list[str]:
+    return [str(e.subject) for e in seat(policy).judge(chunk(*texts)).entries]
+
+
+def test_the_address_may_stand_in_another_line_of_the_connection() -> None:
+    policy = replace(POLICY, rule=CONNECTION)
+    bench = seat(policy)
+    (failure,) = bench.judge(
+        chunk(
+            "app[1]: connect from 203.0.113.7",
+            "app[2]: connect from 198.51.100.1",
+            "app[1]: login failed for bob",
+        )
+    ).entries
+    assert isinstance(failure, Failure)
+    assert str(failure.subject) == "203.0.113.7/32"
+    assert failure.fields["user"] == "bob"
+    assert failure.text == "app[1]: connect from 203.0.113.7\napp[1]: login failed for bob"
+
+
+def test_connections_of_other_containers_are_others() -> None:
+    jails = Jails()
+    policy = replace(POLICY, rule=CONNECTION)
+    other = replace(WEB, id="5e" * 32, name="shop-web-2")
+    seat(policy, jails=jails).judge(chunk("app[1]: connect from 203.0.113.7"))
+    bench = seat(policy, jails=jails, container=other)
+    assert not bench.judge(chunk("app[1]: login failed for bob", container=other)).entries
+
+
+def test_a_connection_outlives_a_chunk_and_not_its_container() -> None:
+    jails = Jails()
+    policy = replace(POLICY, rule=CONNECTION)
+    bench = seat(policy, jails=jails)
+    bench.judge(chunk("app[1]: connect from 203.0.113.7"))
+    assert bench.judge(chunk("app[1]: login failed for bob", at=5)).entries
+    jails.leave(WEB.id)
+    assert not bench.judge(chunk("app[1]: login failed for bob", at=6)).entries
+
+
+def test_a_prefix_is_tried_when_a_line_misses_without_it_and_joins_no_lines() -> None:
+    policy = replace(POLICY, rule=replace(CONNECTION, prefix="app[1]: "))
+    assert named(policy, "app[7]: connect from 203.0.113.7", "app[7]: login failed for bob") == [
+        "203.0.113.7/32"
+    ]
+    assert named(policy, "connect from 203.0.113.7", "login failed for bob") == []
+
+
+def test_a_prefix_may_be_what_a_failregex_asks_for() -> None:
+    rule = Rule(failregex=("^sshd\\[\\d+\\]: Failed password from <HOST>$",), prefix="sshd[1]: ")
+    policy = replace(POLICY, rule=rule)
+    lines = (
+        "Failed password from 203.0.113.7",
+        "2026-11-22 10:00:00 Failed password from 203.0.113.8",
+    )
+    assert named(policy, *lines) == ["203.0.113.7/32", "203.0.113.8/32"]
+    assert named(policy, "xFailed password from 203.0.113.7") == []
+
+
+def test_several_lines_are_seen_at_once_by_a_filter_that_asks_for_it() -> None:
+    rule = Rule(failregex=("^refused: <F-USER>.*</F-USER><SKIPLINES>^peer <HOST>$",), maxlines=4)
+    policy = replace(POLICY, rule=rule)
+    assert named(policy, "refused: bob", "x", "peer 203.0.113.7", "peer 198.51.100.1") == [
+        "203.0.113.7/32"
+    ]
+    assert named(policy, "refused: bob", "1", "2", "3", "peer 203.0.113.7") == []
+
+
+def test_the_lines_of_two_streams_are_not_mixed() -> None:
+    rule = Rule(failregex=("^refused<SKIPLINES>^peer <HOST>$",), maxlines=4)
+    bench = seat(replace(POLICY, rule=rule))
+    bench.judge(chunk("refused"))
+    assert not bench.judge(chunk("peer 203.0.113.7", stream=Stream.STDERR)).entries
+    assert bench.judge(chunk("peer 203.0.113.7")).entries
+
+
+JSON = Rule(
+    where=((("event", ("login_failed",)), ("status", ("401", "403"))),),
+    address=("request.headers.X-Forwarded-For", "request.remote"),
+    user="user",
+    trusted_proxies=(ip_network("10.0.0.0/8"),),
+)
+
+
+def test_fields_of_a_line_say_who_failed() -> None:
+    line = (
+        '{"event":"login_failed","status":401,"user":"bob","request":{"remote":"10.0.0.2:443",'
+        '"headers":{"X-Forwarded-For":["198.51.100.1, 203.0.113.7"]}}}'
+    )
+    (failure,) = seat(replace(POLICY, rule=JSON)).judge(chunk(line)).entries
+    assert isinstance(failure, Failure)
+    assert (str(failure.subject), failure.fields) == ("203.0.113.7/32", {"user": "bob"})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event":"login_failed","status":200,"request":{"remote":"203.0.113.7"}}',
+        '{"event":"login_failed","status":401,"request":{"remote":"203.0.113.7"}',
+        'x {"event":"login_failed","status":401,"request":{"remote":"203.0.113.7"}}',
+        (
+            '{"event":"search","q":"{\\"event\\":\\"login_failed\\",\\"status\\":401,'
+            '\\"request\\":{\\"remote\\":\\"203.0.113.7\\"}}"}'
+        ),
+    ],
+)
+def test_what_only_looks_like_such_a_line_does_not_count(line: str) -> None:
+    assert named(replace(POLICY, rule=JSON), line) == []
+
+
+def test_the_message_of_a_json_line_is_matched_as_text() -> None:
+    assert named(
+        POLICY, '{"level":"warning","message":"failed login of bob from 203.0.113.7"}'
+    ) == ["203.0.113.7/32"]
+    escaped = '{"message":"\\u0066ailed login of \\"bob\\" from 203.0.113.7"}'
+    assert named(POLICY, escaped) == ["203.0.113.7/32"]
+
+
+def test_an_attacker_who_pads_a_structured_line_is_seen() -> None:
+    line = (
+        '{"event":"login_failed","status":401,"agent":"%s","request":{"remote":"203.0.113.7"}}'
+        % ("x" * 40_000)
+    )
+    assert named(replace(POLICY, rule=JSON), line) == ["203.0.113.7/32"]
+
+
+def test_colours_are_taken_out_unless_a_regex_asks_for_them() -> None:
+    line = "\x1b[33mfailed\x1b[0m login of bob from \x1b[1;31m203.0.113.7\x1b[0m"
+    assert named(POLICY, line) == ["203.0.113.7/32"]
+    asks = replace(POLICY, rule=Rule(failregex=(r"^\x1b\[33mfailed.*? from .*?m<HOST>",)))
+    assert named(asks, line) == ["203.0.113.7/32"]
+
+
+def test_a_name_is_handed_on_only_if_the_jail_wants_it_looked_up() -> None:
+    line = failed("evil.test")
+    assert not seat().judge(chunk(line)).named
+    wants = replace(POLICY, rule=replace(POLICY.rule, usedns=UseDns.WARN))
+    jails = Jails()
+    verdict = seat(wants, jails=jails).judge(chunk(line))
+    (found,) = verdict.named
+    assert (found.name, found.container, list(verdict.entries)) == ("evil.test", WEB.name, [])
+    jail = jails.get(found.jail)
+    assert jail is not None
+    entries = list(jail.count(found.hit, ip_address("203.0.113.7"), found.line, WEB.name))
+    assert [type(entry) for entry in entries] == [Failure]

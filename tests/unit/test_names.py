@@ -1,0 +1,106 @@
+"""Names are looked up beside the line, which never waits for them."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+
+import pytest
+
+from dockerjail.jail.filter import Hit
+from dockerjail.jail.jail import Named
+from dockerjail.model import Address, Line, Stream
+from dockerjail.service.names import AT_ONCE, LIFE, WAITING, Names, resolve
+
+LINE = Line(stream=Stream.STDOUT, at=1000.0, text="failed from evil.test")
+
+
+def named(name: str) -> Named:
+    hit = Hit(0, None, {}, name=name)
+    return Named(jail="login@web", name=name, hit=hit, line=LINE, container="web")
+
+
+class House:
+    """Names with a resolver that counts, and answers when it is let."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.asked: list[str] = []
+        self.found: list[tuple[str, Sequence[Address]]] = []
+        self.told = asyncio.Event()
+        self.open = asyncio.Event()
+        self.open.set()
+        self.names = Names(self._found, clock=lambda: self.now, ask=self._ask)
+
+    async def _found(self, named: Named, addresses: Sequence[Address]) -> None:
+        self.found.append((named.name, addresses))
+        self.told.set()
+
+    async def _ask(self, name: str) -> Sequence[Address]:
+        self.asked.append(name)
+        await self.open.wait()
+        return () if name == "unknown.test" else (ip_address("203.0.113.7"), ip_address("::7"))
+
+
+@asynccontextmanager
+async def house() -> AsyncIterator[House]:
+    it = House()
+    task = asyncio.create_task(it.names.run())
+    try:
+        yield it
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def until(it: House, count: int) -> None:
+    while len(it.found) < count:
+        await it.told.wait()
+        it.told.clear()
+
+
+async def test_every_address_of_a_name_is_told_and_none_of_an_unknown_one() -> None:
+    async with house() as it:
+        it.names.put(named("evil.test"))
+        it.names.put(named("unknown.test"))
+        await until(it, 2)
+        assert it.found == [
+            ("evil.test", (ip_address("203.0.113.7"), ip_address("::7"))),
+            ("unknown.test", ()),
+        ]
+
+
+async def test_an_answer_is_remembered_for_a_while_also_that_there_is_none() -> None:
+    async with house() as it:
+        for count, name in enumerate(["evil.test", "unknown.test", "evil.test", "unknown.test"], 1):
+            it.names.put(named(name))
+            await until(it, count)
+        assert it.asked == ["evil.test", "unknown.test"]
+        it.now = LIFE + 1
+        it.names.put(named("evil.test"))
+        await until(it, 5)
+        assert it.asked == ["evil.test", "unknown.test", "evil.test"]
+
+
+async def test_a_resolver_that_hangs_never_holds_up_who_asks() -> None:
+    async with house() as it:
+        it.open.clear()
+        for number in range(WAITING + AT_ONCE + 5):
+            it.names.put(named(f"{number}.test"))
+            await asyncio.sleep(0)
+        assert len(it.asked) == AT_ONCE
+        assert it.names.dropped == 5
+        (problem,) = it.names.problems()
+        assert "5 failures" in problem.what
+        it.open.set()
+        await until(it, WAITING + AT_ONCE)
+
+
+async def test_the_hosts_resolver_is_asked_and_may_know_nothing() -> None:
+    assert ip_address("127.0.0.1") in await resolve("localhost")
+    assert await resolve("no such name..") == ()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "\x00", "\udcff", ""])
+async def test_a_strange_name_is_an_unknown_one(name: str) -> None:
+    assert all(address.is_loopback for address in await resolve(name))
