@@ -1,0 +1,303 @@
+"""
+A jail of fail2ban's: merged files in, what dockerjail runs of it out. Pure.
+
+In: the merged `jail` configuration, and where a filter's or an action's files come from.
+Out: a `Fail2banJail` with its rule, its numbers and its ports, and two lists: `notes` say
+what is not needed here, `problems` what an operator should act on. A jail that cannot be
+used raises `Fail2banError` and touches no other.
+
+fail2ban ignores keys that it does not know, so a jail may carry some of ours and stay
+valid for both: `dockerjail.prefix`, `.format`, `.scope`, `.stream`, `.ports`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from dockerjail.config import duration, values
+from dockerjail.config.fail2ban import actions, filters, reference
+from dockerjail.config.fail2ban.definition import Definition
+from dockerjail.config.fail2ban.ini import DEFAULT
+from dockerjail.config.fail2ban.interpolate import Names
+from dockerjail.config.fail2ban.merged import INCLUDES, Merged, MergedSection
+from dockerjail.config.fail2ban.mistakes import Fail2banError, problem, wrong
+from dockerjail.config.mistake import Mistake, listed, meant, shown
+from dockerjail.jail.rule import Format, Rule
+from dockerjail.model import Port, Problem, Subject
+
+MAXRETRY: Final = 3
+FINDTIME: Final = 600.0
+BANTIME: Final[float | None] = 600.0
+"""What fail2ban does when not even its own jail.conf is there; times in seconds."""
+
+OURS: Final = "dockerjail."
+"""What keys of ours begin with."""
+
+OUR_KEYS: Final = ("prefix", "format", "scope", "stream", "ports")
+"""What may stand behind it."""
+
+TRUE: Final = frozenset({"1", "on", "true", "yes"})
+"""What fail2ban takes for true; anything else is false."""
+
+_HANDED_ON: Final = (
+    *("enabled", "backend", "filter", "maxretry", "findtime", "bantime"),
+    *sorted(filters.STANDARD),
+)
+_UNNEEDED: Final = {
+    "logpath": "is not needed: the jail runs on the containers whose label names it",
+    "backend": "is not needed: lines come from the Docker Engine",
+    "journalmatch": "is not needed: lines come from the Docker Engine",
+    "logencoding": "is not needed: containers' lines are UTF-8",
+    "logtimezone": "is not needed: the Engine's time of a line counts",
+    "chain": "is not needed: bans stand before every chain",
+    "maxmatches": "is not needed: all lines that led to a ban are kept",
+    "ignorecache": "is not needed: no command is run to ignore an address",
+}
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fail2banJail:
+    """
+    One jail as its files mean it; times in seconds, `bantime` None is for good.
+
+    `ports` None and not `everything`: nothing says which. `disabled` is where the jail's
+    own section says `enabled = false`, else empty. `ours` are its `dockerjail.` keys
+    without that, raw; `prefix` and `format` are in the rule already.
+    """
+
+    name: str
+    place: str
+    rule: Rule
+    maxretry: int = MAXRETRY
+    findtime: float = FINDTIME
+    bantime: float | None = BANTIME
+    ignoreip: tuple[Subject, ...] = ()
+    ports: tuple[Port, ...] | None = None
+    everything: bool = False
+    reject: bool = False
+    disabled: str = ""
+    ours: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """Where a jail finds what it refers to; both return None when there is no such file."""
+
+    filter: Callable[[str], Merged | None]
+    action: Callable[[str], Merged | None]
+    filters: Callable[[], tuple[str, ...]]
+
+
+def names(merged: Merged) -> tuple[str, ...]:
+    """Return the names of all jails, in the order in which they are written."""
+    return tuple(name for name in merged.sections if name not in (INCLUDES, DEFAULT))
+
+
+def read(
+    name: str, merged: Merged, library: Library, *, builtin: Mapping[str, str]
+) -> Fail2banJail:
+    """Return the jail `name`; `builtin` are names that fail2ban defines itself."""
+    section = merged.sections.get(name)
+    if section is None or name not in names(merged):
+        raise wrong(f"[{name}]", "there is no such jail", meant(name, names(merged)))
+    merged.require(name, DEFAULT)
+    return _Reader(section, merged, library, builtin).jail()
+
+
+def load_filter(text: str, library: Library, place: str) -> tuple[reference.Reference, Merged]:
+    """Return the filter that a reference names. Raises `Fail2banError`."""
+    try:
+        found = reference.one(text)
+    except Mistake as mistake:
+        raise Fail2banError(mistake.at(place)) from None
+    merged = library.filter(found.name)
+    if merged is None:
+        raise no_filter(found.name, library.filters(), place)
+    return found, merged
+
+
+def no_filter(name: str, known: tuple[str, ...], place: str) -> Fail2banError:
+    """Return the error to raise for a filter that has no file."""
+    remedy = meant(name, known) or "put fail2ban's own filter.d beside jail.conf"
+    return wrong(place, f"there is no filter {shown(name)}", remedy)
+
+
+class _Reader:
+    """What has been understood of one jail so far."""
+
+    def __init__(
+        self,
+        section: MergedSection,
+        merged: Merged,
+        library: Library,
+        builtin: Mapping[str, str],
+    ) -> None:
+        self._name = section.name
+        self._place = section.place
+        self._merged = merged
+        self._library = library
+        self._builtin = builtin
+        self._names = Names(merged, section.name, builtin=builtin)
+        self._notes: list[Problem] = []
+        self._problems: list[Problem] = [*section.remarks]
+        default = merged.sections.get(DEFAULT)
+        self._problems += default.remarks if default else ()
+
+    def jail(self) -> Fail2banJail:
+        rule = self._rule()
+        enforcement = self._enforcement()
+        jail = Fail2banJail(
+            name=self._name,
+            place=self._place,
+            rule=rule,
+            maxretry=self._number("maxretry", values.count, MAXRETRY),
+            findtime=self._number("findtime", duration.parse, FINDTIME),
+            bantime=self._number("bantime", duration.parse_bantime, BANTIME),
+            ignoreip=self._ignoreip(),
+            ports=enforcement.ports,
+            everything=enforcement.everything,
+            reject=enforcement.reject,
+            disabled=self._disabled(),
+        )
+        ours = self._ours()
+        self._remark()
+        return replace(
+            jail,
+            rule=self._our_rule(rule, ours),
+            ours=MappingProxyType(ours),
+            notes=tuple(dict.fromkeys(self._notes)),
+            problems=tuple(dict.fromkeys(self._problems)),
+        )
+
+    def _rule(self) -> Rule:
+        early = {key: self._names.text(key) or "" for key in ("enabled", "backend", "filter")}
+        definition: Definition | None = None
+        text, place = early["filter"], self._names.place("filter")
+        name = self._name
+        merged: Merged | None = None
+        found = None
+        if text.strip():
+            found, merged = load_filter(text, self._library, place)
+            name = found.name
+            known = filters.definition(merged, found, jail=early, place=place).known
+            self._names = Names(self._merged, self._name, builtin=self._builtin, known=known)
+        jail = {key: value for key in _HANDED_ON if (value := self._names.text(key)) is not None}
+        if found is not None and merged is not None:
+            definition = filters.definition(merged, found, jail=jail, place=place)
+            self._problems += [
+                remark for section in merged.sections.values() for remark in section.remarks
+            ]
+        places = {key: self._names.place(key) for key in jail}
+        standard = {key: jail[key] for key in filters.STANDARD if key in jail}
+        reading = filters.read(name, definition, jail=standard, places=places)
+        self._problems += reading.problems
+        if not reading.rule.failregex:
+            what = f"the filter {name} has no failregex"
+            raise wrong(self._place, what, "write failregex = … with <HOST> where the address is")
+        return reading.rule
+
+    def _enforcement(self) -> actions.Enforcement:
+        place = self._names.place("action")
+        port_place = self._names.place("port")
+        try:
+            references = reference.several(self._names.text("action") or "")
+        except Mistake as mistake:
+            raise Fail2banError(mistake.at(place)) from None
+        reader = actions.Reader(place, port_place)
+        found = reader.read(
+            actions.Action(reference=each, file=self._library.action(each.name) or Merged(()))
+            for each in references
+        )
+        self._problems += found.problems
+        if found.skipped:
+            what = f"not run here: {listed(found.skipped)}"
+            self._problems.append(problem(place, what, "have something else read dockerjail's log"))
+        if found.firewall:
+            return found
+        if references:
+            what = "no action of this jail is a firewall's, and dockerjail bans all the same"
+            self._problems.append(problem(place, what, "take the jail's label off if it must not"))
+        port = self._names.text("port")
+        if port is None:
+            return found
+        return reader.plain(port, self._names.text("protocol") or "tcp")
+
+    def _number(self, key: str, read: Callable[[object], _Value], absent: _Value) -> _Value:
+        text = self._names.text(key)
+        if text is None:
+            return absent
+        try:
+            return read(text)
+        except Mistake as mistake:
+            raise Fail2banError(mistake.at(self._names.place(key))) from None
+
+    def _ignoreip(self) -> tuple[Subject, ...]:
+        found: dict[Subject, None] = {}
+        place = self._names.place("ignoreip")
+        for word in (self._names.text("ignoreip") or "").replace(",", " ").split():
+            try:
+                found[values.address(word)] = None
+            except Mistake as mistake:
+                what = f"{mistake.what}: it is not ignored"
+                self._problems.append(problem(place, what, mistake.remedy))
+        return tuple(found)
+
+    def _disabled(self) -> str:
+        entry = self._merged.own(self._name, "enabled")
+        text = self._names.text("enabled") or ""
+        return entry.place if entry and text.strip().lower() not in TRUE else ""
+
+    def _ours(self) -> dict[str, str]:
+        """Return our own keys, of this jail or of all."""
+        found: dict[str, str] = {}
+        for name in (DEFAULT, self._name):
+            section = self._merged.sections.get(name)
+            for key in section.layers if section else ():
+                if not key.startswith(OURS):
+                    continue
+                word = key.removeprefix(OURS)
+                if word in OUR_KEYS:
+                    found[word] = self._names.text(key) or ""
+                else:
+                    what = f"dockerjail has no key {shown(key)}"
+                    remedy = meant(word, OUR_KEYS, prefix=OURS)
+                    self._problems.append(problem(self._names.place(key), what, remedy))
+        return found
+
+    def _our_rule(self, rule: Rule, ours: Mapping[str, str]) -> Rule:
+        if "prefix" in ours:
+            prefix = ours["prefix"].strip()
+            if len(prefix) > 1 and prefix[0] == prefix[-1] and prefix[0] in "\"'":
+                prefix = prefix[1:-1]
+            elif prefix:
+                # a file keeps no blank at the end of a value
+                prefix += " "
+            rule = replace(rule, prefix=prefix)
+        if "format" in ours:
+            try:
+                rule = replace(rule, format=Format(values.choice(ours["format"], tuple(Format))))
+            except Mistake as mistake:
+                raise Fail2banError(mistake.at(self._names.place(f"{OURS}format"))) from None
+        return rule
+
+    def _remark(self) -> None:
+        """Say what is not taken over."""
+        for key, what in _UNNEEDED.items():
+            if self._merged.own(self._name, key):
+                self._notes.append(problem(self._names.place(key), what))
+        if (self._names.text("ignorecommand") or "").strip():
+            what = "ignorecommand is not run: what it would let pass is banned"
+            remedy = "write the addresses in ignoreip"
+            self._problems.append(problem(self._names.place("ignorecommand"), what, remedy))
+        if (self._names.text("bantime.increment") or "").strip().lower() in TRUE:
+            what = "bans do not grow here: each lasts bantime"
+            remedy = "write the bantime that repeated offenders should get"
+            self._problems.append(problem(self._names.place("bantime.increment"), what, remedy))
+        own = self._names.text("ignoreself")
+        if own is not None and own.strip().lower() not in TRUE:
+            what = "the host's own addresses are never banned here, whatever it says"
+            self._notes.append(problem(self._names.place("ignoreself"), what))

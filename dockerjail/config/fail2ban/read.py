@@ -1,0 +1,120 @@
+"""
+A user's own fail2ban directory in, its jails and filters out, each when it is asked for.
+
+Nothing here decides what runs: a jail runs on the containers whose label names it. Only
+`files.py` touches the disk. A mistake in one jail or filter is that one's alone.
+"""
+
+from itertools import islice
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from dockerjail.config.fail2ban import filters, jails
+from dockerjail.config.fail2ban.files import Files
+from dockerjail.config.fail2ban.filters import FilterReading
+from dockerjail.config.fail2ban.ini import DEFAULT
+from dockerjail.config.fail2ban.jails import Fail2banJail, Library
+from dockerjail.config.fail2ban.merged import Merged
+from dockerjail.config.fail2ban.mistakes import Fail2banError, wrong
+from dockerjail.jail.rule import Rule
+from dockerjail.model import Problem
+
+VERSION: Final = "1.1.0"
+"""What `%(fail2ban_version)s` is: the version whose files are read as it reads them."""
+
+_SHARED = "common"
+"""How files end that filters include and nobody uses as a filter."""
+
+
+class Fail2ban:
+    """A fail2ban directory, as it was when each of its files was first asked for."""
+
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._jails = files.configuration("jail")
+        self._library = Library(filter=self._filter, action=self._action, filters=self._known)
+        self._builtin = MappingProxyType(
+            {"fail2ban_version": VERSION, "fail2ban_confpath": str(files.directory)}
+        )
+        self.jails: tuple[str, ...] = jails.names(self._jails.merged)
+        self._made: dict[str, Fail2banJail | Fail2banError] = {}
+
+    @classmethod
+    def open(cls, directory: Path) -> "Fail2ban | None":
+        """Read the jail files of a directory; None when there is no such directory."""
+        try:
+            if not directory.is_dir():
+                return None
+        except OSError:
+            # what lies in a directory that may not be entered is a problem of its files
+            pass
+        return cls(Files(directory))
+
+    @property
+    def filters(self) -> tuple[str, ...]:
+        """The names in filter.d, without those that others only include."""
+        return tuple(name for name in self._known() if not name.endswith(_SHARED))
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with files as a whole, and with what holds for every jail."""
+        found = dict.fromkeys((*self._jails.problems, *self._files.problems))
+        default = self._jails.merged.sections.get(DEFAULT)
+        return tuple(found | dict.fromkeys(default.mistakes if default else ()))
+
+    def saying(self, key: str) -> tuple[str, ...]:
+        """Return the jails whose own section has `key`; one more if the default has."""
+        merged = self._jails.merged
+        own = tuple(name for name in self.jails if merged.own(name, key) is not None)
+        others = (name for name in self.jails if name not in own)
+        return (*own, *islice(others, 1)) if merged.own(DEFAULT, key) is not None else own
+
+    def jail(self, name: str) -> Fail2banJail:
+        """Return the jail of a name, enabled or not. Raises `Fail2banError`."""
+        made = self._made.get(name)
+        if made is None:
+            try:
+                made = jails.read(name, self._jails.merged, self._library, builtin=self._builtin)
+            except Fail2banError as error:
+                made = error
+            self._made[name] = made
+        if isinstance(made, Fail2banError):
+            raise Fail2banError(made.problem)
+        return made
+
+    def filter(self, text: str) -> FilterReading:
+        """
+        Return what a reference such as `sshd[mode=aggressive]` means on its own.
+
+        Only a name in filter.d is one: who writes a label reads no other file. Raises
+        `Fail2banError`.
+        """
+        place = f"filter {text}"
+        found, merged = jails.load_filter(text, self._library, place)
+        if found.name not in self._known():
+            raise jails.no_filter(found.name, self._known(), place)
+        definition = filters.definition(merged, found, jail={}, place=place)
+        reading = filters.read(found.name, definition, jail={}, places={})
+        if not reading.rule.failregex:
+            raise wrong(place, "has no failregex", "name a filter that has one")
+        return reading
+
+    def rule(self, text: str) -> Rule:
+        """Return the rule of such a reference. Raises `Fail2banError`."""
+        return self.filter(text).rule
+
+    def _known(self) -> tuple[str, ...]:
+        return self._files.names("filter.d")
+
+    def _filter(self, name: str) -> Merged | None:
+        return self._merged("filter.d", name)
+
+    def _action(self, name: str) -> Merged | None:
+        return self._merged("action.d", name)
+
+    def _merged(self, kind: str, name: str) -> Merged | None:
+        if "\0" in name:
+            return None
+        found = self._files.configuration(f"{kind}/{name}")
+        return found.merged if found.files else None
