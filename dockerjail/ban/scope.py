@@ -24,6 +24,12 @@ def resolve(
     trusted = policy.origin is Origin.DAEMON
     if trusted and policy.scope is ScopeKind.HOST:
         return Scope(ports=None, why="the jail's scope is the whole host")
+    if trusted and policy.ports is not None and policy.and_published:
+        own, _ = _ports_of([m for m in members if m.running] or members, containers)
+        return Scope(
+            ports=_sorted((*policy.ports, *own)),
+            why="the jail's fail2ban file names ports" + (", and the service's" if own else ""),
+        )
     if trusted and policy.ports is not None and not policy.ports_by_label:
         return Scope(ports=_sorted(policy.ports), why="the jail names its ports")
     if not members:

@@ -1,5 +1,5 @@
 """
-Filters by name: the shipped ones, overlaid by those of the daemon's file.
+Filters by name: the shipped ones, overlaid by fail2ban's and those of the daemon's file.
 
 A shipped filter is a file of its own and is read when somebody asks for it by name, not
 before: there are many, a daemon uses a few. Nothing is compiled here, except to find
@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from dockerjail.config import values
+from dockerjail.config.borrowed import Borrowed
+from dockerjail.config.mistake import Mistake
 from dockerjail.config.options import RULE, rule
 from dockerjail.errors import FilterError
 from dockerjail.jail.filter import Filter
-from dockerjail.jail.policy import Origin
+from dockerjail.jail.policy import ALL_STREAMS, Origin
 from dockerjail.jail.rule import NOTHING, Rule
+from dockerjail.model import Stream
 
 SHIPPED = Path(__file__).resolve().parent.parent / "filters"
 """The shipped filters, one TOML file each."""
@@ -24,11 +28,17 @@ SHIPPED = Path(__file__).resolve().parent.parent / "filters"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterText:
-    """A filter as it is written; `origin` is who wrote the failregex."""
+    """
+    A filter as it is written; `origin` is who wrote the failregex.
+
+    `streams` are where the application prints such lines: whoever can break a line on one
+    stream must not be believed on the other.
+    """
 
     name: str
     origin: Origin
     rule: Rule = NOTHING
+    streams: frozenset[Stream] = ALL_STREAMS
     description: str = ""
 
 
@@ -55,32 +65,54 @@ class Shipped(Mapping[str, FilterText]):
 
 
 class Filters(Mapping[str, FilterText]):
-    """Shipped filters, overlaid by `own`; those in `withheld` are left out."""
+    """
+    Shipped filters, overlaid by fail2ban's (`borrowed`), overlaid by `own`.
+
+    Those in `withheld` are left out. What is asked for may have options in brackets, if
+    it is one of fail2ban's: `sshd[mode=aggressive]`. Getting one of those raises
+    `Mistake` when its files are wrong.
+    """
 
     def __init__(
         self,
         own: Mapping[str, FilterText],
         *,
         shipped: Mapping[str, FilterText],
+        borrowed: Borrowed | None = None,
         withheld: Collection[str] = (),
     ) -> None:
         self._own = own
         self._shipped = shipped
-        self._names = tuple(sorted({*own, *shipped} - {*withheld}))
+        self._borrowed = borrowed
+        theirs = borrowed.filters if borrowed is not None else frozenset()
+        self._theirs = theirs - {*own, *withheld}
+        self._names = tuple(sorted({*own, *shipped, *theirs} - {*withheld}))
+        self._known = frozenset(self._names)
 
-    def __getitem__(self, name: str) -> FilterText:
-        if name not in self._names:
-            raise KeyError(name)
+    def __getitem__(self, reference: str) -> FilterText:
+        if reference not in self:
+            raise KeyError(reference)
+        name = _name(reference)
+        if self._borrowed is not None and name in self._theirs:
+            return FilterText(name=name, origin=Origin.DAEMON, rule=self._borrowed.rule(reference))
+        if reference != name:
+            what = f"filter {name} takes no options in brackets; those are for fail2ban's filters"
+            raise Mistake(what, f"write {name}")
         return self._own[name] if name in self._own else self._shipped[name]
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
+    def __contains__(self, reference: object) -> bool:
+        return isinstance(reference, str) and _name(reference) in self._known
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
+
+
+def _name(reference: str) -> str:
+    """Return the filter's name in `name[option=value]`."""
+    return reference.partition("[")[0].strip()
 
 
 @lru_cache(maxsize=1024)
@@ -101,6 +133,7 @@ def _read(name: str, path: Path) -> FilterText:
         name=name,
         origin=Origin.SHIPPED,
         rule=parse(data),
+        streams=values.streams(data.get("stream", "both")),
         description=data.get("description", ""),
     )
 

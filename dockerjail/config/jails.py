@@ -1,5 +1,5 @@
 """
-The jails and filters of the daemon's file and environment, and those it ships. Pure.
+The jails and filters of the daemon's file and environment, of fail2ban's files, and shipped ones.
 
 In: the tables `[filters.NAME]` and `[jails.NAME]` as written, and where they stand. Out:
 jails by name, filters by name, and a `Problem` for each one that is left out.
@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dockerjail.config import options, values
+from dockerjail.config.borrowed import Borrowed
 from dockerjail.config.filters import Filters, FilterText, flaw
 from dockerjail.config.mistake import Mistake, meant, shown
 from dockerjail.config.places import Path
@@ -23,6 +24,7 @@ FILTER: Mapping[str, Callable[[object], object]] = MappingProxyType(
         **options.RULE,
         "description": values.text,
         "source": values.text,
+        "stream": values.streams,
     }
 )
 """All that `[filters.NAME]` may hold."""
@@ -32,8 +34,9 @@ class Jails(Mapping[str, JailPolicy]):
     """
     Every jail the daemon knows.
 
-    Those of its file, and for each filter a jail of that name with `base`'s numbers:
-    made when asked for, so that only the shipped filters in use are read.
+    Those of its file, those of fail2ban's files (`borrowed`), and for each other filter a
+    jail of that name with `base`'s numbers: made when asked for, so that only the files
+    in use are read. Getting one raises `Mistake` when its files are wrong.
     """
 
     def __init__(
@@ -41,19 +44,31 @@ class Jails(Mapping[str, JailPolicy]):
         own: Mapping[str, JailPolicy],
         *,
         filters: Mapping[str, FilterText],
+        borrowed: Borrowed | None,
         withheld: Mapping[str, str],
         base: JailPolicy,
     ) -> None:
         self._own = own
         self._filters = filters
+        self._borrowed = borrowed
         self._base = base
         self._made: dict[str, JailPolicy] = {}
-        self._names = tuple(sorted({*own, *filters} - {*withheld}))
+        self._theirs = borrowed.jails - {*own} if borrowed is not None else frozenset()
+        self._names = tuple(sorted({*own, *self._theirs, *filters} - {*withheld}))
+        self._known = frozenset(self._names)
 
     @property
     def longest_findtime(self) -> float:
         """The longest findtime of any, in seconds; no shipped filter is read to find out."""
-        return max(self._base.findtime, *(jail.findtime for jail in self._own.values()), 0.0)
+        theirs = self._borrowed.longest_findtime if self._borrowed is not None else 0.0
+        own = (jail.findtime for jail in self._own.values())
+        return max(self._base.findtime, theirs, *own, 0.0)
+
+    def remarks(self, name: str) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+        """Return what of a jail's fail2ban files is not taken over: to act on, and harmless."""
+        if self._borrowed is None or name not in self._theirs:
+            return (), ()
+        return self._borrowed.remarks(name)
 
     def __getitem__(self, name: str) -> JailPolicy:
         if name not in self._names:
@@ -61,11 +76,22 @@ class Jails(Mapping[str, JailPolicy]):
         if name in self._own:
             return self._own[name]
         if name not in self._made:
-            self._made[name] = with_filter(self._base, name, self._filters[name])
+            self._made[name] = self._make(name)
         return self._made[name]
 
+    def _make(self, name: str) -> JailPolicy:
+        if self._borrowed is None or name not in self._theirs:
+            return with_filter(self._base, name, self._filters[name])
+        policy = self._borrowed.jail(name, self._base)
+        if not policy.rule.failregex:
+            raise Mistake("its fail2ban jail has no failregex", "write filter = NAME there")
+        place = self._borrowed.disabled(name)
+        if place:
+            raise Mistake(f"is disabled at {place}", "write enabled = true there")
+        return policy
+
     def __contains__(self, name: object) -> bool:
-        return name in self._names
+        return name in self._known
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -91,6 +117,7 @@ def with_filter(base: JailPolicy, name: str, text: FilterText) -> JailPolicy:
         name=name,
         origin=text.origin,
         rule=text.rule,
+        streams=text.streams,
     )
 
 
@@ -101,20 +128,23 @@ def read(
     shipped: Mapping[str, FilterText],
     base: JailPolicy,
     place: Callable[[Path], str],
+    borrowed: Borrowed | None = None,
 ) -> Known:
     """
     Read the tables of all filters and jails; `base` has the numbers of `[defaults]`.
 
     A wrong filter takes the jails that use it with it, a wrong jail only itself.
     """
-    reader = _Reader(shipped, base, place)
+    reader = _Reader(shipped, base, place, borrowed)
     for name, table in filters.items():
         reader.filter(name, table)
-    own = Filters(reader.filters, shipped=shipped, withheld=reader.spoilt)
+    own = Filters(reader.filters, shipped=shipped, borrowed=borrowed, withheld=reader.spoilt)
     for name, table in jails.items():
         reader.jail(name, table, own)
     return Known(
-        jails=Jails(reader.jails, filters=own, withheld=reader.withheld, base=base),
+        jails=Jails(
+            reader.jails, filters=own, borrowed=borrowed, withheld=reader.withheld, base=base
+        ),
         filters=own,
         withheld=MappingProxyType(reader.withheld),
         problems=tuple(reader.problems),
@@ -125,9 +155,14 @@ class _Reader:
     """What has been understood so far of the tables."""
 
     def __init__(
-        self, shipped: Mapping[str, FilterText], base: JailPolicy, place: Callable[[Path], str]
+        self,
+        shipped: Mapping[str, FilterText],
+        base: JailPolicy,
+        place: Callable[[Path], str],
+        borrowed: Borrowed | None,
     ) -> None:
         self._shipped = shipped
+        self._borrowed = borrowed
         self._base = base
         self._place = place
         self.filters: dict[str, FilterText] = {}
@@ -149,6 +184,7 @@ class _Reader:
         text = replace(
             text,
             rule=options.rule(text.rule, found),
+            streams=found.get("stream", text.streams),
             description=found.get("description", text.description),
         )
         if len(self.problems) == before:
@@ -186,8 +222,19 @@ class _Reader:
         path = ("jails", name)
         wanted = found.get("filter", name)
         policy = replace(self._base, name=name)
-        if wanted in filters:
-            policy = with_filter(policy, name, filters[wanted])
+        borrowed = self._borrowed if "filter" not in found and name not in self.filters else None
+        if borrowed is not None and name in borrowed.jails:
+            try:
+                policy = borrowed.jail(name, self._base)
+            except Mistake as mistake:
+                self._report(path, mistake)
+                return None
+        elif wanted in filters:
+            try:
+                policy = with_filter(policy, name, filters[wanted])
+            except Mistake as mistake:
+                self._report((*path, "filter"), mistake)
+                return None
         elif "filter" in found:
             self._report((*path, "filter"), self._no_filter(wanted, filters))
             return None
@@ -199,7 +246,11 @@ class _Reader:
                 self._report(path, Mistake("has neither filter nor failregex", remedy))
             return None
         policy = options.tune(options.define(policy, found), found)
-        ignoreip = dict.fromkeys((*self._base.ignoreip, *found.get("ignoreip", ())))
+        if "ports" in found or "scope" in found:
+            policy = replace(policy, and_published=False)
+        if "scope" in found and "ports" not in found:
+            policy = replace(policy, ports=None)
+        ignoreip = dict.fromkeys((*policy.ignoreip, *found.get("ignoreip", ())))
         return replace(policy, origin=Origin.DAEMON, ignoreip=tuple(ignoreip))
 
     def _no_filter(self, name: str, filters: Mapping[str, FilterText]) -> Mistake:

@@ -107,7 +107,12 @@ class _Chooser:
             self.report(f"jail.{name}.findtime", Mistake(what, remedy))
             return
         tuned = self._scoped(options.tune(policy, said), said, asked=policy.scope)
-        yield replace(tuned, ports_by_label="ports" in said)
+        by_label = "ports" in said
+        yield replace(
+            tuned,
+            ports_by_label=by_label,
+            and_published=tuned.and_published and not by_label,
+        )
 
     def _known(self, name: str) -> JailPolicy:
         jails = self._settings.jails
@@ -135,7 +140,13 @@ class _Chooser:
             remedy = f"write {self._prefix}.jail.{name}.failregex=… or .filter=…"
             raise Mistake("there is nothing to look for: no failregex", remedy)
         # Whatever it borrows, its lines are of the label's choosing: it is trusted less.
-        return replace(policy, origin=Origin.LABEL, scope=ScopeKind.AUTO)
+        return replace(
+            policy,
+            origin=Origin.LABEL,
+            scope=ScopeKind.AUTO,
+            ports=None if policy.and_published else policy.ports,
+            and_published=False,
+        )
 
     def _scoped(self, policy: JailPolicy, said: options.Options, *, asked: ScopeKind) -> JailPolicy:
         """Take back a scope that only the daemon's file may give; it gave `asked`."""

@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from dockerjail.config import assigned, duration, environment, jails, options, places, values
+from dockerjail.config.borrowed import Borrowed
 from dockerjail.config.filters import FilterText, Shipped
 from dockerjail.config.labels import LabelPolicy
 from dockerjail.config.mistake import Mistake, listed, meant, shown
@@ -148,6 +149,13 @@ class LogSettings(_Section):
     level: Annotated[str, PlainValidator(_level)] = "INFO"
 
 
+class Fail2banSettings(_Section):
+    """`[fail2ban]`: whether a fail2ban directory is read, and which."""
+
+    enabled: Annotated[bool, PlainValidator(values.boolean)] = True
+    path: Annotated[Path, PlainValidator(_path)] = Path("/etc/fail2ban")
+
+
 class Defaults(_Section):
     """`[defaults]`: the numbers of a jail that says nothing else; seconds."""
 
@@ -174,6 +182,7 @@ SECTIONS: Mapping[str, type[_Section]] = {
     "control": ControlSettings,
     "firewall": FirewallSettings,
     "log": LogSettings,
+    "fail2ban": Fail2banSettings,
     "defaults": Defaults,
 }
 
@@ -203,6 +212,7 @@ class Settings:
     control: ControlSettings
     firewall: FirewallSettings
     log: LogSettings
+    fail2ban: Fail2banSettings
     defaults: Defaults
     jails: jails.Jails
     filters: Mapping[str, FilterText]
@@ -238,9 +248,11 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     sections = _validated(_Sections, layers, place, mistakes) or _Sections(**_NOTHING)
     named = _validated(_Named, layers, place, mistakes) or _Named(**_NOTHING)
     docker = _docker(sections.docker, environ, mistakes)
+    borrowed = _borrowed(sections.fail2ban, place, mistakes)
     known = jails.read(
         named.filters,
         named.jails,
+        borrowed=borrowed,
         shipped=shipped,
         base=sections.defaults.policy(),
         place=place,
@@ -248,7 +260,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     containers, unassigned = assigned.read(
         named.containers, jails=known.jails, withheld=known.withheld, place=place
     )
-    problems = (*known.problems, *unassigned)
+    problems = (*(borrowed.problems if borrowed else ()), *known.problems, *unassigned)
     if mistakes:
         raise ConfigError("\n".join(map(str, (*mistakes, *problems))))
     return Settings(
@@ -258,6 +270,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         control=sections.control,
         firewall=sections.firewall,
         log=sections.log,
+        fail2ban=sections.fail2ban,
         defaults=sections.defaults,
         jails=known.jails,
         filters=known.filters,
@@ -302,6 +315,7 @@ class _Sections(_Layered):
     control: ControlSettings = ControlSettings()
     firewall: FirewallSettings = FirewallSettings()
     log: LogSettings = LogSettings()
+    fail2ban: Fail2banSettings = Fail2banSettings()
     defaults: Defaults = Defaults()
     filters: Any = None
     jails: Any = None
@@ -448,6 +462,20 @@ def _docker(
         mistakes.append(mistake.at("environment variable DOCKER_HOST"))
         return docker
     return docker.model_copy(update={"host": host})
+
+
+def _borrowed(
+    settings: Fail2banSettings, place: Callable[[places.Path], str], mistakes: list[Problem]
+) -> Borrowed | None:
+    """Open fail2ban's directory; one that was named must be there."""
+    if not settings.enabled:
+        return None
+    found = Borrowed.open(settings.path)
+    if found is None and settings.path != Fail2banSettings().path:
+        what = f"{shown(str(settings.path))} is no directory with fail2ban's files"
+        remedy = "mount it (-v /etc/fail2ban:/etc/fail2ban:ro), or leave path out"
+        mistakes.append(Mistake(what, remedy).at(place(("fail2ban", "path"))))
+    return found
 
 
 def _silence(

@@ -14,8 +14,11 @@ everybody's surprise; here it works. It also closes a hole: who calls himself
 Nothing that fail2ban matches is matched otherwise by it. An ignoreregex may hit any of
 these texts. A line that still misses is tried with the rule's `prefix` before it: stock
 filters expect syslog's, which a container does not print. An id of a connection that
-lies in that prefix says nothing: such a line is judged alone. Last, of a JSON object the
-text of its message is tried.
+lies in that prefix says nothing: such a line is judged alone.
+
+A structured rule sees only what is in the fields of a line. Any other sees the line as
+text, also if it is JSON: its message may be a stranger's words from the first to the last,
+and an anchored failregex would believe them. Who knows better sets `format` or `field`.
 """
 
 import re
@@ -31,7 +34,7 @@ from dockerjail.jail.datecut import cut
 from dockerjail.jail.datepattern import DatePatternError, cutter
 from dockerjail.jail.fields import Reader, Seen
 from dockerjail.jail.memory import Groups, Memory
-from dockerjail.jail.rule import Format, Rule
+from dockerjail.jail.rule import Rule
 from dockerjail.jail.tags import Expanded, TagError, expand
 from dockerjail.model import Address, Stream, Subject
 
@@ -80,9 +83,7 @@ class Reading(NamedTuple):
     stream: Stream = Stream.STDOUT
 
 
-def read(
-    text: str, at: float = 0.0, stream: Stream = Stream.STDOUT, *, full: str = ""
-) -> Reading:
+def read(text: str, at: float = 0.0, stream: Stream = Stream.STDOUT, *, full: str = "") -> Reading:
     """Prepare one line, without its line end, for any number of filters."""
     whole = f"{text}\n"
     return Reading(whole, cut(whole), full or whole, at, stream)
@@ -175,7 +176,7 @@ class Filter:
                 self._cut = cutter(rule.datepattern)
             except DatePatternError as error:
                 raise FilterError(str(error)) from None
-        self._reader = None if rule.format is Format.TEXT else Reader(rule)
+        self._reader = Reader(rule) if rule.structured else None
         self.patterns = tuple(regex.pattern for regex in compiled)
         self.remembers = self._scrolls or any(
             "mlfid" in names for names in (narrowed, *(regex.groupindex for regex in compiled))
@@ -198,8 +199,8 @@ class Filter:
 
     def judge(self, line: Reading, memory: Memory | None = None) -> Hit | None:
         """Judge a line; `memory` is what this filter remembers of the container, if it does."""
-        if self.rule.structured:
-            return self._structured(line, memory)
+        if self._reader is not None:
+            return self._structured(self._reader, line, memory)
         bare = line.bare if self._cut is None else self._cut(line.whole)
         if self._scrolls and memory is not None:
             return self._scrolled(bare, line, memory)
@@ -208,19 +209,13 @@ class Filter:
             found = self._first(line.whole)
         if found is not None:
             return self._weigh(found, (bare, line.whole), line.at, memory)
-        if self.rule.prefix:
-            hit = self._prefixed(bare, line, memory)
-            if hit is not None:
-                return hit
-        if self._reader is not None and line.whole.startswith("{"):
-            return self._structured(line, memory)
-        return None
+        return self._prefixed(bare, line, memory) if self.rule.prefix else None
 
     # What is looked at
 
-    def _structured(self, line: Reading, memory: Memory | None) -> Hit | None:
+    def _structured(self, reader: Reader, line: Reading, memory: Memory | None) -> Hit | None:
         """Judge a line by its fields."""
-        seen = None if self._reader is None else self._reader.look(line.full)
+        seen = reader.look(line.full)
         if seen is None:
             return None
         if not self._fail:

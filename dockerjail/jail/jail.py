@@ -59,9 +59,6 @@ Ignored = tuple[str, Address, str, float]
 """A failure that did not count: the jail, whose it was, why, and when."""
 
 
-_OBJECT: Final = b"Z {"
-"""What a line begins with that is a JSON object, behind the Engine's stamp."""
-
 _COLOUR: Final = re.compile(rb"\x1b\[[0-9;:]*[mK]")
 _ESCAPE: Final = re.compile(r"\x1b|\\x1b|\\033|\\e\[", re.IGNORECASE)
 
@@ -343,8 +340,7 @@ class _Gate:
     What lies before the jails that read one stream of one container: their sieve.
 
     A log in which most lines matter is not sifted. The sieve is fitted to the log itself,
-    again and again, since logs change. A chunk with JSON in it has a sieve of its own:
-    an encoder may write a text in other ways.
+    again and again, since logs change.
     """
 
     def __init__(self, jails: Sequence[Jail]) -> None:
@@ -356,10 +352,10 @@ class _Gate:
             for regex in (each.rule.prefregex, *each.rule.failregex)
         )
         """Whether colours can be taken out of the lines."""
-        self._sieves = {objects: _sieve(filters, objects=objects) for objects in (False, True)}
+        self._sieve = _sieve(filters)
         self._rest = 0
         self._seen = 0
-        self._fit_at = {False: SAMPLE, True: SAMPLE}
+        self._fit_at = SAMPLE
 
     def candidates(self, data: bytes) -> Iterable[Candidate]:
         """Return the lines to look at."""
@@ -367,17 +363,16 @@ class _Gate:
         if self._rest:
             self._rest -= 1
             return self._everything(data)
-        objects = _OBJECT in data
-        if self._seen >= self._fit_at[objects] and len(data) >= SAMPLE:
-            self._fit_at[objects] = self._seen + min(self._seen, FIT_EVERY)
-            self._sieves[objects] = Sieve(self._sieves[objects].filters, data, objects=objects)
-        found = list(self._sieves[objects].candidates(data))
+        if self._seen >= self._fit_at and len(data) >= SAMPLE:
+            self._fit_at = self._seen + min(self._seen, FIT_EVERY)
+            self._sieve = Sieve(self._sieve.filters, data)
+        found = list(self._sieve.candidates(data))
         if found and sum(end - start for start, end, _ in found) > CROWDED * len(data):
             self._rest = REST
         return found
 
     def _everything(self, data: bytes) -> Iterator[Candidate]:
-        everybody = self._sieves[False].all
+        everybody = self._sieve.all
         for start, end in lines(data):
             yield start, end, everybody
 
@@ -389,8 +384,8 @@ def _filter(rule: Rule) -> Filter:
 
 
 @lru_cache(maxsize=256)
-def _sieve(filters: tuple[Filter, ...], *, objects: bool) -> Sieve:
-    return Sieve(filters, objects=objects)
+def _sieve(filters: tuple[Filter, ...]) -> Sieve:
+    return Sieve(filters)
 
 
 def _own(policy: JailPolicy) -> Ignore:

@@ -29,7 +29,9 @@ class JailPolicy:
     """
     One jail as it is to run; durations in seconds, `bantime` None is for good.
 
-    `ports` overrules `scope`. `origin` is who defined the filter, `ports_by_label`
+    `ports` overrules `scope`; `and_published` adds what the jail's service publishes: the
+    ports that fail2ban's jails name are the application's, and a container may publish
+    others. `origin` is who defined the filter, `ports_by_label`
     whether a label chose the ports: what a label defines, selects from the shipped
     jails or chooses is kept to its own service's ports.
     """
@@ -44,6 +46,7 @@ class JailPolicy:
     scope: ScopeKind = ScopeKind.AUTO
     ports: tuple[Port, ...] | None = None
     ports_by_label: bool = False
+    and_published: bool = False
     streams: frozenset[Stream] = ALL_STREAMS
     ipv4_prefix: int = 32
     ipv6_prefix: int = 64

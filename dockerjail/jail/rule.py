@@ -15,7 +15,7 @@ from dockerjail.model import Subject
 
 
 class Format(StrEnum):
-    """How a line is written; `AUTO` looks at each line."""
+    """How a line is written; `AUTO` looks at each line, if the rule has a selector."""
 
     AUTO = "auto"
     TEXT = "text"
@@ -67,10 +67,8 @@ class Rule:
     @property
     def structured(self) -> bool:
         """Say whether only a structured line can match."""
-        return bool(self.where or self.address or self.field) or self.format in (
-            Format.JSON,
-            Format.LOGFMT,
-        )
+        selects = self.where or self.address or self.field
+        return bool(selects) or self.format in (Format.JSON, Format.LOGFMT)
 
 
 NOTHING: Final = Rule()

@@ -17,7 +17,6 @@ from typing import Final, Protocol
 
 from dockerjail.jail.fields import requires, safe_pieces
 from dockerjail.jail.filter import Filter
-from dockerjail.jail.rule import Format
 from dockerjail.jail.skeleton import FOLDS, SHORTEST, Chain, Group, chain
 
 Candidate = tuple[int, int, tuple[int, ...]]
@@ -73,15 +72,13 @@ class Sieve:
     another. Without a `sample` of it that is a guess by length.
     """
 
-    def __init__(
-        self, filters: Sequence[Filter], sample: bytes = b"", *, objects: bool = False
-    ) -> None:
+    def __init__(self, filters: Sequence[Filter], sample: bytes = b"") -> None:
         self.filters = tuple(filters)
         self.all = tuple(range(len(filters)))
         self._rules: list[tuple[int, Chain]] = []
         always: set[int] = set()
         for index, each in enumerate(filters):
-            chains = _chains(each, objects=objects)
+            chains = _chains(each)
             if chains and all(chains):
                 self._rules += [(index, groups) for groups in dict.fromkeys(chains)]
             else:
@@ -196,12 +193,8 @@ _ESCAPED: Final = (Group((rb"\u00",), folded=False),)
 """A line in which an encoder wrote plain characters in another way: nothing is sure then."""
 
 
-def _chains(each: Filter, *, objects: bool) -> Sequence[Chain]:
-    """
-    Return chains of which one holds in every line that `each` matches; an empty one if unknown.
-
-    `objects` says that JSON objects may be among the lines, whose texts encoders escape.
-    """
+def _chains(each: Filter) -> Sequence[Chain]:
+    """Return chains of which one holds in every line that `each` matches; none if unknown."""
     rule = each.rule
     if rule.maxlines > 1:
         return ()
@@ -211,8 +204,6 @@ def _chains(each: Filter, *, objects: bool) -> Sequence[Chain]:
         if required:
             return (Group(tuple(required), folded=False),), _ESCAPED
         return (*map(_unescaped, plain), _ESCAPED) if plain else ()
-    if objects and rule.format is not Format.TEXT:
-        return *map(_unescaped, plain), _ESCAPED
     return plain
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dockerjail.jail.ignore import Ignore
 from dockerjail.jail.jail import LONGEST_LINE, REST, Bench, Jails
 from dockerjail.jail.policy import JailPolicy, Origin
-from dockerjail.jail.rule import Rule, UseDns
+from dockerjail.jail.rule import Format, Rule, UseDns
 from dockerjail.model import Chunk, Container, Cursor, Failure, Offence, Stream
 
 WEB = Container(id="4f" * 32, name="shop-web-1", service="shop-web")
@@ -470,12 +470,14 @@ def test_what_only_looks_like_such_a_line_does_not_count(line: str) -> None:
     assert named(replace(POLICY, rule=JSON), line) == []
 
 
-def test_the_message_of_a_json_line_is_matched_as_text() -> None:
-    assert named(
-        POLICY, '{"level":"warning","message":"failed login of bob from 203.0.113.7"}'
-    ) == ["203.0.113.7/32"]
+def test_the_message_of_a_json_line_is_matched_when_the_format_says_so() -> None:
+    rule = Rule(failregex=("^failed login of <F-USER>.*</F-USER> from <HOST>$",))
+    line = '{"level":"warning","message":"failed login of bob from 203.0.113.7"}'
     escaped = '{"message":"\\u0066ailed login of \\"bob\\" from 203.0.113.7"}'
-    assert named(POLICY, escaped) == ["203.0.113.7/32"]
+    assert named(replace(POLICY, rule=rule), line, escaped) == []
+    policy = replace(POLICY, rule=replace(rule, format=Format.JSON))
+    assert named(policy, line, escaped) == ["203.0.113.7/32", "203.0.113.7/32"]
+    assert named(policy, "failed login of bob from 203.0.113.7") == []
 
 
 def test_an_attacker_who_pads_a_structured_line_is_seen() -> None:

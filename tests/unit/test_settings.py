@@ -236,7 +236,7 @@ def test_a_wrong_setting_is_answered_with_its_place_and_what_to_write(
         ("DOCKERJAIL_LOG", "x", ": is no setting; write one of DOCKERJAIL_LOG__LEVEL"),
         ("DOCKERJAIL_JAILS__A", "x", ": is no setting; write DOCKERJAIL_JAILS__NAME__OPTION"),
         ("DOCKERJAIL_", "x", ": is no setting; write DOCKERJAIL_SECTION__OPTION with a section of"),
-        ("DOCKERJAIL_XYZ__QQQ__A", "x", "with a section of control, defaults, docker, filters"),
+        ("DOCKERJAIL_XYZ__QQQ__A", "x", "with a section of control, defaults, docker, fail2ban, "),
         ("DOCKERJAIL_DEFAULTS__MAXRETRY", "five", ": 'five' is not a whole number; write a whole"),
         ("DOCKERJAIL_Log__Level", "loud", ": 'loud' is none of debug, error, info, warning"),
         ("DOCKER_HOST", "ssh://x", ": 'ssh://x' is no address of an Engine; write unix:///var/run"),

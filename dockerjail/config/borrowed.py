@@ -1,0 +1,111 @@
+"""
+A user's fail2ban jails and filters as dockerjail's own. Pure, but for the files read late.
+
+fail2ban's directory belongs to whoever runs the host, so its jails are trusted as those of
+the daemon's own file are. They run on the containers whose label or the daemon's file names
+them, whether or not fail2ban has them enabled; only `enabled = false` in a jail's very own
+section takes it away here too.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from dockerjail.config import options
+from dockerjail.config.fail2ban.mistakes import Fail2banError
+from dockerjail.config.fail2ban.read import Fail2ban
+from dockerjail.config.mistake import Mistake
+from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
+from dockerjail.jail.rule import Rule
+from dockerjail.model import Problem
+
+
+class Borrowed:
+    """The jails and filters of a fail2ban directory, each read when it is asked for."""
+
+    def __init__(self, fail2ban: Fail2ban) -> None:
+        self._fail2ban = fail2ban
+        self.jails = frozenset(fail2ban.jails)
+        self.filters = frozenset(fail2ban.filters)
+
+    @classmethod
+    def open(cls, directory: Path) -> "Borrowed | None":
+        """Return what there is in `directory`; None if there is no such directory."""
+        found = Fail2ban.open(directory)
+        return cls(found) if found is not None and (found.jails or found.problems) else None
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with whole files."""
+        return self._fail2ban.problems
+
+    @property
+    def longest_findtime(self) -> float:
+        """The longest findtime of any jail that says its own, in seconds; 0 without one."""
+        longest = 0.0
+        for name in self._fail2ban.saying("findtime"):
+            try:
+                longest = max(longest, self._fail2ban.jail(name).findtime)
+            except Fail2banError:
+                continue  # it is left out, with a message, if somebody asks for it
+        return longest
+
+    def jail(self, name: str, base: JailPolicy) -> JailPolicy:
+        """
+        Return the jail `name`; of `base` it has what fail2ban cannot say, and the ignoreip.
+
+        Raises `Mistake`, which names the file and line.
+        """
+        try:
+            jail = self._fail2ban.jail(name)
+        except Fail2banError as error:
+            raise _mistake(error.problem) from None
+        ours = {}
+        for key, text in jail.ours.items():
+            try:
+                ours[key] = options.LABEL[key](text)
+            except Mistake as mistake:
+                raise _mistake(mistake.at(f"{jail.place} dockerjail.{key}")) from None
+        policy = replace(
+            base,
+            name=name,
+            origin=Origin.DAEMON,
+            rule=jail.rule,
+            maxretry=jail.maxretry,
+            findtime=jail.findtime,
+            bantime=jail.bantime,
+            ignoreip=tuple(dict.fromkeys((*base.ignoreip, *jail.ignoreip))),
+            scope=ScopeKind.HOST if jail.everything else ScopeKind.AUTO,
+            ports=jail.ports,
+            and_published=jail.ports is not None,
+        )
+        if "ports" in ours:
+            policy = replace(policy, scope=ScopeKind.AUTO, and_published=False)
+        if "scope" in ours:
+            policy = replace(policy, ports=None, and_published=False)
+        return options.tune(policy, ours)
+
+    def disabled(self, name: str) -> str:
+        """Return where the jail's own section says `enabled = false`, else nothing."""
+        try:
+            return self._fail2ban.jail(name).disabled
+        except Fail2banError:
+            return ""
+
+    def remarks(self, name: str) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+        """Return what of a jail is not taken over: what should be acted on, and what is harmless."""
+        try:
+            jail = self._fail2ban.jail(name)
+        except Fail2banError as error:
+            return (error.problem,), ()
+        return jail.problems, jail.notes
+
+    def rule(self, reference: str) -> Rule:
+        """Return what a filter's name means, perhaps with options; raises `Mistake`."""
+        try:
+            return self._fail2ban.rule(reference)
+        except Fail2banError as error:
+            raise _mistake(error.problem) from None
+
+
+def _mistake(problem: Problem) -> Mistake:
+    return Mistake(f"{problem.place}: {problem.what}", problem.remedy)
