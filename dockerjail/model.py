@@ -163,6 +163,13 @@ class Scope:
         return ", ".join(map(str, self.ports)) or "nothing"
 
 
+class Blocktype(StrEnum):
+    """What becomes of a banned packet: nothing at all, or an answer that says no."""
+
+    DROP = "drop"
+    REJECT = "reject"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ban:
     """
@@ -182,6 +189,7 @@ class Ban:
     failures: int = 0
     count: int = 1
     reason: str = ""
+    blocktype: Blocktype = Blocktype.DROP
 
     @property
     def key(self) -> tuple[str, Subject]:
@@ -207,14 +215,20 @@ class Unban:
 
 
 class Element(NamedTuple):
-    """What the kernel drops: packets of `subject` to `port`, or to any (None)."""
+    """
+    What the kernel blocks, and how: packets of `subject` to `port`, or to any (None).
+
+    Two bans may want one subject kept from one port in both ways: these are two
+    elements, each with its own end. While both stand, the packet is dropped.
+    """
 
     subject: Subject
     port: Port | None
+    blocktype: Blocktype = Blocktype.DROP
 
 
 class Counter(NamedTuple):
-    """What one element has dropped so far."""
+    """What one element has dropped or rejected so far."""
 
     packets: int
     bytes: int

@@ -197,6 +197,11 @@ class Firewall(Protocol):
     Times are absolute; an element whose end has passed is not written.
     """
 
+    @property
+    def rejects(self) -> bool:
+        """Say whether it can answer what it blocks; if not, an element to reject is an error."""
+        ...
+
     async def replace(self, blocks: Iterable[Block], *, allow: Collection[Subject]) -> None:
         """Put the whole table in place: no moment without protection."""
         ...
@@ -223,7 +228,7 @@ class Firewall(Protocol):
         ...
 
     async def counters(self, elements: Sequence[Element]) -> Mapping[Element, Counter]:
-        """Read what the given elements have dropped; missing ones are left out."""
+        """Read what the given elements have blocked; missing ones are left out."""
         ...
 
     def changes(self) -> AsyncGenerator[str]:

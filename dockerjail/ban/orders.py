@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dockerjail.model import Ban, Cursor, Failure, Offence, Scope, Subject
+from dockerjail.model import Ban, Blocktype, Cursor, Failure, Offence, Scope, Subject
 from dockerjail.ports import CursorKey
 
 MANUAL: Final = "manual"
@@ -36,6 +36,7 @@ class Sentence:
     scope: Scope = EVERYTHING
     jail: str = MANUAL
     reason: str = ""
+    blocktype: Blocktype = Blocktype.DROP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,14 +2,15 @@
 What the kernel should hold, and what to change so that it does. Pure.
 
 Several bans may want the same element (two jails, one address, one port): it
-stays until the last of them ends.
+stays until the last of them ends. If one drops and the other rejects, these are two
+elements; that a drop wins is decided by the order in which the kernel looks.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dockerjail.model import Ban, Element, Subject
+from dockerjail.model import Ban, Blocktype, Element, Subject
 from dockerjail.ports import Block
 
 BanKey = tuple[str, Subject]
@@ -30,17 +31,19 @@ class Change:
         return bool(self.add or self.remove)
 
 
-def elements(ban: Ban) -> tuple[Element, ...]:
-    """Return the elements that enforce `ban`."""
+def elements(ban: Ban, *, rejects: bool = True) -> tuple[Element, ...]:
+    """Return the elements that enforce `ban`; all drop if the packet filter never `rejects`."""
+    blocktype = ban.blocktype if rejects else Blocktype.DROP
     if ban.scope.ports is None:
-        return (Element(ban.subject, None),)
-    return tuple(Element(ban.subject, port) for port in ban.scope.ports)
+        return (Element(ban.subject, None, blocktype),)
+    return tuple(Element(ban.subject, port, blocktype) for port in ban.scope.ports)
 
 
 class Ledger:
-    """Which ban wants which elements, and until when."""
+    """Which ban wants which elements, and until when; `rejects` as for `elements`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, rejects: bool = True) -> None:
+        self._rejects = rejects
         self._wants: dict[BanKey, tuple[Element, ...]] = {}
         self._holders: dict[Element, dict[BanKey, float]] = {}
 
@@ -49,7 +52,7 @@ class Ledger:
 
     def put(self, ban: Ban) -> Change:
         """Enter `ban`, or its new end or scope; return what that changes in the kernel."""
-        old, new = self._wants.get(ban.key, ()), elements(ban)
+        old, new = self._wants.get(ban.key, ()), elements(ban, rejects=self._rejects)
         before = {element: self._end(element) for element in (*old, *new)}
         self._leave(ban.key, old)
         for element in new:

@@ -37,6 +37,7 @@ from dockerjail.jail.policy import JailPolicy
 from dockerjail.model import (
     Address,
     Ban,
+    Blocktype,
     Cursor,
     Element,
     Failure,
@@ -222,6 +223,7 @@ class Warden:
         """
         self._next_ban = state.next_ban
         self._allow = allow
+        self._ledger = Ledger(rejects=self._firewall.rejects)
         for ban in state.bans:
             self._enter(ban)
             self._ledger.put(ban)
@@ -336,6 +338,7 @@ class Warden:
             until=until,
             failures=offence.failures,
             count=await self._store.times_banned(jail, subject) + 1,
+            blocktype=policy.blocktype,
         )
 
     def _scope_for(self, jail: str, name: str) -> Scope | None:
@@ -367,6 +370,7 @@ class Warden:
             at=now,
             until=None if sentence.bantime is None else now + sentence.bantime,
             reason=sentence.reason,
+            blocktype=sentence.blocktype,
         )
         self._put(ban, batch)
         batch.answers.append((answer, [ban]))
@@ -562,13 +566,14 @@ def _found(failure: Failure) -> str:
 
 
 def _banned(ban: Ban) -> str:
-    """Tell of a ban in fail2ban's words, then from what, until when, and why by hand."""
+    """Tell of a ban in fail2ban's words, then from what, how, until when, and why by hand."""
     if ban.until is None:
         end = "for good"
     else:
         end = f"until {datetime.fromtimestamp(ban.until).astimezone():%Y-%m-%d %H:%M:%S}"
+    how = " by reject" if ban.blocktype is Blocktype.REJECT else ""
     why = f" ({ban.reason})" if ban.reason else ""
-    return f"[{ban.jail}] Ban {written(ban.subject)} from {ban.scope} {end}{why}"
+    return f"[{ban.jail}] Ban {written(ban.subject)} from {ban.scope}{how} {end}{why}"
 
 
 def _later(one: float | None, other: float | None) -> float | None:

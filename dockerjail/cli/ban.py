@@ -15,7 +15,7 @@ def ban(talk: Talk, order: dict[str, Any], *, json: bool) -> int:
     else:
         for made in report["bans"]:
             end = "for good" if made["left"] is None else f"for {duration(made['left'])}"
-            show.out.print(f"{made['address']} is kept out of {show.ports(made['scope'])} {end}")
+            show.out.print(f"{made['address']} is kept out of {show.kept_out(made)} {end}")
         warn(report)
     return 0 if report["in_sync"] else 4
 

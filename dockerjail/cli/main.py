@@ -130,6 +130,14 @@ def ban(
             help="Only these host ports, such as 80,443/tcp.",
         ),
     ] = None,
+    blocktype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="drop|reject",
+            show_default="the jail's, else drop",
+            help="Give no answer at all, or one that says no.",
+        ),
+    ] = None,
     jail: JailOption = None,
     reason: Annotated[str | None, typer.Option(help="Why, for whoever looks later.")] = None,
     config: Config = None,
@@ -138,7 +146,7 @@ def ban(
     """
     Ban an address by hand; an IPv6 address with its /64 unless a prefix is given.
 
-    With --jail it is that jail's ban: from its ports, for its bantime.
+    With --jail it is that jail's ban: from its ports, for its bantime, by its blocktype.
     """
     from dockerjail.cli import ban as verb
     from dockerjail.cli.talk import Talk, socket_path
@@ -147,6 +155,7 @@ def ban(
         "address": address,
         "bantime": bantime,
         "ports": ports,
+        "blocktype": blocktype,
         "jail": jail,
         "reason": reason,
     }

@@ -82,7 +82,7 @@ def bans(found: Sequence[Json]) -> None:
                 ban["jail"],
                 moment(ban["at"]),
                 "for good" if ban["left"] is None else duration(ban["left"]),
-                ports(ban["scope"]),
+                kept_out(ban),
                 str(ban["failures"] or "-"),
                 packets(ban),
                 *([ban["reason"]] if reasons else ()),
@@ -104,6 +104,11 @@ def ports(scope: Json | None) -> str:
     if scope["ports"] is None:
         return "everything"
     return ", ".join(scope["ports"]) or "nothing"
+
+
+def kept_out(ban: Json) -> str:
+    """Say from what a ban keeps out, and how if it answers."""
+    return ports(ban["scope"]) + (" by reject" if ban["blocktype"] == "reject" else "")
 
 
 def moment(at: float | None) -> str:

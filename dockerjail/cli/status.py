@@ -41,6 +41,7 @@ def jail(talk: Talk, name: str, *, json: bool) -> int:
             show.out.print(Text(f"  failregex  {show.plain(regex)}"))
         why = f" ({each['scope']['why']})" if each["scope"] else ""
         show.out.print(Text(f"  keeps from {show.ports(each['scope'])}{why}"))
+        show.out.print(f"  blocktype  {each['blocktype']}")
         show.out.print(
             f"  failures   {each['failures']} in all, failing now: {each['failing']}, "
             f"last {show.ago(each['last_failure_at'])}"

@@ -51,10 +51,11 @@ TUNING: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "bantime": duration.parse_bantime,
         "ports": values.ports,
         "scope": values.scope,
+        "blocktype": values.blocktype,
         "stream": values.streams,
     }
 )
-"""What says how many failures ban for how long from where."""
+"""What says how many failures ban for how long from where, and how."""
 
 LABEL = MappingProxyType({**DEFINING, **TUNING})
 """All that a label may set, if the daemon's policy lets it."""

@@ -13,7 +13,7 @@ from typing import cast
 from dockerjail.config.mistake import LISTED, Mistake, listed, nearest, shown
 from dockerjail.jail.policy import ALL_STREAMS, ScopeKind
 from dockerjail.jail.rule import Condition, Format, UseDns
-from dockerjail.model import Port, Protocol, Stream, Subject
+from dockerjail.model import Blocktype, Port, Protocol, Stream, Subject
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 
@@ -419,6 +419,19 @@ def streams(value: object) -> frozenset[Stream]:
 def scope(value: object) -> ScopeKind:
     """Return the scope meant by `auto` or `host`."""
     return ScopeKind(choice(value, tuple(ScopeKind)))
+
+
+def blocktype(value: object) -> Blocktype:
+    """
+    Return how to block: `drop` or `reject`, in any case, whatever follows.
+
+    So fail2ban's `REJECT --reject-with icmp-port-unreachable` is understood.
+    """
+    word = text(value)
+    for known in Blocktype:
+        if word.lower().startswith(known):
+            return known
+    return Blocktype(choice(word, tuple(Blocktype)))
 
 
 def _words(value: object) -> Iterator[str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dockerjail.jail.rule import NOTHING, Rule
-from dockerjail.model import Port, Stream, Subject
+from dockerjail.model import Blocktype, Port, Stream, Subject
 
 ALL_STREAMS = frozenset(Stream)
 
@@ -46,6 +46,7 @@ class JailPolicy:
     scope: ScopeKind = ScopeKind.AUTO
     ports: tuple[Port, ...] | None = None
     ports_by_label: bool = False
+    blocktype: Blocktype = Blocktype.DROP
     and_published: bool = False
     streams: frozenset[Stream] = ALL_STREAMS
     ipv4_prefix: int = 32

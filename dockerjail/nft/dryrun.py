@@ -11,15 +11,16 @@ import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 
 from dockerjail.errors import FirewallError
-from dockerjail.model import Counter, Element, Subject
+from dockerjail.model import Blocktype, Counter, Element, Subject
 from dockerjail.ports import Block
 
 
 class DryRun:
-    """The `Firewall` port, in memory."""
+    """The `Firewall` port, in memory; `rejects` False is that of an old kernel."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.time, rejects: bool = True) -> None:
         self._clock = clock
+        self.rejects = rejects
         self._blocks: dict[Element, float | None] = {}
         self._standing = False
         self._changes: asyncio.Queue[str] = asyncio.Queue()
@@ -27,6 +28,7 @@ class DryRun:
 
     async def replace(self, blocks: Iterable[Block], *, allow: Collection[Subject]) -> None:
         """Forget everything and take these."""
+        blocks = self._checked(blocks)
         self._blocks = {}
         self._standing = True
         self.allowed = frozenset(allow)
@@ -36,6 +38,7 @@ class DryRun:
         """Release and block; FirewallError when `replace` never put a table, or it was lost."""
         if not self._standing:
             raise FirewallError("blocking: there is no table; put it in place first")
+        add = self._checked(add)
         for element in remove:
             self._blocks.pop(element, None)
         self._put(add)
@@ -61,7 +64,7 @@ class DryRun:
         return self._standing
 
     async def counters(self, elements: Sequence[Element]) -> Mapping[Element, Counter]:
-        """Return nothing dropped for each element that is blocked."""
+        """Return nothing blocked for each element that is blocked."""
         present = await self.present()
         return {element: Counter(0, 0) for element in elements if element in present}
 
@@ -75,6 +78,14 @@ class DryRun:
         self._blocks = {}
         self._standing = False
         self._changes.put_nowait(word)
+
+    def _checked(self, blocks: Iterable[Block]) -> Sequence[Block]:
+        blocks, now = tuple(blocks), self._clock()
+        for element, until in ((block.element, block.until) for block in blocks):
+            wanted = until is None or until > now
+            if wanted and element.blocktype is Blocktype.REJECT and not self.rejects:
+                raise FirewallError("blocking: this packet filter cannot answer what it blocks")
+        return blocks
 
     def _put(self, blocks: Iterable[Block]) -> None:
         now = self._clock()

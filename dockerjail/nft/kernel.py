@@ -41,7 +41,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
 )
 
 from dockerjail.errors import FirewallError, FirewallUnavailable
-from dockerjail.model import Counter, Element, Subject
+from dockerjail.model import Blocktype, Counter, Element, Subject
 from dockerjail.nft import messages, ruleset
 from dockerjail.nft.messages import (
     ACK,
@@ -121,12 +121,13 @@ class Features:
 
     `update_timeout`: a new end for an element that stands (Linux 6.12).
     `destroy`: deletion of what may be missing (6.3). `set_count`: the size of a
-    set without a dump.
+    set without a dump. `reject`: an answer to what is blocked before DNAT (5.9).
     """
 
     update_timeout: bool
     destroy: bool
     set_count: bool
+    reject: bool
 
     def __str__(self) -> str:
         return ", ".join(
@@ -135,6 +136,7 @@ class Features:
                 ("timeout update", self.update_timeout),
                 ("destroy", self.destroy),
                 ("set count", self.set_count),
+                ("reject", self.reject),
             )
         )
 
@@ -232,6 +234,11 @@ class Kernel:
             raise FirewallError("the packet filter is not open")
         return self._features
 
+    @property
+    def rejects(self) -> bool:
+        """Whether this kernel can answer what it blocks; known once `open` is through."""
+        return self.features.reject
+
     async def replace(self, blocks: Iterable[Block], *, allow: Collection[Subject]) -> None:
         """
         Put table, rules and elements in place of what was there, in one transaction.
@@ -243,6 +250,7 @@ class Kernel:
             plan = await _aside(len(blocks), partial(self._plan, blocks))
             homes = ruleset.USUAL | plan.homes
             what = f"putting table {self.table} in place with {_count(plan.wanted)} elements"
+            self._check(plan, what)
             fixed = [
                 _gone(self.table),
                 _encode_table(self.table),
@@ -265,6 +273,7 @@ class Kernel:
         async with self._lock:
             plan = await _aside(len(add) + len(remove), partial(self._plan, add, remove))
             what = str(plan)
+            self._check(plan, what)
             if self._standing is None:
                 raise FirewallError(f"{what}: there is no table of ours; put it in place first")
             gone = [group for group in plan.gone if group.home in self._homes]
@@ -272,7 +281,7 @@ class Kernel:
                 return
             new = plan.homes - self._homes
             deletions = await _aside(_count(gone), partial(self._deletions, gone))
-            fixed = [*self._encode(ruleset.extension(new)), *deletions]
+            fixed = [*self._encode(ruleset.extension(new, beside=self._homes)), *deletions]
             if _count(plan.wanted) > 1:
                 put, accepted = await self._write(fixed, plan.wanted, what)
                 if not accepted:
@@ -328,7 +337,7 @@ class Kernel:
             return True
 
     async def counters(self, elements: Sequence[Element]) -> Mapping[Element, Counter]:
-        """Read what the given elements have dropped; those not blocked are left out."""
+        """Read what the given elements have blocked; those not blocked are left out."""
         groups = await _aside(len(elements), lambda: _grouped(dict.fromkeys(elements, 0)))
         counted: dict[Element, Counter] = {}
         async with self._lock:
@@ -402,7 +411,9 @@ class Kernel:
 
         async with self._lock:
             what = "trying out the packet filter"
-            self._features = Features(update_timeout=False, destroy=False, set_count=False)
+            self._features = Features(
+                update_timeout=False, destroy=False, set_count=False, reject=False
+            )
             sets = Ruleset(sets=ruleset.extension([home]).sets)
             await self._commit(
                 [
@@ -420,13 +431,23 @@ class Kernel:
                 left = [one.left_ms for one in await self._ask(asked, messages.found, what)]
                 asked = Message(Kind.GETSET, DUMP, messages.named(table))
                 counts = await self._ask(asked, lambda reply: [messages.set_count(reply)], what)
+                reject = await self._try_to_answer(table, what)
             finally:
                 destroy = await self._try_to_destroy(table, what)
         return Features(
             update_timeout=any(one is not None and one > 60_000 for one in left),
             destroy=destroy,
             set_count=bool(counts) and counts[0] is not None,
+            reject=reject,
         )
+
+    async def _try_to_answer(self, table: str, what: str) -> bool:
+        """Put rules that answer into a table; say whether this kernel takes them."""
+        try:
+            await self._commit([_touch(table), *self._encode(ruleset.trial(), table)], what)
+        except (_Rejected, FirewallUnavailable):  # EOPNOTSUPP comes for the rule or for the whole
+            return False
+        return True
 
     async def _try_to_destroy(self, table: str, what: str) -> bool:
         """Delete a table, in the new way if this kernel knows it; say whether it does."""
@@ -440,6 +461,13 @@ class Kernel:
         return True
 
     # ---- writing
+
+    def _check(self, plan: _Plan, what: str) -> None:
+        if not self.rejects and any(home.blocktype is Blocktype.REJECT for home in plan.homes):
+            raise FirewallError(
+                f"{what}: this kernel cannot answer what it blocks before DNAT, "
+                "which needs Linux 5.9 or later"
+            )
 
     def _plan(self, blocks: Iterable[Block], remove: Iterable[Element] = ()) -> _Plan:
         """Sort out what has time left and what has not; the last block of an element wins."""
@@ -823,17 +851,11 @@ def _encode_set(table: str, number: int, one: ruleset.Set) -> Message:
 
 
 def _encode_chain(table: str, one: ruleset.Chain) -> Message:
-    return _encoded(
-        Kind.NEWCHAIN,
-        CREATE | ECHO,
-        nft_chain_msg,
-        f"chain {one.name}",
-        table=table,
-        name=one.name,
-        hook={"attrs": [("NFTA_HOOK_HOOKNUM", one.hook), ("NFTA_HOOK_PRIORITY", one.priority)]},
-        policy=_ACCEPT,
-        type="filter",
-    )
+    values: dict[str, Any] = {"table": table, "name": one.name}
+    if one.hook is not None:
+        hook = [("NFTA_HOOK_HOOKNUM", one.hook), ("NFTA_HOOK_PRIORITY", one.priority)]
+        values |= {"hook": {"attrs": hook}, "policy": _ACCEPT, "type": "filter"}
+    return _encoded(Kind.NEWCHAIN, CREATE | ECHO, nft_chain_msg, f"chain {one.name}", **values)
 
 
 def _encode_rule(table: str, one: ruleset.Rule) -> Message:
@@ -859,8 +881,10 @@ def _encode_value(value: ruleset.Value) -> Any:
     if isinstance(value, bytes):
         return {"attrs": [("NFTA_DATA_VALUE", value)]}
     if isinstance(value, Verdict):
-        code = {"attrs": [("NFTA_VERDICT_CODE", value.code)]}
-        return {"attrs": [("NFTA_DATA_VERDICT", code)]}
+        verdict: list[tuple[str, int | str]] = [("NFTA_VERDICT_CODE", value.code)]
+        if value.chain:
+            verdict.append(("NFTA_VERDICT_CHAIN", value.chain))
+        return {"attrs": [("NFTA_DATA_VERDICT", {"attrs": verdict})]}
     return value
 
 

@@ -9,20 +9,28 @@ here knows how any of it is written on the wire.
                      that the client used
     ct_prerouting    after conntrack: all-port bans, behind "replies pass", so
                      that this host can still open connections of its own
+    reject_all       the same for bans that answer; there once one is made
+    reject_port      port-scoped bans that answer
+
+In this order, so where several bans meet a packet, a drop wins. Who answers does so
+behind conntrack: the answer belongs to a connection there, and a host that lets out
+only what does (`ct state established,related`) lets it out. At raw priority it would
+be invalid (seen with packets, Linux 6.18). All of it is before DNAT.
 
 A ban of any prefix length is an element of a hash set: the rule masks the source
 address to the length of its set. Interval sets are slow to change and refuse
 overlaps, so only the few allowed networks, merged here, live in them.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal, NamedTuple
 
-from dockerjail.model import Element, Port, Protocol, Subject
+from dockerjail.model import Blocktype, Element, Port, Protocol, Subject
 
 Version = Literal[4, 6]
 VERSIONS: tuple[Version, ...] = (4, 6)
@@ -32,6 +40,10 @@ _PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 RAW_CHAIN = "raw_prerouting"
 CT_CHAIN = "ct_prerouting"
+REJECT_ALL_CHAIN = "reject_all"
+REJECT_PORT_CHAIN = "reject_port"
+ANSWER_CHAIN = "answer"
+ANSWER_NEW_CHAIN = "answer_new"
 
 GC_INTERVAL_MS = 60_000
 """How often the kernel sweeps expired elements; they stop matching at once anyway."""
@@ -41,8 +53,11 @@ _PREROUTING = 0
 _PRIORITY_RAW, _PRIORITY_MANGLE = -300, -150
 _META_NFPROTO, _META_L4PROTO = 15, 16
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
-_CT_DIRECTION = 1
-_CMP_EQ = 0
+_CT_STATE, _CT_DIRECTION = 0, 1
+_CMP_EQ, _CMP_NEQ = 0, 1
+_TCP_RESET, _ICMPX = 1, 2
+_ICMPX_PORT_UNREACHABLE = 1
+_TCP = b"\x06"
 _TYPE_IPV4, _TYPE_IPV6, _TYPE_PROTOCOL, _TYPE_SERVICE = 7, 8, 12, 13
 
 
@@ -73,17 +88,21 @@ class Kind(StrEnum):
     ALL = "all"
 
 
+_SUFFIXES = {Blocktype.DROP: "", Blocktype.REJECT: "_reject"}
+
+
 class BanSet(NamedTuple):
-    """One hash set of bans; its name is `port4_32`, `all6_64` and so on."""
+    """One hash set of bans; its name is `port4_32`, `all6_64_reject` and so on."""
 
     kind: Kind
     version: Version
     prefix: int
+    blocktype: Blocktype = Blocktype.DROP
 
     @property
     def name(self) -> str:
         """The set's name in the kernel."""
-        return f"{self.kind}{self.version}_{self.prefix}"
+        return f"{self.kind}{self.version}_{self.prefix}{_SUFFIXES[self.blocktype]}"
 
     @property
     def key_length(self) -> int:
@@ -95,13 +114,15 @@ class BanSet(NamedTuple):
 USUAL = frozenset(
     BanSet(kind, version, family.usual) for kind in Kind for version, family in _FAMILIES.items()
 )
-"""The sets that are always there: single IPv4 addresses and IPv6 /64."""
+"""The sets that are always there: single IPv4 addresses and IPv6 /64, to be dropped."""
 
 
 @lru_cache(maxsize=1024)
 def parse_name(name: str) -> BanSet | None:
     """Return the set that has this name; None for one that holds no bans."""
-    head, _, prefix = name.partition("_")
+    head, _, rest = name.partition("_")
+    prefix, answers, _ = rest.partition("_")
+    blocktype = Blocktype.REJECT if answers else Blocktype.DROP
     for kind in Kind:
         for version, family in _FAMILIES.items():
             if (
@@ -109,25 +130,25 @@ def parse_name(name: str) -> BanSet | None:
                 and prefix.isdecimal()
                 and int(prefix) <= family.width * 8
             ):
-                found = BanSet(kind, version, int(prefix))
+                found = BanSet(kind, version, int(prefix), blocktype)
                 return found if found.name == name else None
     return None
 
 
 def home(element: Element) -> BanSet:
     """Return the set that an element belongs into."""
-    subject, port = element
-    return _home(port is None, subject.version, subject.prefixlen)
+    subject, port, blocktype = element
+    return _home(port is None, subject.version, subject.prefixlen, blocktype)
 
 
-@lru_cache
-def _home(everything: bool, version: Version, prefix: int) -> BanSet:
-    return BanSet(Kind.ALL if everything else Kind.PORT, version, prefix)
+@lru_cache(maxsize=1024)
+def _home(everything: bool, version: Version, prefix: int, blocktype: Blocktype) -> BanSet:
+    return BanSet(Kind.ALL if everything else Kind.PORT, version, prefix, blocktype)
 
 
 def key(element: Element) -> bytes:
     """Return an element's key; ValueError for a port that no packet can have."""
-    subject, port = element
+    subject, port, _ = element
     address = subject.network_address.packed
     if port is None:
         return address
@@ -155,11 +176,12 @@ def element(home: BanSet, key: bytes) -> Element | None:
     except ValueError:  # host bits below the prefix: the rule can never match it
         return None
     if home.kind is Kind.ALL:
-        return Element(subject, None)
+        return Element(subject, None, home.blocktype)
     protocol = _PROTOCOL_NAMES.get(key[width])
     if protocol is None:
         return None
-    return Element(subject, Port(int.from_bytes(key[width + 4 : width + 6], "big"), protocol))
+    port = Port(int.from_bytes(key[width + 4 : width + 6], "big"), protocol)
+    return Element(subject, port, home.blocktype)
 
 
 class Interval(NamedTuple):
@@ -203,12 +225,14 @@ def allow_intervals(allow: Collection[Subject], version: Version) -> Sequence[In
 
 
 class Verdict(NamedTuple):
-    """What a rule does with a packet: NF_DROP or NF_ACCEPT."""
+    """What a rule does with a packet: NF_DROP, NF_ACCEPT, or NFT_GOTO to a chain."""
 
     code: int
+    chain: str = ""
 
 
 _ACCEPT, _DROP = Verdict(1), Verdict(0)
+_ANSWER, _ANSWER_NEW = Verdict(-4, ANSWER_CHAIN), Verdict(-4, ANSWER_NEW_CHAIN)
 
 Value = int | str | bytes | Verdict
 
@@ -231,11 +255,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """A base chain of type filter with policy accept."""
+    """A base chain of type filter with policy accept; without a hook, one that rules go to."""
 
     name: str
-    hook: int
-    priority: int
+    hook: int | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +281,25 @@ class Ruleset:
     rules: tuple[Rule, ...] = ()
 
 
+_BASES = {
+    name: Chain(name=name, hook=_PREROUTING, priority=priority)
+    for name, priority in (
+        (RAW_CHAIN, _PRIORITY_RAW - 10),
+        (CT_CHAIN, _PRIORITY_MANGLE - 10),
+        (REJECT_ALL_CHAIN, _PRIORITY_MANGLE - 9),
+        (REJECT_PORT_CHAIN, _PRIORITY_MANGLE - 8),
+    )
+}
+
+_PLACES: Mapping[tuple[Kind, Blocktype], tuple[str, Verdict]] = {
+    (Kind.PORT, Blocktype.DROP): (RAW_CHAIN, _DROP),
+    (Kind.ALL, Blocktype.DROP): (CT_CHAIN, _DROP),
+    (Kind.ALL, Blocktype.REJECT): (REJECT_ALL_CHAIN, _ANSWER_NEW),
+    (Kind.PORT, Blocktype.REJECT): (REJECT_PORT_CHAIN, _ANSWER),
+}
+"""The chain in which the bans of a set are looked for, and what becomes of their packets."""
+
+
 def whole(bans: Iterable[BanSet] = ()) -> Ruleset:
     """Return the whole table, with the usual sets of bans and those given."""
     more = extension(USUAL | frozenset(bans))
@@ -269,48 +312,60 @@ def whole(bans: Iterable[BanSet] = ()) -> Ruleset:
         )
         for version, family in _FAMILIES.items()
     )
-    chains = (
-        Chain(name=RAW_CHAIN, hook=_PREROUTING, priority=_PRIORITY_RAW - 10),
-        Chain(name=CT_CHAIN, hook=_PREROUTING, priority=_PRIORITY_MANGLE - 10),
+    first = (*_allow_rules(RAW_CHAIN), *_allow_rules(CT_CHAIN), *_own_rules(CT_CHAIN))
+    return Ruleset(
+        sets=allow + more.sets,
+        chains=(_BASES[RAW_CHAIN], _BASES[CT_CHAIN], *more.chains),
+        rules=first + more.rules,
     )
-    first = (
-        *_allow_rules(RAW_CHAIN),
-        *_allow_rules(CT_CHAIN),
-        # "reply passes, the rest is dropped" and not "original is dropped":
-        # untracked packets of a banned address must not slip through
-        Rule(
-            chain=CT_CHAIN,
-            expressions=(
-                Expression("ct", (("dreg", 1), ("key", _CT_DIRECTION))),
-                _equals(b"\x01"),
-                _verdict(_ACCEPT),
-            ),
-            comment="answers to connections that this host opened",
-        ),
-        Rule(
-            chain=CT_CHAIN,
-            expressions=(_meta(_META_L4PROTO, 1), _equals(b"\x3a"), _verdict(_ACCEPT)),
-            comment="icmpv6: neighbours and path MTU",
-        ),
-    )
-    return Ruleset(sets=allow + more.sets, chains=chains, rules=first + more.rules)
 
 
-def extension(bans: Iterable[BanSet]) -> Ruleset:
+def extension(bans: Iterable[BanSet], *, beside: Collection[BanSet] = ()) -> Ruleset:
     """
-    Return what more the table needs for some sets of bans: the sets and a rule for each.
+    Return what more a table with the sets `beside` needs for some sets of bans.
 
-    The rules may be appended to chains that stand: their order among themselves
-    does not matter, they all drop.
+    That is the sets and a rule for each, and before the first that answers the
+    chains for it. The rules may be appended to chains that stand: the order of
+    those in one chain does not matter, they all do the same.
     """
     ordered = sorted(bans)
+    chains: tuple[Chain, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    if any(map(_answers, ordered)) and not any(map(_answers, beside)):
+        chains = (
+            Chain(name=ANSWER_CHAIN),
+            Chain(name=ANSWER_NEW_CHAIN),
+            _BASES[REJECT_ALL_CHAIN],
+            _BASES[REJECT_PORT_CHAIN],
+        )
+        rules = (
+            *_answer_rules(),
+            *_answer_new_rules(),
+            *_allow_rules(REJECT_ALL_CHAIN),
+            *_own_rules(REJECT_ALL_CHAIN),
+            *_allow_rules(REJECT_PORT_CHAIN),
+        )
     return Ruleset(
-        sets=tuple(
-            Set(name=ban.name, key_type=_key_type(ban), key_length=ban.key_length)
-            for ban in ordered
-        ),
-        rules=tuple(_drop_rule(ban) for ban in ordered),
+        sets=tuple(map(_set, ordered)), chains=chains, rules=(*rules, *map(_ban_rule, ordered))
     )
+
+
+def trial() -> Ruleset:
+    """Return the least with which a kernel shows that it can answer; it blocks nobody."""
+    home = BanSet(Kind.PORT, 4, 32, Blocktype.REJECT)
+    return Ruleset(
+        sets=(_set(home),),
+        chains=(Chain(name=ANSWER_CHAIN), _BASES[REJECT_PORT_CHAIN]),
+        rules=(*_answer_rules(), _ban_rule(home)),
+    )
+
+
+def _answers(ban: BanSet) -> bool:
+    return ban.blocktype is Blocktype.REJECT
+
+
+def _set(ban: BanSet) -> Set:
+    return Set(name=ban.name, key_type=_key_type(ban), key_length=ban.key_length)
 
 
 def _key_type(ban: BanSet) -> int:
@@ -329,15 +384,73 @@ def _allow_rules(chain: str) -> Iterable[Rule]:
         )
 
 
-def _drop_rule(ban: BanSet) -> Rule:
+def _own_rules(chain: str) -> Iterable[Rule]:
+    """Let this host open connections even to those that it keeps out from everything."""
+    # "reply passes, the rest is blocked" and not "original is blocked":
+    # untracked packets of a banned address must not slip through
+    yield Rule(
+        chain=chain,
+        expressions=(_ct(_CT_DIRECTION), _equals(b"\x01"), _verdict(_ACCEPT)),
+        comment="answers to connections that this host opened",
+    )
+    yield Rule(
+        chain=chain,
+        expressions=(_meta(_META_L4PROTO, 1), _equals(b"\x3a"), _verdict(_ACCEPT)),
+        comment="icmpv6: neighbours and path MTU",
+    )
+
+
+def _answer_rules() -> Iterable[Rule]:
+    """Answer a packet; one that must have no answer (a reset, a broadcast) is only dropped."""
+    yield Rule(
+        chain=ANSWER_CHAIN,
+        expressions=(_meta(_META_L4PROTO, 1), _equals(_TCP), _reject(_TCP_RESET)),
+        comment="tcp: connection refused",
+    )
+    yield Rule(
+        chain=ANSWER_CHAIN,
+        expressions=(_reject(_ICMPX, _ICMPX_PORT_UNREACHABLE),),
+        comment="the rest: port unreachable",
+    )
+
+
+def _answer_new_rules() -> Iterable[Rule]:
+    """
+    Answer a packet unless its TCP connection stands.
+
+    The reset of a standing connection makes conntrack forget it (Linux 6.4). What the
+    server sends next then looks like a connection that this host opened, and a client
+    that ignores resets would be let in again with its answers: seen after 30 seconds.
+    """
+    # NF_CT_STATE_BIT(IP_CT_ESTABLISHED), a number in the machine's order
+    established = (2).to_bytes(4, sys.byteorder)
+    yield Rule(
+        chain=ANSWER_NEW_CHAIN,
+        expressions=(
+            _meta(_META_L4PROTO, 1),
+            _equals(_TCP),
+            _ct(_CT_STATE),
+            _bitwise(1, established),
+            _compare(_CMP_NEQ, bytes(4)),
+            _verdict(_DROP),
+        ),
+        comment="a reset would let a standing connection live on",
+    )
+    yield Rule(
+        chain=ANSWER_NEW_CHAIN, expressions=(_verdict(_ANSWER),), comment="the rest is answered"
+    )
+
+
+def _ban_rule(ban: BanSet) -> Rule:
     family = _FAMILIES[ban.version]
     address, protocol, port = family.registers
     steps = [*_source(ban.version), *_mask(ban)]
     if ban.kind is Kind.PORT:
         steps += (_meta(_META_L4PROTO, protocol), _payload(_TRANSPORT_HEADER, 2, 2, port))
+    chain, verdict = _PLACES[ban.kind, ban.blocktype]
     return Rule(
-        chain=RAW_CHAIN if ban.kind is Kind.PORT else CT_CHAIN,
-        expressions=(*steps, _lookup(ban.name, address), Expression("counter"), _verdict(_DROP)),
+        chain=chain,
+        expressions=(*steps, _lookup(ban.name, address), Expression("counter"), _verdict(verdict)),
         comment="bans of ports" if ban.kind is Kind.PORT else "bans of everything",
     )
 
@@ -357,17 +470,24 @@ def _mask(ban: BanSet) -> Iterable[Expression]:
     if ban.prefix == width * 8:
         return
     mask = ip_network((b"\0" * width, ban.prefix)).netmask.packed
-    register = _FAMILIES[ban.version].registers[0]
-    yield Expression(
+    yield _bitwise(_FAMILIES[ban.version].registers[0], mask)
+
+
+def _bitwise(register: int, mask: bytes) -> Expression:
+    return Expression(
         "bitwise",
         (
             ("sreg", register),
             ("dreg", register),
-            ("len", width),
+            ("len", len(mask)),
             ("mask", mask),
-            ("xor", b"\0" * width),
+            ("xor", bytes(len(mask))),
         ),
     )
+
+
+def _ct(what: int) -> Expression:
+    return Expression("ct", (("dreg", 1), ("key", what)))
 
 
 def _meta(what: int, register: int) -> Expression:
@@ -381,7 +501,11 @@ def _payload(base: int, offset: int, length: int, register: int) -> Expression:
 
 
 def _equals(data: bytes) -> Expression:
-    return Expression("cmp", (("sreg", 1), ("op", _CMP_EQ), ("data", data)))
+    return _compare(_CMP_EQ, data)
+
+
+def _compare(how: int, data: bytes) -> Expression:
+    return Expression("cmp", (("sreg", 1), ("op", how), ("data", data)))
 
 
 def _lookup(name: str, register: int = 1) -> Expression:
@@ -390,3 +514,7 @@ def _lookup(name: str, register: int = 1) -> Expression:
 
 def _verdict(verdict: Verdict) -> Expression:
     return Expression("immediate", (("dreg", 0), ("data", verdict)))
+
+
+def _reject(how: int, code: int = 0) -> Expression:
+    return Expression("reject", (("type", how), ("icmp_code", code)))

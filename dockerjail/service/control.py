@@ -8,8 +8,9 @@ changes nothing. Only this module and `docker/client` import aiohttp.
     GET    /v1/status                what is going on
     GET    /v1/jails/{jail}          one jail: its rule, bans and last failures
     GET    /v1/bans                  the bans in force
-    POST   /v1/bans                  {"address", "bantime"?, "ports"?, "jail"?, "reason"?};
-                                     without ports from those of the jail, or from everything
+    POST   /v1/bans                  {"address", "bantime"?, "ports"?, "blocktype"?, "jail"?,
+                                     "reason"?}; what is not said is the jail's; without a jail
+                                     from everything, by drop
     DELETE /v1/bans/{address}?jail=  end the bans that hold an address
 """
 
@@ -27,7 +28,7 @@ from dockerjail.ban.orders import EVERYTHING, MANUAL, Pardon, Sentence
 from dockerjail.config import duration, values
 from dockerjail.errors import ConfigError, DockerjailError, Refused
 from dockerjail.jail.jail import Jail
-from dockerjail.model import Scope, Subject
+from dockerjail.model import Blocktype, Scope, Subject
 from dockerjail.service.daemon import Daemon
 from dockerjail.service.report import Report
 
@@ -42,7 +43,7 @@ BANTIME: Final = 3600.0
 LAST_WORDS: Final = 1.0
 """Seconds that requests in hand may take at a stop."""
 
-ORDER: Final = {"address", "bantime", "ports", "jail", "reason"}
+ORDER: Final = {"address", "bantime", "ports", "blocktype", "jail", "reason"}
 
 
 class Control:
@@ -82,6 +83,9 @@ class Control:
         bantime = jail.policy.bantime if jail else BANTIME
         if order.get("bantime") is not None:
             bantime = duration.parse_bantime(order["bantime"])
+        blocktype = jail.policy.blocktype if jail else Blocktype.DROP
+        if order.get("blocktype") is not None:
+            blocktype = values.blocktype(order["blocktype"])
         bans = await self._daemon.warden.ask(
             Sentence(
                 subject=whom,
@@ -89,6 +93,7 @@ class Control:
                 scope=self._scope(jail, order.get("ports")),
                 jail=jail.name if jail else MANUAL,
                 reason=str(order.get("reason") or "")[:200],
+                blocktype=blocktype,
             )
         )
         return web.json_response(await self._report.made(bans))

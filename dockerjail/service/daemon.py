@@ -28,6 +28,7 @@ from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import UseDns
 from dockerjail.model import (
     Address,
+    Blocktype,
     Chunk,
     Container,
     Failure,
@@ -421,6 +422,15 @@ class Daemon:
                     remedy="run `dockerjail check`",
                 )
             )
+        if self._falls_back():
+            found.append(
+                Problem(
+                    place="kernel",
+                    what="bans with blocktype=reject drop instead: this kernel cannot answer what "
+                    "it blocks before DNAT",
+                    remedy="run Linux 5.9 or later with nft_reject_inet, or write blocktype=drop",
+                )
+            )
         if self._addresses_error:
             found.append(
                 Problem(
@@ -432,6 +442,14 @@ class Daemon:
         if self._elsewhere is not None:
             found.append(self._elsewhere)
         return found
+
+    def _falls_back(self) -> bool:
+        """Say whether a ban is to answer, and the kernel cannot."""
+        if self.world.firewall.rejects:
+            return False
+        asked = {jail.policy.blocktype for jail in self.jails}
+        asked.update(ban.blocktype for ban in self.warden.bans)
+        return Blocktype.REJECT in asked
 
     def _scope_problems(self) -> list[Problem]:
         found = []

@@ -171,6 +171,7 @@ class Report:
             "banned": banned[jail.name],
             "bans": made,
             "scope": scope_json(self._daemon.scope(jail.name)),
+            "blocktype": policy.blocktype.value,
             "last_failure_at": jail.last_failure_at or None,
         }
 
@@ -217,6 +218,7 @@ def ban_json(ban: Ban, dropped: Counter | None, *, now: float) -> Json:
         "count": ban.count,
         "reason": ban.reason,
         "scope": scope_json(ban.scope),
+        "blocktype": ban.blocktype.value,
         "packets": dropped.packets if dropped else None,
         "bytes": dropped.bytes if dropped else None,
     }

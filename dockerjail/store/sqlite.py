@@ -32,6 +32,7 @@ import aiosqlite
 from dockerjail.errors import StoreError
 from dockerjail.model import (
     Ban,
+    Blocktype,
     Cursor,
     Failure,
     Port,
@@ -63,18 +64,21 @@ _JOURNAL_LIMIT = 64 * 1024 * 1024
 _PROTOCOLS: Mapping[str, Protocol] = {"tcp": "tcp", "udp": "udp", "sctp": "sctp"}
 
 _SELECT_BAN = """
-    SELECT id, jail, subject, scope, why, at, until, failures, count, reason, ended_at, ended_why
+    SELECT id, jail, subject, scope, why, at, until, failures, count, reason, blocktype,
+        ended_at, ended_why
     FROM ban
 """
 _SELECT_FAILURE = "SELECT jail, subject, at, container, text, fields FROM failure "
 
 _WRITE_BAN = """
-    INSERT INTO ban (id, jail, subject, scope, why, at, until, failures, count, reason)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO ban
+        (id, jail, subject, scope, why, at, until, failures, count, reason, blocktype)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET
         jail = excluded.jail, subject = excluded.subject, scope = excluded.scope,
         why = excluded.why, at = excluded.at, until = excluded.until,
         failures = excluded.failures, count = excluded.count, reason = excluded.reason,
+        blocktype = excluded.blocktype,
         ended_at = NULL, ended_why = NULL
 """
 _WRITE_UNBAN = "UPDATE ban SET ended_at = ?, ended_why = ? WHERE id = ? AND ended_at IS NULL"
@@ -527,6 +531,7 @@ def _ban_row(ban: Ban) -> tuple[Any, ...]:
         ban.failures,
         ban.count,
         _storable(ban.reason),
+        ban.blocktype.value,
     )
 
 
@@ -576,7 +581,8 @@ def _scope(text: str, why: str) -> Scope:
 
 
 def _ban_record(row: Sequence[Any]) -> BanRecord:
-    id_, jail, subject, scope, why, at, until, failures, count, reason, ended_at, ended_why = row
+    *values, ended_at, ended_why = row
+    id_, jail, subject, scope, why, at, until, failures, count, reason, blocktype = values
     ban = Ban(
         id=id_,
         jail=jail,
@@ -587,6 +593,7 @@ def _ban_record(row: Sequence[Any]) -> BanRecord:
         failures=failures,
         count=count,
         reason=reason,
+        blocktype=Blocktype(blocktype),
     )
     return BanRecord(
         ban=ban, ended_at=ended_at, ended_why=None if ended_why is None else UnbanReason(ended_why)

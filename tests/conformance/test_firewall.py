@@ -16,7 +16,7 @@ from dockerjail.nft.kernel import Features, Kernel
 from dockerjail.ports import Block, Firewall
 from tests.lab import netns
 
-OLD = Features(update_timeout=False, destroy=False, set_count=False)
+OLD = Features(update_timeout=False, destroy=False, set_count=False, reject=False)
 
 
 def element(subject: str, port: int | None = None, protocol: str = "tcp") -> Element:
