@@ -8,6 +8,7 @@ is gone when the answer is there.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 from rich.text import Text
@@ -30,7 +31,8 @@ class Finding:
     """
     One thing that was looked at.
 
-    `fatal` keeps the daemon from working at all, `unreachable` is that none answers.
+    `fatal` keeps the daemon from working at all, `unreachable` is that none answers, a
+    `note` is nothing to mend: what of fail2ban's files is done in another way here.
     """
 
     place: str
@@ -39,6 +41,7 @@ class Finding:
     remedy: str = ""
     fatal: bool = False
     unreachable: bool = False
+    note: bool = False
 
 
 async def check(config: Path | None, *, json: bool) -> int:
@@ -70,6 +73,9 @@ async def _look(config: Path | None) -> Sequence[Finding]:
         Finding(place="configuration", ok=True, what=source),
         *map(_left_out, settings.problems),
     ]
+    if settings.jails.borrowed:
+        what = f"{len(settings.jails.borrowed)} jails of fail2ban's files can be named by labels"
+        findings.append(Finding(place=str(settings.fail2ban.path), ok=True, what=what))
     findings += await _kernel(settings)
     findings += await _engine(settings)
     findings.append(_daemon(settings))
@@ -117,6 +123,7 @@ def _container(
     if unreadable is not None:
         findings.append(_left_out(unreadable))
     place = f"container {container.name}"
+    findings += _remarks([policy.name for policy in wanted], settings)
     for policy in wanted:
         scope = resolve(policy, [container], containers)
         if scope is not None and scope.ports == ():
@@ -130,6 +137,15 @@ def _container(
         else:
             findings.append(Finding(place=place, ok=True, what=f"jail {policy.name}, not running"))
     return findings
+
+
+def _remarks(jails: Sequence[str], settings: Settings) -> Sequence[Finding]:
+    """List what of the jails' fail2ban files is not taken over, or not needed."""
+    return [
+        Finding(place=each.place, ok=True, what=each.what, remedy=each.remedy, note=True)
+        for name in jails
+        for each in chain(*settings.jails.remarks(name))
+    ]
 
 
 def _daemon(settings: Settings) -> Finding:
@@ -151,8 +167,10 @@ def _left_out(problem: Problem) -> Finding:
 
 
 def _print(finding: Finding) -> None:
-    mark = ("ok  ", "green") if finding.ok else ("!!  ", "bold red")
+    mark = ("ok   ", "green") if finding.ok else ("!!   ", "bold red")
+    if finding.note:
+        mark = ("note ", "yellow")
     text = show.plain(f"{finding.place}: {finding.what}")
     show.out.print(Text.assemble(mark, text))
     if finding.remedy:
-        show.out.print(Text(f"    {show.plain(finding.remedy)}"))
+        show.out.print(Text(f"     {show.plain(finding.remedy)}"))

@@ -39,6 +39,8 @@ def jail(talk: Talk, name: str, *, json: bool) -> int:
         show.out.print(f"  rule       {_rule(each)}, defined by {each['defined_by']}")
         for regex in each["failregex"]:
             show.out.print(Text(f"  failregex  {show.plain(regex)}"))
+        for what in each["looks_for"]:
+            show.out.print(Text(f"  looks for  {show.plain(what)}"))
         why = f" ({each['scope']['why']})" if each["scope"] else ""
         show.out.print(Text(f"  keeps from {show.ports(each['scope'])}{why}"))
         show.out.print(f"  blocktype  {each['blocktype']}")

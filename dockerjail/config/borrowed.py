@@ -13,10 +13,11 @@ from pathlib import Path
 from dockerjail.config import options
 from dockerjail.config.fail2ban.mistakes import Fail2banError
 from dockerjail.config.fail2ban.read import Fail2ban
+from dockerjail.config.flaw import flaw
 from dockerjail.config.mistake import Mistake
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.jail.rule import Rule
-from dockerjail.model import Problem
+from dockerjail.model import Blocktype, Problem
 
 
 class Borrowed:
@@ -59,6 +60,9 @@ class Borrowed:
             jail = self._fail2ban.jail(name)
         except Fail2banError as error:
             raise _mistake(error.problem) from None
+        flawed = flaw(jail.rule)
+        if flawed is not None:
+            raise Mistake(f"{jail.place}: {flawed[1]}")
         ours = {}
         for key, text in jail.ours.items():
             try:
@@ -77,6 +81,7 @@ class Borrowed:
             scope=ScopeKind.HOST if jail.everything else ScopeKind.AUTO,
             ports=jail.ports,
             and_published=jail.ports is not None,
+            blocktype=Blocktype.REJECT if jail.reject else Blocktype.DROP,
         )
         if "ports" in ours:
             policy = replace(policy, scope=ScopeKind.AUTO, and_published=False)

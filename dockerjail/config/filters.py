@@ -2,22 +2,18 @@
 Filters by name: the shipped ones, overlaid by fail2ban's and those of the daemon's file.
 
 A shipped filter is a file of its own and is read when somebody asks for it by name, not
-before: there are many, a daemon uses a few. Nothing is compiled here, except to find
-out whether it can be.
+before: there are many, a daemon uses a few. Nothing is compiled here.
 """
 
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from dockerjail.config import values
 from dockerjail.config.borrowed import Borrowed
 from dockerjail.config.mistake import Mistake
 from dockerjail.config.options import RULE, rule
-from dockerjail.errors import FilterError
-from dockerjail.jail.filter import Filter
 from dockerjail.jail.policy import ALL_STREAMS, Origin
 from dockerjail.jail.rule import NOTHING, Rule
 from dockerjail.model import Stream
@@ -113,18 +109,6 @@ class Filters(Mapping[str, FilterText]):
 def _name(reference: str) -> str:
     """Return the filter's name in `name[option=value]`."""
     return reference.partition("[")[0].strip()
-
-
-@lru_cache(maxsize=1024)
-def flaw(rule: Rule) -> tuple[str, str] | None:
-    """Say what keeps a rule from working: the option, and the filter's own words."""
-    try:
-        Filter(rule)
-    except FilterError as error:
-        what = str(error)
-        option = what.partition(" ")[0]
-        return (option if option in RULE else "failregex"), what
-    return None
 
 
 def _read(name: str, path: Path) -> FilterText:

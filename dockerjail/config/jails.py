@@ -12,7 +12,8 @@ from typing import Any
 
 from dockerjail.config import options, values
 from dockerjail.config.borrowed import Borrowed
-from dockerjail.config.filters import Filters, FilterText, flaw
+from dockerjail.config.filters import Filters, FilterText
+from dockerjail.config.flaw import flaw
 from dockerjail.config.mistake import Mistake, meant, shown
 from dockerjail.config.places import Path
 from dockerjail.jail.policy import JailPolicy, Origin
@@ -63,6 +64,11 @@ class Jails(Mapping[str, JailPolicy]):
         theirs = self._borrowed.longest_findtime if self._borrowed is not None else 0.0
         own = (jail.findtime for jail in self._own.values())
         return max(self._base.findtime, theirs, *own, 0.0)
+
+    @property
+    def borrowed(self) -> frozenset[str]:
+        """The names of fail2ban's jails among them."""
+        return self._theirs & self._known
 
     def remarks(self, name: str) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
         """Return what of a jail's fail2ban files is not taken over: to act on, and harmless."""

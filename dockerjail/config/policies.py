@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from dockerjail.config import duration, labels, options
-from dockerjail.config.filters import flaw
+from dockerjail.config.flaw import flaw
 from dockerjail.config.jails import with_filter
 from dockerjail.config.mistake import Mistake, listed, meant, shown
 from dockerjail.config.settings import Settings

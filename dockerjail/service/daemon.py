@@ -9,7 +9,7 @@ Stop is the same in reverse; bans stay in the kernel.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -103,6 +103,7 @@ class Daemon:
         self._stale = True
         self._elsewhere: Problem | None = None
         self._wrong: dict[str, Sequence[Problem]] = {}
+        self._remarked: set[str] = set()
         self._seats = Seats()
         self._last_scope: dict[str, Scope] = {}
         self._addresses_error = ""
@@ -260,6 +261,7 @@ class Daemon:
             if problem not in self._wrong.get(container.id, ()):
                 logger.warning("%s", problem)
         self._wrong[container.id] = problems
+        self._remark(jail.policy.name for jail in bench.jails)
         self._seats.take(container.id, [jail.name for jail in bench.jails])
         if not bench.jails:
             self.benches.pop(container.id, None)
@@ -268,6 +270,14 @@ class Daemon:
         for jail in bench.jails:
             self.scope(jail.name)
         return True
+
+    def _remark(self, jails: Iterable[str]) -> None:
+        """Log once, for each jail, what of its fail2ban files is not taken over."""
+        for name in jails:
+            if name not in self._remarked:
+                self._remarked.add(name)
+                for problem in self.settings.jails.remarks(name)[0]:
+                    logger.warning("%s", problem)
 
     def _changed(self) -> None:
         """Take note that containers came, went or changed."""

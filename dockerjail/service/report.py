@@ -13,6 +13,7 @@ from typing import Any, Final
 from dockerjail import __version__
 from dockerjail.errors import FirewallError, Refused
 from dockerjail.jail.jail import Jail
+from dockerjail.jail.rule import Format, Rule
 from dockerjail.model import Ban, Container, Counter, Element, Failure, Problem, Scope, written
 from dockerjail.service.daemon import Daemon
 
@@ -166,6 +167,7 @@ class Report:
             "findtime": policy.findtime,
             "bantime": policy.bantime,
             "failregex": list(policy.rule.failregex),
+            "looks_for": looks_for(policy.rule),
             "failing": jail.failing(self._daemon.clock()),
             "failures": failures,
             "banned": banned[jail.name],
@@ -174,6 +176,19 @@ class Report:
             "blocktype": policy.blocktype.value,
             "last_failure_at": jail.last_failure_at or None,
         }
+
+
+def looks_for(rule: Rule) -> list[str]:
+    """Say in words what besides failregexes a rule asks of a line."""
+    said = [
+        " and ".join(f"{field} = {' or '.join(values)}" for field, values in condition)
+        for condition in rule.where
+    ]
+    if rule.address:
+        said.append(f"the client in {', '.join(rule.address)}")
+    if rule.structured and rule.format is not Format.AUTO:
+        said.append(f"lines in {rule.format}")
+    return said
 
 
 def _unprotected(container: Container) -> Json:

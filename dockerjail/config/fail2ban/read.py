@@ -35,7 +35,11 @@ class Fail2ban:
         self._jails = files.configuration("jail")
         self._library = Library(filter=self._filter, action=self._action, filters=self._known)
         self._builtin = MappingProxyType(
-            {"fail2ban_version": VERSION, "fail2ban_confpath": str(files.directory)}
+            {
+                "fail2ban_version": VERSION,
+                "fail2ban_confpath": str(files.directory),
+                "logpath": "",  # not needed here, so an action that is not run may ask for it
+            }
         )
         self.jails: tuple[str, ...] = jails.names(self._jails.merged)
         self._made: dict[str, Fail2banJail | Fail2banError] = {}
