@@ -10,7 +10,7 @@ from ipaddress import ip_network
 import pytest
 
 from dockerjail.errors import FirewallError
-from dockerjail.model import Counter, Element, Port
+from dockerjail.model import Blocktype, Counter, Element, Port
 from dockerjail.nft.dryrun import DryRun
 from dockerjail.nft.kernel import Features, Kernel
 from dockerjail.ports import Block, Firewall
@@ -19,8 +19,17 @@ from tests.lab import netns
 OLD = Features(update_timeout=False, destroy=False, set_count=False, reject=False)
 
 
-def element(subject: str, port: int | None = None, protocol: str = "tcp") -> Element:
-    return Element(ip_network(subject), None if port is None else Port(port, protocol))
+def element(
+    subject: str,
+    port: int | None = None,
+    protocol: str = "tcp",
+    blocktype: Blocktype = Blocktype.DROP,
+) -> Element:
+    return Element(ip_network(subject), None if port is None else Port(port, protocol), blocktype)
+
+
+def rejected(element: Element) -> Element:
+    return element._replace(blocktype=Blocktype.REJECT)
 
 
 ONE_PORT = element("192.0.2.1/32", 80)
@@ -50,18 +59,19 @@ def in_namespace() -> Iterator[netns.Namespace]:
 @pytest.fixture(
     params=[
         "dryrun",
+        "old dryrun",
         pytest.param("kernel", marks=pytest.mark.engine),
         pytest.param("old kernel", marks=pytest.mark.engine),
     ]
 )
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
-    if request.param == "dryrun":
+    if request.param.endswith("dryrun"):
         clock = [1_000_000.0]
 
         async def elapse(seconds: float) -> None:
             clock[0] += seconds
 
-        dry = DryRun(clock=lambda: clock[0])
+        dry = DryRun(clock=lambda: clock[0], rejects=request.param == "dryrun")
         yield Bench(dry, lambda: clock[0], elapse, dry.lose)
         return
     with in_namespace() as space:
@@ -79,6 +89,13 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
 async def ready(bench: Bench) -> Bench:
     await bench.firewall.replace([], allow=[])
     return bench
+
+
+@pytest.fixture
+async def answering(ready: Bench) -> Bench:
+    if not ready.firewall.rejects:
+        pytest.skip("this one cannot answer")
+    return ready
 
 
 async def test_a_replaced_table_holds_exactly_what_was_given(bench: Bench) -> None:
@@ -293,4 +310,89 @@ async def test_changes_at_the_same_time_all_happen(ready: Bench) -> None:
             group.create_task(ready.firewall.apply(add=[ready.block(one)]))
             group.create_task(ready.firewall.present())
     assert (await ready.firewall.present()).keys() == set(many)
+    assert await ready.firewall.intact()
+
+
+# ---- bans that answer
+
+
+@pytest.mark.parametrize(
+    "subject", ["192.0.2.1/32", "192.0.2.128/25", "2001:db8::1/128", "2001:db8::/64"]
+)
+@pytest.mark.parametrize("port", [None, Port(80), Port(53, "udp")])
+async def test_an_element_to_reject_comes_back_as_one_to_reject(
+    answering: Bench, subject: str, port: Port | None
+) -> None:
+    wanted = Element(ip_network(subject), port, Blocktype.REJECT)
+    again = answering.block(wanted, None)
+    await answering.firewall.apply(add=[answering.block(wanted)])
+    assert list(await answering.firewall.present()) == [wanted]
+    await answering.firewall.apply(add=[again])
+    assert await answering.firewall.present() == {wanted: None}
+    assert await answering.firewall.counters([wanted]) == {wanted: Counter(0, 0)}
+    assert await answering.firewall.intact()
+    await answering.firewall.apply(remove=[wanted])
+    assert await answering.firewall.present() == {}
+    assert await answering.firewall.intact()
+
+
+async def test_dropped_and_rejected_are_two_elements_with_two_ends(answering: Bench) -> None:
+    both = [ONE_PORT, rejected(ONE_PORT), EVERYTHING, rejected(EVERYTHING)]
+    await answering.firewall.replace([answering.block(one) for one in both], allow=[])
+    assert (await answering.firewall.present()).keys() == set(both)
+    await answering.firewall.apply(
+        add=[answering.block(rejected(ONE_PORT), 60)], remove=[ONE_PORT, rejected(EVERYTHING)]
+    )
+    present = await answering.firewall.present()
+    assert present.keys() == {rejected(ONE_PORT), EVERYTHING}
+    assert present[rejected(ONE_PORT)] == pytest.approx(answering.now() + 60, abs=5)
+    counters = await answering.firewall.counters(both)
+    assert counters.keys() == {rejected(ONE_PORT), EVERYTHING}
+
+
+async def test_one_change_can_turn_a_drop_into_a_reject_and_back(answering: Bench) -> None:
+    firewall = answering.firewall
+    for port, old, new in (
+        (ONE_PORT, ONE_PORT, rejected(ONE_PORT)),
+        (ONE_PORT, rejected(ONE_PORT), ONE_PORT),
+    ):
+        await firewall.apply(add=[answering.block(old), answering.block(SIX)])
+        await firewall.apply(add=[answering.block(new)], remove=[old])
+        assert (await firewall.present()).keys() == {new, SIX}, port
+    assert await firewall.intact()
+
+
+async def test_what_is_allowed_can_change_and_rejects_stay(answering: Bench) -> None:
+    await answering.firewall.apply(add=[answering.block(rejected(ONE_PORT))])
+    await answering.firewall.allow([ip_network("10.0.0.0/8")])
+    assert set(await answering.firewall.present()) == {rejected(ONE_PORT)}
+    assert await answering.firewall.intact()
+
+
+async def test_thousands_are_rejected_beside_thousands_dropped(answering: Bench) -> None:
+    many = [
+        element(f"10.0.{n >> 8}.{n & 255}/32", port, blocktype=blocktype)
+        for n in range(1500)
+        for port in (None, 80)
+        for blocktype in Blocktype
+    ]
+    await answering.firewall.replace([answering.block(one) for one in many], allow=[])
+    assert (await answering.firewall.present()).keys() == set(many)
+    assert (await answering.firewall.counters(many)).keys() == set(many)
+    assert await answering.firewall.intact()
+
+
+async def test_where_nothing_can_be_rejected_it_is_an_error_and_changes_nothing(
+    ready: Bench,
+) -> None:
+    if ready.firewall.rejects:
+        pytest.skip("this one can answer")
+    await ready.firewall.apply(add=[ready.block(SIX)])
+    with pytest.raises(FirewallError, match="answer"):
+        await ready.firewall.apply(add=[ready.block(ONE_PORT), ready.block(rejected(ONE_PORT))])
+    with pytest.raises(FirewallError, match="answer"):
+        await ready.firewall.replace([ready.block(rejected(ONE_PORT))], allow=[])
+    assert (await ready.firewall.present()).keys() == {SIX}
+    await ready.firewall.apply(remove=[rejected(SIX)])
+    assert (await ready.firewall.present()).keys() == {SIX}
     assert await ready.firewall.intact()

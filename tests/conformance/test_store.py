@@ -9,6 +9,7 @@ import pytest
 from dockerjail.errors import StoreError
 from dockerjail.model import (
     Ban,
+    Blocktype,
     Cursor,
     Failure,
     Port,
@@ -64,6 +65,7 @@ def ban(
     at: float = NOW,
     until: float | None = NOW + 600,
     count: int = 1,
+    blocktype: Blocktype = Blocktype.DROP,
 ) -> Ban:
     return Ban(
         id=number,
@@ -75,6 +77,7 @@ def ban(
         failures=5,
         count=count,
         reason="seen before",
+        blocktype=blocktype,
     )
 
 
@@ -102,10 +105,11 @@ async def test_a_new_store_is_empty(store: Store) -> None:
     ],
 )
 @pytest.mark.parametrize("subject", [ATTACKER, SIX, ip_network("192.0.2.0/24")])
+@pytest.mark.parametrize("blocktype", Blocktype)
 async def test_a_ban_comes_back_as_it_was_written(
-    store: Store, scope: Scope, subject: Subject
+    store: Store, scope: Scope, subject: Subject, blocktype: Blocktype
 ) -> None:
-    written = ban(7, scope=scope, subject=subject, count=3)
+    written = ban(7, scope=scope, subject=subject, count=3, blocktype=blocktype)
     await store.record([written], {})
     assert (await load(store)).bans == [written]
 

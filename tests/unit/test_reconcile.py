@@ -6,15 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.ban.reconcile import Ledger, elements, reconcile
-from dockerjail.model import Ban, Element, Port, Scope
+from dockerjail.model import Ban, Blocktype, Element, Port, Scope
 
 SUBJECTS = [ip_network("203.0.113.7"), ip_network("2001:db8::/64")]
 PORTS = [Port(80), Port(443), Port(53, "udp")]
 
 
-def ban(jail, subject, ports, until):
+def ban(jail, subject, ports, until, blocktype=Blocktype.DROP):
+    scope = Scope(ports=ports, why="")
     return Ban(
-        id=1, jail=jail, subject=subject, scope=Scope(ports=ports, why=""), at=0, until=until
+        id=1, jail=jail, subject=subject, scope=scope, at=0, until=until, blocktype=blocktype
     )
 
 
@@ -24,6 +25,7 @@ bans = st.builds(
     st.sampled_from(SUBJECTS),
     st.none() | st.lists(st.sampled_from(PORTS), unique=True).map(tuple),
     st.none() | st.sampled_from([10.0, 20.0, 30.0]),
+    st.sampled_from(Blocktype),
 )
 steps = st.lists(st.tuples(st.booleans(), bans), max_size=30)
 
@@ -60,9 +62,41 @@ def test_an_element_stays_until_its_last_ban_ends():
     assert ledger.drop(long.key).remove == (Element(SUBJECTS[0], Port(80)),)
 
 
+def test_a_ban_that_drops_and_one_that_rejects_each_have_their_element():
+    ledger = Ledger()
+    drops = ban("a@x", SUBJECTS[0], (Port(80),), 10.0)
+    rejects = ban("b@x", SUBJECTS[0], (Port(80), Port(443)), 20.0, Blocktype.REJECT)
+    ledger.put(drops)
+    ledger.put(rejects)
+    assert ledger.wanted() == {
+        Element(SUBJECTS[0], Port(80)): 10.0,
+        Element(SUBJECTS[0], Port(80), Blocktype.REJECT): 20.0,
+        Element(SUBJECTS[0], Port(443), Blocktype.REJECT): 20.0,
+    }
+    assert ledger.drop(drops.key).remove == (Element(SUBJECTS[0], Port(80)),)
+
+
+def test_a_ban_that_changes_its_blocktype_moves():
+    ledger = Ledger()
+    ledger.put(ban("a@x", SUBJECTS[0], None, 10.0))
+    change = ledger.put(ban("a@x", SUBJECTS[0], None, 10.0, Blocktype.REJECT))
+    assert [block.element for block in change.add] == [Element(SUBJECTS[0], None, Blocktype.REJECT)]
+    assert change.remove == (Element(SUBJECTS[0], None),)
+
+
+def test_where_nothing_can_be_rejected_every_ban_drops():
+    ledger = Ledger(rejects=False)
+    ledger.put(ban("a@x", SUBJECTS[0], (Port(80),), 10.0))
+    ledger.put(ban("b@x", SUBJECTS[0], (Port(80),), 20.0, Blocktype.REJECT))
+    assert ledger.wanted() == {Element(SUBJECTS[0], Port(80)): 20.0}
+
+
 ends = st.none() | st.floats(0, 1e9)
 kernels = st.dictionaries(
-    st.builds(Element, st.sampled_from(SUBJECTS), st.sampled_from(PORTS)), ends
+    st.builds(
+        Element, st.sampled_from(SUBJECTS), st.sampled_from(PORTS), st.sampled_from(Blocktype)
+    ),
+    ends,
 )
 
 

@@ -1,5 +1,6 @@
 """The table as data."""
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from itertools import pairwise
 
@@ -7,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockerjail.model import Element, Port, Subject
+from dockerjail.model import Blocktype, Element, Port, Subject
 from dockerjail.nft import ruleset
-from dockerjail.nft.ruleset import BanSet, Interval, Kind
+from dockerjail.nft.ruleset import BanSet, Interval, Kind, Rule, Verdict
 
 V4 = st.builds(
     lambda address, prefix: ip_network((address, prefix), strict=False),
@@ -22,7 +23,8 @@ V6 = st.builds(
     st.integers(0, 128),
 )
 PORTS = st.builds(Port, st.integers(0, 65535), st.sampled_from(["tcp", "udp", "sctp"]))
-ELEMENTS = st.builds(Element, V4 | V6, st.none() | PORTS)
+ELEMENTS = st.builds(Element, V4 | V6, st.none() | PORTS, st.sampled_from(Blocktype))
+REJECT = Blocktype.REJECT
 
 
 @given(ELEMENTS)
@@ -40,9 +42,10 @@ def test_two_elements_never_share_set_and_key(one: Element, other: Element) -> N
     assert (places[0] == places[1]) == (one == other)
 
 
-def test_names_say_kind_version_and_prefix() -> None:
+def test_names_say_kind_version_prefix_and_whether_there_is_an_answer() -> None:
     assert {home.name for home in ruleset.USUAL} == {"port4_32", "port6_64", "all4_32", "all6_64"}
     assert ruleset.home(Element(ip_network("10.0.0.0/24"), None)).name == "all4_24"
+    assert ruleset.home(Element(ip_network("10.0.0.0/24"), None, REJECT)).name == "all4_24_reject"
 
 
 def test_a_key_holds_address_protocol_and_port_each_padded_to_four_bytes() -> None:
@@ -55,6 +58,7 @@ def test_a_key_holds_address_protocol_and_port_each_padded_to_four_bytes() -> No
     [
         *("allow4", "port4", "port4_", "port4_33", "all6_129", "all5_32", "all4_032", "all4_-1"),
         *("all4_x", "ALL4_32", "all4_32_", "", "_32", "all4_\u0663\u0662"),
+        *("all4_32_drop", "all4_32_rejec", "all4_32_reject_", "all4_reject", "all4_32reject"),
     ],
 )
 def test_a_name_that_is_none_of_ours_is_no_set_of_bans(name: str) -> None:
@@ -118,8 +122,10 @@ def test_the_last_address_has_nothing_behind_it() -> None:
 
 
 def test_allowed_networks_come_first_in_every_chain() -> None:
-    whole = ruleset.whole([BanSet(Kind.ALL, 4, 24), BanSet(Kind.PORT, 6, 48)])
-    for chain in whole.chains:
+    whole = ruleset.whole([BanSet(Kind.ALL, 4, 24), BanSet(Kind.PORT, 6, 48, REJECT)])
+    bases = [chain for chain in whole.chains if chain.hook is not None]
+    assert len(bases) == 4
+    for chain in bases:
         rules = [rule for rule in whole.rules if rule.chain == chain.name]
         looked_up = [
             dict(step.attributes)["set"]
@@ -151,6 +157,65 @@ def test_a_whole_table_is_the_usual_one_and_its_extensions() -> None:
     assert set(whole.sets) == {*usual.sets, *extra.sets}
     assert set(whole.rules) == {*usual.rules, *extra.rules}
     assert not extra.chains
+
+
+def _verdicts(rules: Iterable[Rule], chain: str) -> list[Verdict]:
+    """Return how each rule of a chain that looks for bans ends."""
+    return [
+        verdict
+        for rule in rules
+        if rule.chain == chain
+        and any(step.name == "counter" for step in rule.expressions)
+        and isinstance(verdict := dict(rule.expressions[-1].attributes)["data"], Verdict)
+    ]
+
+
+ANSWERING = [BanSet(Kind.PORT, 4, 32, REJECT), BanSet(Kind.ALL, 6, 64, REJECT)]
+
+
+def test_a_table_in_which_nobody_is_answered_has_no_chains_for_it() -> None:
+    assert {chain.name for chain in ruleset.whole().chains} == {"raw_prerouting", "ct_prerouting"}
+
+
+@pytest.mark.parametrize("first", ANSWERING)
+def test_the_chains_that_answer_come_with_the_first_set_and_only_then(first: BanSet) -> None:
+    (second,) = (home for home in ANSWERING if home != first)
+    usual = ruleset.whole()
+    one = ruleset.extension([first], beside=ruleset.USUAL)
+    two = ruleset.extension([second], beside=ruleset.USUAL | {first})
+    whole = ruleset.whole(ANSWERING)
+    assert one.chains
+    assert not two.chains
+    for part in ("sets", "chains", "rules"):
+        grown = [*getattr(usual, part), *getattr(one, part), *getattr(two, part)]
+        assert sorted(grown, key=repr) == sorted(getattr(whole, part), key=repr)
+
+
+def test_what_drops_stands_before_what_answers_and_both_before_dnat() -> None:
+    whole = ruleset.whole(ANSWERING)
+    answers = {REJECT: [], Blocktype.DROP: []}
+    for chain in whole.chains:
+        for verdict in _verdicts(whole.rules, chain.name):
+            kind = REJECT if verdict.chain else Blocktype.DROP
+            answers[kind].append(chain.priority)
+    assert max(answers[Blocktype.DROP]) < min(answers[REJECT])
+    conntrack, dnat = -200, -100
+    assert all(conntrack < priority < dnat for priority in answers[REJECT])
+
+
+def test_only_a_ban_from_everything_passes_over_standing_connections() -> None:
+    rules = ruleset.whole(ANSWERING).rules
+    assert _verdicts(rules, "reject_port") == [Verdict(-4, "answer")]
+    assert _verdicts(rules, "reject_all") == [Verdict(-4, "answer_new")]
+
+
+def test_rules_go_only_to_chains_that_stand_by_then() -> None:
+    for part in (ruleset.whole(ANSWERING), ruleset.extension(ANSWERING), ruleset.trial()):
+        chains = {chain.name: chain for chain in part.chains}
+        for rule in part.rules:
+            goal = dict(rule.expressions[-1].attributes).get("data")
+            if isinstance(goal, Verdict) and goal.chain:
+                assert chains[goal.chain].hook is None
 
 
 @pytest.mark.parametrize(

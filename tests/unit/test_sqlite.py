@@ -8,14 +8,26 @@ import stat
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from dockerjail.errors import StoreError
-from dockerjail.model import Ban, Cursor, Failure, Port, Scope, Stream, Unban, UnbanReason
+from dockerjail.model import (
+    Ban,
+    Blocktype,
+    Cursor,
+    Failure,
+    Port,
+    Scope,
+    Stream,
+    Unban,
+    UnbanReason,
+)
 from dockerjail.ports import Settled
+from dockerjail.store.migrate import shipped
 from dockerjail.store.sqlite import SqliteStore
 
 ROOT = Path(__file__).parents[2]
@@ -247,13 +259,43 @@ async def test_the_operator_can_read_while_the_daemon_writes(tmp_path: Path) -> 
         await store.record([failure(), ban(until=None), ban(2, until=1.0)], {})
         with closing(sqlite3.connect(path)) as reader:
             reader.execute("BEGIN")
-            banned = reader.execute("SELECT id, subject, scope, until FROM banned").fetchall()
-            assert banned == [(1, "203.0.113.7/32", "443/tcp", "for good")]
+            banned = reader.execute(
+                "SELECT id, subject, scope, blocktype, until FROM banned"
+            ).fetchall()
+            assert banned == [(1, "203.0.113.7/32", "443/tcp", "drop", "for good")]
             failed = reader.execute("SELECT jail, container, text, spent FROM failed").fetchall()
             assert failed == [(JAIL, WEB[:12], "401", "no")]
             unban = Unban(ban=ban(), at=NOW, reason=UnbanReason.OPERATOR)
             await store.record([failure(NOW + 1), unban], {})
             assert await store.totals() == {JAIL: (2, 2)}
+
+
+async def test_bans_of_a_database_from_before_blocktypes_drop(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(shipped()[0].sql)
+        db.execute("PRAGMA user_version = 1")
+        db.execute(
+            "INSERT INTO ban (id, jail, subject, scope, why, at, until, failures, count, reason)"
+            " VALUES (3, ?, '203.0.113.7/32', '443/tcp', 'published', ?, NULL, 5, 2, '')",
+            (JAIL, NOW),
+        )
+        db.execute(
+            "INSERT INTO ban VALUES (4, ?, '203.0.113.8/32', 'everything', '', 1, 2, 5, 1, '', 2,"
+            " 'expired')",
+            (JAIL,),
+        )
+        db.commit()
+    async with store_at(path) as store:
+        (old,) = (await store.load(now=NOW, findtime=600)).bans
+        assert (old.id, old.until, old.count) == (3, None, 2)
+        assert [record.ban.blocktype for record in await store.bans_of(JAIL)] == ["drop", "drop"]
+        assert await store.totals() == {JAIL: (0, 2)}
+        rejects = replace(old, blocktype=Blocktype.REJECT)
+        await store.record([rejects], {})
+        assert (await store.load(now=NOW, findtime=600)).bans == [rejects]
+        with closing(sqlite3.connect(path)) as reader:
+            assert reader.execute("SELECT id, blocktype FROM banned").fetchall() == [(3, "reject")]
 
 
 # How large it gets

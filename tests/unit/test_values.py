@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dockerjail.config import values
 from dockerjail.config.mistake import Mistake, nearest
 from dockerjail.jail.policy import ScopeKind
-from dockerjail.model import Port, Stream
+from dockerjail.model import Blocktype, Port, Stream
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates(),
@@ -212,11 +212,34 @@ def test_streams_and_scopes_are_words() -> None:
     assert values.scope("host") is ScopeKind.HOST
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("drop", Blocktype.DROP),
+        (" DROP ", Blocktype.DROP),
+        ("reject", Blocktype.REJECT),
+        ("Reject", Blocktype.REJECT),
+        ("reject with tcp reset", Blocktype.REJECT),
+        ("REJECT --reject-with icmp-port-unreachable", Blocktype.REJECT),
+    ],
+)
+def test_a_blocktype_may_be_written_as_for_fail2ban(written: str, meant: Blocktype) -> None:
+    assert values.blocktype(written) is meant
+
+
+@pytest.mark.parametrize("text", ["", "accept", "RETURN", "no reject", None, True, 1])
+def test_any_other_blocktype_is_a_mistake(text: object) -> None:
+    with pytest.raises(Mistake):
+        values.blocktype(text)
+
+
 def test_a_wrong_word_is_answered_with_the_nearest_right_one() -> None:
     with pytest.raises(Mistake, match="'sdterr' is none of both, stderr, stdout; write stderr"):
         values.streams("sdterr")
     with pytest.raises(Mistake, match="'hots' is none of auto, host; write host"):
         values.scope("hots")
+    with pytest.raises(Mistake, match="'rejekt' is none of drop, reject; write reject"):
+        values.blocktype("rejekt")
     with pytest.raises(Mistake, match="none of auto, host; write one of these"):
         values.scope("xyz")
 
@@ -236,6 +259,7 @@ def test_the_nearest_word_is_a_known_one_or_none(word: str, known: list[str]) ->
     "read",
     [
         values.addresses,
+        values.blocktype,
         values.boolean,
         values.count,
         values.name,

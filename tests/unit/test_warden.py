@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -13,7 +14,7 @@ from dockerjail.ban.warden import Warden
 from dockerjail.errors import FirewallError, Refused, StoreError
 from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Rule
-from dockerjail.model import Cursor, Element, Failure, Offence, Port, Scope, Stream
+from dockerjail.model import Blocktype, Cursor, Element, Failure, Offence, Port, Scope, Stream
 from dockerjail.nft.dryrun import DryRun
 from tests.fakes import MemoryStore
 
@@ -162,6 +163,65 @@ async def test_two_jails_one_address_one_port():
         assert await house.blocked() == {Element(BAD, HTTP)}
         await asyncio.sleep(60)
         assert await house.blocked() == set()
+
+
+async def test_a_jail_that_rejects_makes_bans_that_reject_and_stay_so(caplog):
+    caplog.set_level(logging.WARNING)
+    house = House()
+    house.policy = replace(house.policy, blocktype=Blocktype.REJECT)
+    rejected = {Element(BAD, HTTP, Blocktype.REJECT)}
+    async with house.running():
+        await house.offend()
+        assert [ban.blocktype for ban in house.bans] == [Blocktype.REJECT]
+        assert await house.blocked() == rejected
+        assert "Ban 203.0.113.7 from 8080/tcp by reject until" in caplog.text
+        house.policy = replace(house.policy, blocktype=Blocktype.DROP)
+        await house.offend()
+        assert await house.blocked() == rejected
+    async with House(store=house.store).running() as again:
+        assert await again.blocked() == rejected
+        again.scope = Scope(ports=(Port(8181),), why="published")
+        await again.warden.rescope()
+        await asyncio.sleep(0.01)
+        assert await again.blocked() == {Element(BAD, Port(8181), Blocktype.REJECT)}
+
+
+async def test_one_address_rejected_by_one_jail_and_dropped_by_another_is_both():
+    async with House().running() as house:
+        await house.offend(jail="a@web")
+        house.policy = replace(house.policy, blocktype=Blocktype.REJECT)
+        await house.offend(jail="b@web")
+        dropped, rejected = Element(BAD, HTTP), Element(BAD, HTTP, Blocktype.REJECT)
+        assert await house.blocked() == {dropped, rejected}
+        await house.warden.ask(Pardon(subject=BAD, jail="a@web"))
+        assert await house.blocked() == {rejected}
+
+
+async def test_where_the_kernel_cannot_answer_a_ban_that_rejects_drops():
+    firewall = DryRun(clock=lambda: 1e9 + asyncio.get_running_loop().time(), rejects=False)
+    house = House(firewall=firewall)
+    house.policy = replace(house.policy, blocktype=Blocktype.REJECT)
+    async with house.running():
+        await house.offend()
+        assert await house.blocked() == {Element(BAD, HTTP)}
+        assert [ban.blocktype for ban in house.bans] == [Blocktype.REJECT]
+        await house.warden.verify("routine check")
+        await asyncio.sleep(0.01)
+        assert house.warden.sync.ok
+        assert house.warden.sync.healed == 0
+    async with House(store=house.store).running() as newer:
+        assert await newer.blocked() == {Element(BAD, HTTP, Blocktype.REJECT)}
+
+
+async def test_an_operator_can_ban_by_reject_and_change_his_mind():
+    async with House().running() as house:
+        order = Sentence(subject=BAD, bantime=60, blocktype=Blocktype.REJECT)
+        (made,) = await house.warden.ask(order)
+        assert made.blocktype is Blocktype.REJECT
+        assert await house.blocked() == {Element(BAD, None, Blocktype.REJECT)}
+        (again,) = await house.warden.ask(replace(order, blocktype=Blocktype.DROP))
+        assert again.id == made.id
+        assert await house.blocked() == {Element(BAD, None)}
 
 
 async def test_an_address_of_ours_is_not_banned():
