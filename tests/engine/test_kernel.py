@@ -1,131 +1,46 @@
 """The kernel's packet filter with real packets, between namespaces of the test's own."""
 
 import asyncio
-import errno
 import json
 import logging
-import select
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_address, ip_network
 
 import pytest
 
 from dockerjail.errors import FirewallError
-from dockerjail.model import Counter, Element, Port, Protocol
+from dockerjail.model import Counter
 from dockerjail.nft.kernel import Features, Kernel
 from dockerjail.ports import Block
-from tests.lab import netns
+from tests.lab.packets import (
+    ATTACKER,
+    ATTACKER6,
+    ATTACKER6_TOO,
+    NEIGHBOUR,
+    NEIGHBOUR6,
+    SERVER,
+    SERVER6,
+    Lab,
+    block,
+    blocked,
+    connected,
+    element,
+    family,
+    opened,
+    silent,
+    until,
+)
 
 pytestmark = pytest.mark.engine
-
-SERVER, ATTACKER, NEIGHBOUR = "198.51.100.1", "198.51.100.2", "198.51.100.3"
-SERVER6 = "2001:db8:0:1::1"
-ATTACKER6, ATTACKER6_TOO, NEIGHBOUR6 = "2001:db8:0:1::2", "2001:db8:0:1::3", "2001:db8:0:2::2"
-
-
-@dataclass
-class Lab:
-    """A host with a packet filter, and one link away clients at several addresses."""
-
-    host: netns.Namespace
-    outside: netns.Namespace
-    sockets: list[socket.socket]
-
-    def listen(self, address: str, port: int) -> socket.socket:
-        with self.host.inside():
-            return self._keep(socket.create_server((address, port), family=_family(address)))
-
-    def udp(self, space: netns.Namespace, address: str, port: int = 0) -> socket.socket:
-        with space.inside():
-            made = self._keep(socket.socket(_family(address), socket.SOCK_DGRAM))
-            made.bind((address, port))
-            made.settimeout(10)
-            return made
-
-    def connect(
-        self, source: str, target: str, port: int, *, space: netns.Namespace | None = None
-    ) -> socket.socket:
-        """Connect, and raise when it takes ten seconds."""
-        with (space or self.outside).inside():
-            return self._keep(
-                socket.create_connection((target, port), timeout=10, source_address=(source, 0))
-            )
-
-    def knock(self, source: str, target: str, port: int) -> socket.socket:
-        """Begin to connect."""
-        with self.outside.inside():
-            made = self._keep(socket.socket(_family(target), socket.SOCK_STREAM))
-        made.bind((source, 0))
-        made.setblocking(False)
-        assert made.connect_ex((target, port)) == errno.EINPROGRESS
-        return made
-
-    def _keep(self, made: socket.socket) -> socket.socket:
-        self.sockets.append(made)
-        return made
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-def connected(knocking: socket.socket) -> bool:
-    return bool(select.select([], [knocking], [], 0)[1])
-
-
-def silent(listening: socket.socket) -> bool:
-    return not select.select([listening], [], [], 0)[0]
-
-
-def element(subject: str, port: int | None = None, protocol: Protocol = "tcp") -> Element:
-    return Element(ip_network(subject), None if port is None else Port(port, protocol))
-
-
-def block(element: Element, seconds: float | None = 600) -> Block:
-    return Block(element=element, until=None if seconds is None else time.time() + seconds)
-
-
-async def until(say: Callable[[], Awaitable[bool]]) -> None:
-    """Wait for something to become true."""
-    async with asyncio.timeout(20):
-        while not await say():  # noqa: ASYNC110  # the kernel sets no asyncio.Event
-            await asyncio.sleep(0.01)
-
-
-async def dropped(kernel: Kernel, element: Element) -> Counter:
-    """Wait until an element has dropped packets."""
-    counted = Counter(0, 0)
-
-    async def any_packets() -> bool:
-        nonlocal counted
-        counted = (await kernel.counters([element])).get(element, counted)
-        return counted.packets > 0
-
-    await until(any_packets)
-    return counted
 
 
 @pytest.fixture
 def lab() -> Iterator[Lab]:
-    with netns.create_unique("djn") as host, netns.create_unique("djn") as outside:
-        netns.connect(
-            host,
-            outside,
-            left_addresses=[f"{SERVER}/24", f"{SERVER6}/64", "2001:db8:0:2::1/64"],
-            right_addresses=[
-                *(f"{ATTACKER}/24", f"{NEIGHBOUR}/24"),
-                *(f"{ATTACKER6}/64", f"{ATTACKER6_TOO}/64", f"{NEIGHBOUR6}/64"),
-            ],
-        )
-        made = Lab(host, outside, [])
-        with host.inside():
-            yield made
-        for each in made.sockets:
-            each.close()
+    with opened("djn") as made:
+        yield made
 
 
 @pytest.fixture
@@ -164,7 +79,7 @@ async def test_a_banned_subject_gets_no_new_tcp_connection_and_others_do(
     banned = element(subject, port)
     await kernel.apply(add=[block(banned)])
     knocking = lab.knock(attacker, server, 80)
-    await dropped(kernel, banned)
+    await blocked(kernel, banned)
     assert not connected(knocking)
     if port is not None:
         lab.connect(attacker, server, 81)
@@ -193,7 +108,7 @@ async def test_a_ban_cuts_an_established_tcp_connection(
         banned = element(subject, port)
         await kernel.apply(add=[block(banned)])
         client.sendall(b"after")
-        await dropped(kernel, banned)
+        await blocked(kernel, banned)
         assert silent(accepted)
 
 
@@ -222,7 +137,7 @@ async def test_a_banned_subject_gets_no_udp_through_and_others_do(
     banned = element(subject, port, "udp")
     await kernel.apply(add=[block(banned)])
     bad.sendto(b"after", (server, 53))
-    await dropped(kernel, banned)
+    await blocked(kernel, banned)
     good.sendto(b"neighbour", (server, 53))
     assert service.recv(100) == b"neighbour"
 
@@ -261,7 +176,7 @@ async def test_a_ban_of_a_network_meets_its_addresses_whatever_the_prefix(
     banned = element(subject, port)
     await kernel.apply(add=[block(banned)])
     knocking = lab.knock(ATTACKER, SERVER, 80)
-    await dropped(kernel, banned)
+    await blocked(kernel, banned)
     assert not connected(knocking)
 
 
@@ -280,7 +195,7 @@ async def test_an_allowed_network_wins_over_every_ban(lab: Lab, kernel: Kernel) 
     lab.connect(ATTACKER, SERVER, 80)
     lab.connect(ATTACKER6, SERVER6, 80)
     knocking = lab.knock(ATTACKER6_TOO, SERVER6, 80)
-    await dropped(kernel, element("2001:db8:0:1::/64", 80))
+    await blocked(kernel, element("2001:db8:0:1::/64", 80))
     assert not connected(knocking)
 
 
@@ -293,7 +208,7 @@ async def test_the_hosts_own_connections_to_a_banned_address_live_on(
     lab: Lab, kernel: Kernel, server: str, attacker: str, subject: str
 ) -> None:
     with lab.outside.inside():
-        listening = lab._keep(socket.create_server((attacker, 25), family=_family(attacker)))
+        listening = lab.keep(socket.create_server((attacker, 25), family=family(attacker)))
     before = lab.connect(server, attacker, 25, space=lab.host)
     accepted, _ = listening.accept()
     with accepted:
@@ -307,7 +222,7 @@ async def test_the_hosts_own_connections_to_a_banned_address_live_on(
         lab.host.run("ip", "neigh", "flush", "all")
         lab.connect(server, attacker, 25, space=lab.host)
         knocking = lab.knock(attacker, server, 80)
-        await dropped(kernel, banned)
+        await blocked(kernel, banned)
         assert not connected(knocking)
 
 
@@ -318,7 +233,7 @@ async def test_a_ban_ends_by_itself_after_the_process_is_gone(lab: Lab) -> None:
         banned = element(f"{ATTACKER}/32", 53, "udp")
         await kernel.replace([block(banned, 2)], allow=[])
         client.sendto(b"too early", (SERVER, 53))
-        await dropped(kernel, banned)
+        await blocked(kernel, banned)
     assert silent(service)
 
     async def arrived() -> bool:
@@ -370,7 +285,7 @@ async def test_blocking_again_keeps_the_counter_where_the_kernel_can(
     banned = element(f"{ATTACKER}/32", 53, "udp")
     await kernel.apply(add=[block(banned)])
     client.sendto(b"x", (SERVER, 53))
-    before = await dropped(kernel, banned)
+    before = await blocked(kernel, banned)
     await kernel.apply(add=[block(banned, 1200)])
     assert (await kernel.counters([banned]))[banned] == before
 
@@ -477,7 +392,7 @@ async def test_tampering_is_told_and_found_and_mended(
     assert await kernel.intact()
     lab.listen(SERVER, 80)
     knocking = lab.knock(ATTACKER, SERVER, 80)
-    await dropped(kernel, element(f"{ATTACKER}/32"))
+    await blocked(kernel, element(f"{ATTACKER}/32"))
     assert not connected(knocking)
 
 
