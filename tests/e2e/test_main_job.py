@@ -174,6 +174,62 @@ def test_a_ban_by_hand_closes_everything(engine, attacker, guarded):
     assert bad.reaches(engine.address, 8080)
 
 
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_a_jail_that_rejects_refuses_the_banned_at_once(family, any_engine, attacker, guarded):
+    engine = any_engine
+    jailer = guarded(engine, blocktype="REJECT --reject-with icmp-port-unreachable")
+    bad, good = attacker(engine), attacker(engine)
+    whom, address = bad.address, engine.address
+    subject = whom
+    if family == "IPv6":
+        whom, subject, address = bad.address6, bad.network6, engine.address6
+    assert bad.reaches(address, 8080)
+    say(engine, "web", [failed_login(whom)] * 5)
+    (ban,) = jailer.wait_banned(subject)["bans"]
+    assert (ban["blocktype"], ban["scope"]["ports"]) == ("reject", ["8080/tcp"])
+    with pytest.raises(ConnectionRefusedError):
+        bad.reaches(address, 8080)
+    assert good.reaches(address, 8080)
+    jailer.stop()
+    engine.space.run("nft", "delete", "table", "inet", "dockerjail")
+    (ban,) = jailer.ready().wait_banned(subject)["bans"]
+    assert ban["blocktype"] == "reject"
+    with pytest.raises(ConnectionRefusedError):
+        bad.reaches(address, 8080)
+    status = jailer.status()
+    assert status["ok"]
+    assert [jail["blocktype"] for jail in status["jails"]] == ["reject"]
+    assert status["bans"][0]["packets"] > 0
+    assert "8080/tcp by reject" in jailer.cli("bans").stdout
+    assert jailer.cli("unban", whom).returncode == 0
+    assert bad.reaches(address, 8080)
+
+
+def test_a_ban_by_hand_rejects_if_asked_or_if_its_jail_does(engine, attacker, guarded):
+    jailer = guarded(engine, blocktype="reject")
+    bad = attacker(engine)
+    by = [
+        ["--blocktype", "reject"],
+        ["--jail", "flask"],
+        ["--jail", "flask", "--blocktype", "drop"],
+    ]
+    expected = [("manual", None, "reject"), ("flask@web", ["8080/tcp"], "reject")]
+    expected.append(("flask@web", ["8080/tcp"], "drop"))
+    for options, (jail, ports, blocktype) in zip(by, expected, strict=True):
+        assert jailer.cli("ban", bad.address, *options).returncode == 0
+        (ban,) = jailer.ask("bans")["bans"]
+        assert (ban["jail"], ban["scope"]["ports"], ban["blocktype"]) == (jail, ports, blocktype)
+        if blocktype == "reject":
+            with pytest.raises(ConnectionRefusedError):
+                bad.reaches(engine.address, 8080)
+        else:
+            assert not bad.reaches(engine.address, 8080)
+        assert jailer.cli("unban", bad.address).returncode == 0
+    wrong = jailer.cli("ban", bad.address, "--blocktype", "accept")
+    assert wrong.returncode == 1
+    assert "'accept' is none of drop, reject" in wrong.stderr
+
+
 def test_an_ipv6_attacker_is_banned_with_its_64(engine, attacker, guarded):
     jailer = guarded(engine)
     bad, good = attacker(engine), attacker(engine)
