@@ -1,0 +1,88 @@
+"""What the whole daemon says of itself, with twins of the Engine, the store and the kernel."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from dockerjail.ban.orders import Sentence
+from dockerjail.config.settings import load
+from dockerjail.model import Address, Blocktype, Container, Port, Problem
+from dockerjail.nft.dryrun import DryRun
+from dockerjail.service.daemon import Daemon, World
+from dockerjail.service.report import Report
+from tests.fakes import FakeEngine, MemoryStore
+
+pytestmark = pytest.mark.looptime
+
+WHY = (
+    "bans with blocktype=reject drop instead: this kernel cannot answer what it blocks before DNAT"
+)
+
+
+async def no_addresses() -> frozenset[Address]:
+    return frozenset()
+
+
+@contextlib.asynccontextmanager
+async def running(directory: Path, *, rejects: bool, blocktype: str = "") -> AsyncIterator[Daemon]:
+    """Run a daemon beside one container whose jail perhaps has a blocktype."""
+    file = directory / "dockerjail.toml"
+    file.write_text("")
+    settings = load(file, {})
+    engine, store = FakeEngine(clock=time.time), MemoryStore()
+    labels = {"dockerjail.enable": "true", "dockerjail.jail.login.failregex": "^no <HOST>$"}
+    if blocktype:
+        labels["dockerjail.jail.login.blocktype"] = blocktype
+    engine.start(
+        Container(
+            id="c1", name="web", service="web", labels=labels, published=frozenset({Port(80)})
+        )
+    )
+    world = World(
+        engine=engine, store=store, firewall=DryRun(rejects=rejects), addresses=no_addresses
+    )
+    daemon = Daemon(settings, world, await store.load(now=time.time(), findtime=3600))
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as house:
+        house.create_task(daemon.run(stop))
+        await daemon.ready.wait()
+        yield daemon
+        stop.set()
+
+
+def of_the_kernel(problems: list[Problem]) -> list[str]:
+    return [problem.what for problem in problems if problem.place == "kernel"]
+
+
+@pytest.mark.parametrize(
+    ("rejects", "blocktype", "said"),
+    [(False, "reject", [WHY]), (False, "drop", []), (False, "", []), (True, "reject", [])],
+)
+async def test_a_jail_whose_bans_cannot_answer_is_told_once(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    rejects: bool,
+    blocktype: str,
+    said: list[str],
+) -> None:
+    async with running(tmp_path, rejects=rejects, blocktype=blocktype) as daemon:
+        assert of_the_kernel(daemon.problems()) == said
+        assert sum(WHY in message for message in caplog.messages) == len(said)
+        (jail,) = (await Report(daemon).status())["jails"]
+        assert jail["blocktype"] == (blocktype or "drop")
+
+
+async def test_a_ban_by_hand_that_cannot_answer_is_told_while_it_stands(tmp_path: Path) -> None:
+    async with running(tmp_path, rejects=False) as daemon:
+        order = Sentence(subject=ip_network("203.0.113.7"), bantime=60, blocktype=Blocktype.REJECT)
+        await daemon.warden.ask(order)
+        assert of_the_kernel(daemon.problems()) == [WHY]
+        (ban,) = (await Report(daemon).bans())["bans"]
+        assert ban["blocktype"] == "reject"
+        (element,) = await daemon.world.firewall.present()
+        assert element.blocktype is Blocktype.DROP
