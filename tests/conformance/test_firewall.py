@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 import pytest
@@ -16,7 +16,9 @@ from dockerjail.nft.kernel import Features, Kernel
 from dockerjail.ports import Block, Firewall
 from tests.lab import netns
 
+# as of Linux 5.7 and 5.9
 OLD = Features(update_timeout=False, destroy=False, set_count=False, reject=False)
+KERNELS = {"kernel": None, "old kernel": OLD, "old kernel that answers": replace(OLD, reject=True)}
 
 
 def element(
@@ -60,8 +62,7 @@ def in_namespace() -> Iterator[netns.Namespace]:
     params=[
         "dryrun",
         "old dryrun",
-        pytest.param("kernel", marks=pytest.mark.engine),
-        pytest.param("old kernel", marks=pytest.mark.engine),
+        *(pytest.param(kernel, marks=pytest.mark.engine) for kernel in KERNELS),
     ]
 )
 async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
@@ -75,8 +76,7 @@ async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         yield Bench(dry, lambda: clock[0], elapse, dry.lose)
         return
     with in_namespace() as space:
-        features = OLD if request.param == "old kernel" else None
-        async with Kernel(features=features) as kernel:
+        async with Kernel(features=KERNELS[request.param]) as kernel:
             yield Bench(
                 kernel,
                 time.time,
