@@ -7,9 +7,12 @@ cut, so that a failregex made for fail2ban finds what it expects: `2023-10-27
 several follows fail2ban's default detector: the first pattern of the list that matches
 at the line's begin (behind at most two signs such as `[`), else the leftmost match.
 
-Two differences, both on purpose. A fraction has up to nine digits and goes with its
-date. And no word character touches a date on either side, so that before and behind a
-cut there is never one: the sieve relies on it (`skeleton.py`).
+Differences on purpose. A fraction has up to nine digits and always goes with its date.
+No word character touches a date on either side, so that before and behind a cut there
+is never one: the sieve relies on it (`skeleton.py`). Years are those from 1900 to 2099.
+With a date goes the name of a time zone before it, not any word of three to five letters
+(fail2ban cuts `host Jan 23 21:59:59` as a whole). And a TAI64N stamp has no precedence
+over a date before it.
 """
 
 import re
@@ -24,35 +27,36 @@ _HH = r"(?:2[0-3]|[01][0-9])"
 _NAME = r"(?i:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _WEEKDAY = r"(?:(?i:Mon|Tue|Wed|Thu|Fri|Sat|Sun) )?"
 _CLOCK = r"(?:2[0-3]|[01]?[0-9]):[0-5]?[0-9]:(?:6[01]|[0-5]?[0-9])"
+_PADDED = rf" {{1,2}}{_CLOCK}"
 _FRACTION = r"(?:[.,][0-9]{1,9})?"
-_OFFSET = r"[+-][0-9][0-9](?::?[0-9][0-9])?"
+_OFFSET = r"[+-][01][0-9](?::?[0-9][0-9])?"
 _ZONE = rf"(?:[ \t]*(?:Z|UTC|GMT|{_OFFSET}))?"
-_ZONE_NAME = r"(?:UTC|MSK|(?:CE|EE|WE|AE|AC|AW|NZ|AK|[A-Z]{1,2})(?:ST|DT|T))"
-_SYSLOG = rf"{_WEEKDAY}{_NAME} {{1,2}}{_DAY} {_CLOCK}{_FRACTION}(?: {_YEAR})?"
+_ZONE_NAME = r"(?:Z|UTC|MSK|(?=[A-Z]{3})(?:CE|EE|WE|AE|AC|AW|NZ|AK|[A-Z]{1,2})(?:ST|DT|T))"
+_SYSLOG = rf"{_WEEKDAY}{_NAME} {_DAY}{_PADDED}{_FRACTION}(?: {_YEAR})?"
 
 _DIGIT_FIRST: Final = (
     # 2005-01-23T21:59:59.981746Z, 2005/01/23 21:59:59
     rf"{_YEAR}(?P<a>[-/.]){_MONTH}(?P=a){_DAY}(?:T| {{1,2}}){_CLOCK}{_FRACTION}{_ZONE}",
     # 23/01/2005 21:59:59, 17-07-08 17:23:25
-    rf"{_DAY}(?P<b>[-/]){_MONTH}(?P=b)(?:{_YEAR}|[0-9][0-9]) {_CLOCK}{_FRACTION}",
+    rf"{_DAY}(?P<b>[-/]){_MONTH}(?P=b)(?:{_YEAR}|[0-9][0-9]){_PADDED}{_FRACTION}",
     # 31/Oct/2006:09:22:55 +0200
     rf"{_DAY}(?P<c>[-/]){_NAME}(?P=c){_YEAR}[ :]?{_CLOCK}{_FRACTION}{_ZONE}",
     # 05/20/2008:01:57:39
     rf"{_MONTH}/{_DAY}/{_YEAR}:{_CLOCK}",
     # 01-27-2012 16:22:44.252
-    rf"{_MONTH}-{_DAY}-{_YEAR} {_CLOCK}{_FRACTION}",
+    rf"{_MONTH}-{_DAY}-{_YEAR}{_PADDED}{_FRACTION}",
     # 130322 11:46:11
     rf"[0-9][0-9]{_MM}{_DD} {{1,2}}{_CLOCK}",
-    # 20050123T215959, 20050123-21:59:59.981
-    rf"{_YEAR}{_MM}{_DD}[T -]{_HH}:?[0-5][0-9]:?(?:6[01]|[0-5][0-9]){_FRACTION}{_ZONE}",
+    # 20050123T215959, 20050123  215959, 20050123-21:59:59.981
+    rf"{_YEAR}{_MM}{_DD}(?:[T-]| {{1,2}}){_HH}:?[0-5][0-9]:?(?:6[01]|[0-5][0-9]){_FRACTION}{_ZONE}",
 )
 _LETTER_FIRST: Final = (
     # Sun Jan 23 21:59:59.011 2005
     _SYSLOG,
     # Jan 23 2005 21:59:59.011
-    rf"{_WEEKDAY}{_NAME} {{1,2}}{_DAY} {_YEAR} {_CLOCK}{_FRACTION}",
+    rf"{_WEEKDAY}{_NAME} {_DAY} {_YEAR}{_PADDED}{_FRACTION}",
     # Jan 23, 2005 1:02:03 PM
-    rf"{_NAME} {{1,2}}{_DAY}, {_YEAR} {_CLOCK} (?i:[AP]M)",
+    rf"{_NAME} {_DAY}, {_YEAR} {_CLOCK} (?i:[AP]M)",
     # PDT Apr 16 21:05:29
     rf"{_ZONE_NAME} {_SYSLOG}",
 )
@@ -70,11 +74,15 @@ _BEGIN_ONLY: Final = (
     # <09/16/08@05:03:30>
     rf"<{_MONTH}/{_DAY}/[0-9][0-9]@{_CLOCK}>",
     # Apr-27-13 02:33:06
-    rf"{_NAME}-{_DAY}-[0-9][0-9] {_CLOCK}",
+    rf"{_NAME}-{_DAY}-[0-9][0-9]{_PADDED}",
 )
 
-DATE: Final = "|".join((*_DIGIT_FIRST, *_LETTER_FIRST, *_SIGN_FIRST))
-"""What a date looks like wherever it stands, as a regex; for a date pattern that contains `{DATE}`."""
+DATE: Final = "|".join((*_DIGIT_FIRST, *_LETTER_FIRST, *_SIGN_FIRST, _CLOCK + _FRACTION))
+"""
+What a date looks like in a date pattern that contains `{DATE}`, as a regex.
+
+As in fail2ban, a clock alone is one there: the pattern around it says where it stands.
+"""
 
 _AT_BEGIN: Final = re.compile(
     r"\W{0,2}(?<!\w)("

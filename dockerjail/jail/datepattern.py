@@ -25,7 +25,7 @@ _MONTHS = "Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(
 _DAYS = (
     "Mon(?:day)?|Tue(?:sday)?|Wed(?:nesday)?|Thu(?:rsday)?|Fri(?:day)?|Sat(?:urday)?|Sun(?:day)?"
 )
-_OFFSET = r"[+-][0-9][0-9](?::?[0-9][0-9])?"
+_OFFSET = r"[+-][01][0-9](?::?[0-9][0-9])?"
 
 _TOKENS: Final = {
     "a": rf"(?i:{_DAYS})",
@@ -75,11 +75,20 @@ _WORDS: Final = {
     "TAI64N": r"@[0-9a-fA-F]{24}",
 }
 _PART: Final = re.compile(r"\{(DATE|EPOCH|LEPOCH|TAI64N)\}", re.IGNORECASE)
-_BEGIN: Final = r"^\W{0,2}?"
+_BEGIN: Final = r"^(?:\W{0,2})?"
 _LEFT: Final = r"(?=^|\b|\W)"
 _RIGHT: Final = r"(?=\b|\W|$)"
 _BOUND: Final = re.compile(r"\*\*|\((?:\?:)?\^|\^")
 _OPEN_END: Final = re.compile(r"(?:\*\*|\$|\\[bs])\Z|(?:\$|\\[bs])\)\Z")
+
+_BEGINS: Final = ("^{DATE}", "{^LN-BEG}{DATE}")
+_BEGINNINGS: Final = (
+    "{^LN-BEG}EPOCH",
+    "{^LN-BEG}TAI64N",
+    "^<%m/%d/%y@%H:%M:%S>",
+    "^%b-%d-%y %k:%M:%S",
+)
+"""What fail2ban takes for a `{DATE}`, too, if nothing but the line's begin is before it."""
 
 _word = re.compile(r"\w").match
 
@@ -106,7 +115,12 @@ def cutter(patterns: Sequence[str]) -> Cut:
     """
     wanted = [pattern.strip() for pattern in patterns if pattern.strip()]
     default = [pattern for pattern in wanted if pattern.upper() == "{DEFAULT}"]
-    templates = tuple(_template(p) for p in wanted if p not in default)
+    templates = tuple(
+        _template(part)
+        for pattern in wanted
+        if pattern not in default
+        for part in (pattern, *(_BEGINNINGS if pattern.upper() in _BEGINS else ()))
+    )
     if not templates:
         return datecut.cut
 
@@ -181,7 +195,7 @@ def _word_alone(word: str, *, begin: bool) -> str:
         return rf"{_BEGIN}(?<!\w)({text})(?!\w)"
     if word == "TAI64N":
         return rf"(?<!\w)({text})(?!\w)"
-    return rf"(?:^\[?|(?<=\baudit\())({text})(?![\w.])"
+    return rf"(?:^\[?|(?<=\baudit\())({text})(?!\w)"
 
 
 def _translate(pattern: str, rest: str, *, begin: bool, free: bool) -> str:

@@ -111,7 +111,7 @@ class Oracle:
             stdout=subprocess.PIPE,
             stderr=self._complaints,
             bufsize=0,
-            env={**os.environ, "TZ": _ZURICH},
+            env={**os.environ, "TZ": _ZURICH, "LC_ALL": "C.UTF-8"},
         )
         self._waiting = selectors.DefaultSelector()
         self._waiting.register(self._process.stdout, selectors.EVENT_READ)
@@ -156,10 +156,16 @@ class Oracle:
         said: Mapping[str, Any] = self.ask("named", etc=str(etc), name=name, options=options)
         return said
 
-    def cut(self, patterns: Sequence[str], lines: Sequence[str]) -> list[str]:
-        """Return each line without its date; no pattern means the default ones."""
-        said: list[str] = self.ask("cut", patterns=patterns, lines=lines)
-        return said
+    def dates(
+        self, patterns: Sequence[str], lines: Sequence[str]
+    ) -> list[tuple[int, int] | None]:
+        """
+        Return where each line's date begins and ends; no pattern means the default ones.
+
+        Each line is the first that the detector sees.
+        """
+        said = self.ask("dates", patterns=patterns, lines=lines)
+        return [None if span is None else (span[0], span[1]) for span in said]
 
     def count(
         self, maxretry: int, findtime: float, failures: Sequence[tuple[str, float]]
