@@ -66,8 +66,8 @@ COMMANDS: Final = (
 )
 """What the actionban of somebody's own firewall action runs; also `ip route` and `ip rule`."""
 
-WHOLE: Final = range(65536)
-"""Every port there is, as `0:65535` writes it."""
+WHOLE: Final = range(1, 65536)
+"""Every port there is; `0:65535` writes it."""
 
 _COMMAND = re.compile(
     rf"(?:^|[\s;&|(`/])(?:{'|'.join(map(re.escape, COMMANDS))}|ip\s+(?:-\d\s+)?(?:route|rule))\s",
@@ -176,24 +176,27 @@ class Reader:
             what = f"protocol {shown(protocol)} is none of {listed(known)}"
             raise wrong(self._port_place, what, "write tcp, udp or tcp,udp")
         for word in port.replace(",", " ").split():
-            numbers = self._numbers(word)
-            if set(numbers) >= set(WHOLE[1:]):
+            span = _SPAN.fullmatch(word)
+            numbers: Iterable[int]
+            if span and int(span["first"]) <= int(span["last"]) <= WHOLE[-1]:
+                numbers = range(max(int(span["first"]), WHOLE[0]), int(span["last"]) + 1)
+            else:
+                numbers = self._named(word)
+            if numbers == WHOLE:
                 self._everything = True
             else:
                 ports = (Port(number, each) for number in numbers for each in protocols)
                 self._ports |= dict.fromkeys(ports)
 
-    def _numbers(self, word: str) -> range:
-        span = _SPAN.fullmatch(word)
-        if span is not None:
-            first, last = int(span["first"]), int(span["last"])
-            if first <= last < len(WHOLE):
-                return range(max(first, 1), last + 1)
+    def _named(self, word: str) -> tuple[int, ...]:
+        """Return the ports of a name or a single number."""
+        if "/" in word:
+            what = f"{shown(word)} is no port"
+            raise wrong(self._port_place, what, "write the port alone, and protocol = udp")
         try:
-            (port,) = values.ports(word)
+            return tuple(port.number for port in values.ports(word))
         except Mistake as mistake:
             raise Fail2banError(mistake.at(self._port_place)) from None
-        return range(port.number, port.number + 1)
 
     def _blocktype(self, action: Action, definition: Definition) -> None:
         own = action.file.own(INIT, "blocktype")

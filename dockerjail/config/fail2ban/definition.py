@@ -17,6 +17,7 @@ from dockerjail.config.fail2ban import tags
 from dockerjail.config.fail2ban.ini import DEFAULT
 from dockerjail.config.fail2ban.interpolate import Names
 from dockerjail.config.fail2ban.merged import Merged
+from dockerjail.model import Problem
 
 DEFINITION = "Definition"
 INIT = "Init"
@@ -51,7 +52,6 @@ class Definition:
     ) -> None:
         merged.require(DEFINITION, INIT, DEFAULT)
         self._merged = merged
-        self._jail = jail
         self._standard = standard
         self._place = place
         first = {key: jail[key] for key in FIRST if key in jail}
@@ -69,24 +69,33 @@ class Definition:
             key.partition("?")[0] for key in self._options if "?" in key and not ipv4
         }
 
+    @property
+    def remarks(self) -> tuple[Problem, ...]:
+        """What the author of the file should know."""
+        return tuple(
+            remark for section in self._merged.sections.values() for remark in section.remarks
+        )
+
     def text(self, key: str) -> str | None:
         """Return an option that the jail does not replace, None when nobody set it."""
         value = self._options.get(key)
         if value is None:
             value = self._lookup(key)
-        return None if value is None else self._fill(value, key)
+        return None if value is None else self._fill(value, key, self._lookup)
 
     def given(self, key: str) -> str | None:
         """Return an option of the brackets or of `[Init]` alone."""
         value = self._options.get(key)
-        return None if value is None else self._fill(value, key)
+        return None if value is None else self._fill(value, key, self._lookup)
 
     def known(self, key: str) -> str | None:
-        """Return what a jail means by `%(known/key)s`, None when it is nothing of this file."""
-        value = self._options.get(key)
-        if value is None:
-            value = (self._outer if key in self._standard else self._plain).text(key)
-        return None if value is None else self._fill(value, key)
+        """
+        Return what a jail means by `%(known/key)s`, None when it is nothing of this file.
+
+        Here the brackets reach `%(name)s` only in `standard` options: a habit of fail2ban's.
+        """
+        value = self._lookup_known(key)
+        return None if value is None else self._fill(value, key, self._lookup_known)
 
     def place(self, key: str) -> str:
         """Return where an option of the file stands, else where the reference does."""
@@ -96,19 +105,26 @@ class Definition:
                 return entry.place
         return self._place
 
-    def _fill(self, text: str, own: str) -> str:
-        return tags.fill(text, self._lookup, own=own, place=self.place(own))
+    def _fill(self, text: str, own: str, lookup: tags.Lookup) -> str:
+        return tags.fill(text, lookup, own=own, place=self.place(own))
 
     def _lookup(self, name: str) -> str | None:
+        """Return what `<name>` stands for."""
+        return self._look(name, self._inner)
+
+    def _lookup_known(self, name: str) -> str | None:
+        """Return what `<name>` stands for in what a jail knows of this file."""
+        return self._look(name, self._outer if name in self._standard else self._plain)
+
+    def _look(self, name: str, names: Names) -> str | None:
         if name in self._conditional:
             return None
         if name in self._options:
             return self._options[name]
-        if name in self._standard and name not in self._jail:
-            return self._inner.text(name)
         elsewhere = _ELSEWHERE.fullmatch(name)
         if elsewhere is None:
-            return self._outer.text(name)
+            in_file = self._merged.entry(DEFINITION, name.lower())
+            return (names if in_file else self._outer).text(name)
         section, key = elsewhere["section"], elsewhere["key"]
         if section.lower() == "known":
             before = self._plain.known(key)

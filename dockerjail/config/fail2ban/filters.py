@@ -83,7 +83,7 @@ class _Reader:
         self._filter = filter_
         self._jail = jail
         self._places = places
-        self._problems: list[Problem] = []
+        self._problems: list[Problem] = [*filter_.remarks] if filter_ else []
 
     def reading(self) -> FilterReading:
         prefregex = self._one("prefregex") or ""

@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from dockerjail.config.fail2ban.mistakes import problem
+from dockerjail.config.fail2ban.mistakes import problem, where
 from dockerjail.config.mistake import shown
 from dockerjail.model import Problem
 
@@ -48,7 +48,7 @@ class Entry:
     @property
     def place(self) -> str:
         """Where an operator finds it."""
-        return f"{self.file} line {self.line}, [{self.section}] {self.key}"
+        return where(self.file, self.line, self.section, self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Section:
     @property
     def place(self) -> str:
         """Where an operator finds it."""
-        return f"{self.file} line {self.line}, [{self.name}]"
+        return where(self.file, self.line, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +191,7 @@ class _Reader:
             self._section.mistakes.append(problem(self._here(self._section.name), what, remedy))
 
     def _here(self, section: str) -> str:
-        return f"{self._file} line {self._line}, [{section}]"
+        return where(self._file, self._line, section)
 
 
 class _Draft:

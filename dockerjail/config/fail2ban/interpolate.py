@@ -78,11 +78,19 @@ class Names:
         return self._resolve(found, ()) if found else None
 
     def known(self, key: str) -> str | None:
-        """Return the value that a key had before the last override. Raises `Fail2banError`."""
+        """
+        Return what `<known/key>` means: the value before the last override, else the default.
+
+        None where there is neither, or where only one file has the section: then its own
+        value is meant. Raises `Fail2banError`.
+        """
         layers = self._merged.layers(self._section, key)
-        if len(layers) < 2:
+        if len(layers) >= 2:
+            return self._resolve(_Value(self._section, key, layers[-2]), ())
+        section = self._merged.sections.get(self._section)
+        if section is None or len(section.parts) < 2:
             return None
-        return self._resolve(_Value(self._section, key, layers[-2]), ())
+        return self.default(key)
 
     def default(self, key: str) -> str | None:
         """Return the default of a key, whatever the section says. Raises `Fail2banError`."""

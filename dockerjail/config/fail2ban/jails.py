@@ -23,7 +23,7 @@ from dockerjail.config.fail2ban.interpolate import Names
 from dockerjail.config.fail2ban.merged import INCLUDES, Merged, MergedSection
 from dockerjail.config.fail2ban.mistakes import Fail2banError, problem, wrong
 from dockerjail.config.mistake import Mistake, listed, meant, shown
-from dockerjail.jail.rule import Format, Rule
+from dockerjail.jail.rule import Rule
 from dockerjail.model import Port, Problem, Subject
 
 MAXRETRY: Final = 3
@@ -103,8 +103,12 @@ def read(
     """Return the jail `name`; `builtin` are names that fail2ban defines itself."""
     section = merged.sections.get(name)
     if section is None or name not in names(merged):
-        raise wrong(f"[{name}]", "there is no such jail", meant(name, names(merged)))
+        raise wrong("jail", f"there is no jail {shown(name)}", meant(name, names(merged)))
     merged.require(name, DEFAULT)
+    try:
+        values.name(name)
+    except Mistake as mistake:
+        raise Fail2banError(mistake.at(section.place)) from None
     return _Reader(section, merged, library, builtin).jail()
 
 
@@ -188,15 +192,12 @@ class _Reader:
         jail = {key: value for key in _HANDED_ON if (value := self._names.text(key)) is not None}
         if found is not None and merged is not None:
             definition = filters.definition(merged, found, jail=jail, place=place)
-            self._problems += [
-                remark for section in merged.sections.values() for remark in section.remarks
-            ]
         places = {key: self._names.place(key) for key in jail}
         standard = {key: jail[key] for key in filters.STANDARD if key in jail}
         reading = filters.read(name, definition, jail=standard, places=places)
         self._problems += reading.problems
         if not reading.rule.failregex:
-            what = f"the filter {name} has no failregex"
+            what = f"the filter {name} has no failregex" if found else "has no failregex"
             raise wrong(self._place, what, "write failregex = … with <HOST> where the address is")
         return reading.rule
 
@@ -212,19 +213,17 @@ class _Reader:
             actions.Action(reference=each, file=self._library.action(each.name) or Merged(()))
             for each in references
         )
-        self._problems += found.problems
         if found.skipped:
             what = f"not run here: {listed(found.skipped)}"
-            self._problems.append(problem(place, what, "have something else read dockerjail's log"))
-        if found.firewall:
-            return found
-        if references:
+            self._problems.append(problem(place, what, "have what reads dockerjail's log do it"))
+        if references and not found.firewall:
             what = "no action of this jail is a firewall's, and dockerjail bans all the same"
             self._problems.append(problem(place, what, "take the jail's label off if it must not"))
         port = self._names.text("port")
-        if port is None:
-            return found
-        return reader.plain(port, self._names.text("protocol") or "tcp")
+        if port is not None and not found.firewall:
+            found = reader.plain(port, self._names.text("protocol") or "tcp")
+        self._problems += found.problems
+        return found
 
     def _number(self, key: str, read: Callable[[object], _Value], absent: _Value) -> _Value:
         text = self._names.text(key)
@@ -279,7 +278,7 @@ class _Reader:
             rule = replace(rule, prefix=prefix)
         if "format" in ours:
             try:
-                rule = replace(rule, format=Format(values.choice(ours["format"], tuple(Format))))
+                rule = replace(rule, format=values.format(ours["format"]))
             except Mistake as mistake:
                 raise Fail2banError(mistake.at(self._names.place(f"{OURS}format"))) from None
         return rule

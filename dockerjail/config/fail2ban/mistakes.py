@@ -26,3 +26,9 @@ def wrong(place: str, what: str, remedy: str = "") -> Fail2banError:
 def problem(place: str, what: str, remedy: str = "") -> Problem:
     """Return a problem that leaves nothing out; its text is made fit for a terminal."""
     return Mistake(what, remedy).at(place)
+
+
+def where(file: str, line: int, section: str, key: str = "") -> str:
+    """Return a place for a message, fit for a terminal whatever the file calls its sections."""
+    place = f"{file} line {line}, [{section}] {key}".rstrip()
+    return "".join(char if char.isprintable() else "\ufffd" for char in place)

@@ -16,7 +16,7 @@ from dockerjail.config.mistake import Mistake, shown
 _NAME = re.compile(r"\s*(?P<name>[^\[\s]+)\s*")
 _OPTION = re.compile(
     r"\s*(?P<name>[\w.-]+(?:\?[\w.=-]+(?=\s*=))?)\s*=\s*"
-    r"""(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>[^,\]]*))\s*""",
+    r"""(?:"(?P<double>[^"]*)"|'(?P<single>[^']*)'|(?P<bare>(?!["'])[^,\]]*))\s*""",
 )
 _END = re.compile(r"\s*\]\s*")
 _REMEDY = 'write NAME[option=value, option="a,b"]'

@@ -1,0 +1,1 @@
+"""Promises of the reader of a user's own fail2ban directory."""
