@@ -21,6 +21,8 @@ from dockerjail.config.settings import Settings, load
 from dockerjail.docker.client import DockerEngine
 from dockerjail.docker.inspect import readable
 from dockerjail.errors import ConfigError, DaemonUnreachable, EngineError, FirewallError
+from dockerjail.jail.lint import lint
+from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.model import Container, Problem
 from dockerjail.nft.host import own_addresses
 from dockerjail.nft.kernel import Kernel
@@ -33,6 +35,7 @@ class Finding:
 
     `fatal` keeps the daemon from working at all, `unreachable` is that none answers, a
     `note` is nothing to mend: what of fail2ban's files is done in another way here.
+    `line` is a line of a log that shows it.
     """
 
     place: str
@@ -42,6 +45,7 @@ class Finding:
     fatal: bool = False
     unreachable: bool = False
     note: bool = False
+    line: str = ""
 
 
 async def check(config: Path | None, *, json: bool) -> int:
@@ -76,6 +80,8 @@ async def _look(config: Path | None) -> Sequence[Finding]:
     if settings.jails.borrowed:
         what = f"{len(settings.jails.borrowed)} jails of fail2ban's files can be named by labels"
         findings.append(Finding(place=str(settings.fail2ban.path), ok=True, what=what))
+    for name in sorted(settings.jails.own):
+        findings += _lint(settings.jails[name], f"jail {name}")
     findings += await _kernel(settings)
     findings += await _engine(settings)
     findings.append(_daemon(settings))
@@ -125,6 +131,9 @@ def _container(
     place = f"container {container.name}"
     findings += _remarks([policy.name for policy in wanted], settings)
     for policy in wanted:
+        if policy.name not in settings.jails.own or policy.origin is Origin.LABEL:
+            borrowed = policy.name in settings.jails.borrowed
+            findings += _lint(policy, f"{place}, jail {policy.name}", fail2ban=borrowed)
         scope = resolve(policy, [container], containers)
         if scope is not None and scope.ports == ():
             what, _, remedy = scope.why.partition("; ")
@@ -137,6 +146,22 @@ def _container(
         else:
             findings.append(Finding(place=place, ok=True, what=f"jail {policy.name}, not running"))
     return findings
+
+
+def _lint(policy: JailPolicy, place: str, *, fail2ban: bool = False) -> Sequence[Finding]:
+    """List what is wrong with the regexes of a jail; the shipped ones have been looked at."""
+    if policy.origin is Origin.SHIPPED:
+        return []
+    return [
+        Finding(
+            place=place,
+            ok=False,
+            what=str(each),
+            remedy=f"write {each.safer}" if each.safer else "",
+            line=each.line,
+        )
+        for each in lint(policy.rule, fail2ban=fail2ban)
+    ]
 
 
 def _remarks(jails: Sequence[str], settings: Settings) -> Sequence[Finding]:
@@ -172,5 +197,7 @@ def _print(finding: Finding) -> None:
         mark = ("note ", "yellow")
     text = show.plain(f"{finding.place}: {finding.what}")
     show.out.print(Text.assemble(mark, text))
+    if finding.line:
+        show.out.print(Text(f"     line: {show.plain(finding.line)}"))
     if finding.remedy:
         show.out.print(Text(f"     {show.plain(finding.remedy)}"))

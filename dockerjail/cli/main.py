@@ -190,6 +190,107 @@ def check(config: Config = None, json: Json = False) -> None:
     _leave(asyncio.run(verb.check(config, json=json)))
 
 
+@app.command(no_args_is_help=True)
+def regex(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[LOG] FILTER [IGNOREREGEX]",
+            help="LOG: a file, - for stdin, or a line. FILTER: a jail, a filter, name[mode=…], "
+            "a .toml or .conf file, or a regex. With --container there is no LOG.",
+        ),
+    ],
+    container: Annotated[
+        str, typer.Option(help="Read the log of this container.", show_default=False)
+    ] = "",
+    since: Annotated[
+        str, typer.Option(help="Only what it logged since then: 1h.", show_default=False)
+    ] = "",
+    tail: Annotated[
+        int | None, typer.Option(min=1, help="Only the last so many lines of the container.")
+    ] = None,
+    out: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            "-o",
+            show_default=False,
+            help="Print only this of each match: id, ip, user, msg, row, a capture's name, "
+            "or a text with tags: '<ip> <F-USER>'.",
+        ),
+    ] = "",
+    all_matched: Annotated[bool, typer.Option("--print-all-matched")] = False,
+    all_missed: Annotated[bool, typer.Option("--print-all-missed")] = False,
+    all_ignored: Annotated[bool, typer.Option("--print-all-ignored")] = False,
+    no_missed: Annotated[bool, typer.Option("--print-no-missed")] = False,
+    no_ignored: Annotated[bool, typer.Option("--print-no-ignored")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say who each match was.")
+    ] = False,
+    datepattern: Annotated[
+        str | None, typer.Option("--datepattern", "-d", help="What is cut out as the date.")
+    ] = None,
+    maxlines: Annotated[
+        str | None, typer.Option("--maxlines", "-L", help="How many lines a regex sees at once.")
+    ] = None,
+    usedns: Annotated[
+        str | None, typer.Option(help="no: a name in place of an address is a miss.")
+    ] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help="Put before a line that misses: 'sshd[1]: '.")
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="auto, text, json or logfmt.")
+    ] = None,
+    encoding: Annotated[str, typer.Option("--encoding", "-e", help="Of the file.")] = "utf-8",
+    maxretry: Annotated[str | None, typer.Option(help="For the forecast: 5.")] = None,
+    findtime: Annotated[str | None, typer.Option(help="For the forecast: 10m.")] = None,
+    bantime: Annotated[str | None, typer.Option(help="For the forecast: 1h, -1 for good.")] = None,
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Also look for what is wrong with the regexes.")
+    ] = False,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """
+    Try a filter on a log, as fail2ban-regex does, and foretell whom its jail would ban.
+
+    Needs no daemon and changes nothing. Exits with 0 whatever was matched, 1 for a wrong filter
+    or a log that cannot be read, 4 when --lint finds something.
+    """
+    from dockerjail.cli import regex as verb
+
+    try:
+        asked = verb.Asked(
+            words=tuple(words),
+            container=container,
+            since=since,
+            tail=tail,
+            out=out,
+            all_matched=all_matched,
+            all_missed=all_missed,
+            all_ignored=all_ignored,
+            no_missed=no_missed,
+            no_ignored=no_ignored,
+            verbose=verbose,
+            encoding=verb.encoding(encoding),
+            rule=verb.changes(
+                datepattern=datepattern,
+                maxlines=maxlines,
+                usedns=usedns,
+                prefix=prefix,
+                format=format_,
+            ),
+            numbers=verb.changes(maxretry=maxretry, findtime=findtime, bantime=bantime),
+            json=json,
+            lint=lint,
+            config=config,
+        )
+        _leave(verb.regex(asked))
+    except verb.WrongUsage as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 @app.command()
 def version(json: Json = False) -> None:
     """Print the version."""

@@ -32,8 +32,9 @@ err = _console(stderr=True)
 
 
 def as_json(value: Json) -> None:
-    """Print a value as JSON, one document."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value as JSON, one document; what a terminal would obey is escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def plain(text: str) -> str:

@@ -66,6 +66,11 @@ class Jails(Mapping[str, JailPolicy]):
         return max(self._base.findtime, theirs, *own, 0.0)
 
     @property
+    def own(self) -> frozenset[str]:
+        """The names of the jails of the daemon's own file."""
+        return frozenset(self._own)
+
+    @property
     def borrowed(self) -> frozenset[str]:
         """The names of fail2ban's jails among them."""
         return self._theirs & self._known
