@@ -35,7 +35,7 @@ from dockerjail.jail.datepattern import DatePatternError, cutter
 from dockerjail.jail.fields import Reader, Seen
 from dockerjail.jail.memory import Groups, Memory
 from dockerjail.jail.rule import Rule
-from dockerjail.jail.tags import Expanded, TagError, expand
+from dockerjail.jail.tags import GROUPS, Expanded, TagError, expand
 from dockerjail.model import Address, Stream, Subject
 
 _ADDRESSES: Final = ("fid", "ip4", "ip6", "host")
@@ -273,14 +273,14 @@ class Filter:
             narrowed = self._pref(text)
             if narrowed is None:
                 return None
-            outer = narrowed.groupdict()
+            outer = _filled(narrowed.groupdict())
             content = outer.get("content")
             if content:
                 text = content + "\n"
         for number, search in enumerate(self._fail):
             found = search(text)
             if found is not None:
-                groups = found.groupdict()
+                groups = _filled(found.groupdict())
                 if outer:
                     groups = {
                         **outer,
@@ -355,19 +355,23 @@ _PARTS: Final = ("alt_", "skiplines")
 _SKIPPED: Final = re.compile(r"skiplines[0-9]+").fullmatch
 
 
+def _filled(groups: dict[str, str | None]) -> dict[str, str | None]:
+    """Have `alt_user`, `alt_user_1` stand in for a `user` that the line does not have."""
+    for name in sorted(name for name in groups if name.startswith("alt_")):
+        meant = re.sub(r"_?\d+\Z", "", name[4:])
+        meant = GROUPS.get(meant, meant)
+        if groups[name] and not groups.get(meant):
+            groups[meant] = groups[name]
+    return groups
+
+
 def _fields(groups: Groups) -> Mapping[str, str]:
-    """Return the captures that go with a failure; `alt_user` fills an empty `user`."""
-    fields = {
+    """Return the captures that go with a failure."""
+    return {
         name: text[:_LONGEST_FIELD]
         for name, text in groups.items()
         if text is not None and name not in _NOT_DATA and not name.startswith(_PARTS)
     }
-    for name in sorted(groups):
-        text = groups[name]
-        if text and name.startswith("alt_"):
-            filled = re.sub(r"_?\d+\Z", "", name[4:])
-            fields[filled] = fields.get(filled) or text[:_LONGEST_FIELD]
-    return fields
 
 
 def _compile(kind: str, number: int, source: str, flags: int = 0) -> re.Pattern[str]:

@@ -115,7 +115,7 @@ class Memory:
         forget = bool(found.get("mlfforget"))
         gained = bool(found.get("mlfgained"))
         quiet = gained or bool(found.get("nofail"))
-        user = found.get("user") or found.get("alt_user")
+        user = found.get("user")
         session = self._known(key, at)
         if session is not None:
             if gained:

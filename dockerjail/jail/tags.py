@@ -73,7 +73,8 @@ _MEANT: Final = {
     "ID": "F-ID/",
     "PORT": "F-PORT/",
 }
-_GROUPS: Final = {"id": "fid", "port": "fport"}
+GROUPS: Final = {"id": "fid", "port": "fport"}
+"""Groups that a capture of another name goes into: `<F-ID>` into `fid`."""
 
 _TOKEN: Final = re.compile(
     r"\\.|\(\?P?[<=!(]"
@@ -160,7 +161,7 @@ def _tag(tag: str, at: int, opened: list[tuple[str, int]]) -> str | None:
     if re.fullmatch(r"F-[A-Z][A-Z0-9_-]*", tag):
         name = tag[2:].lower().replace("-", "_")
         opened.append((tag, at))
-        return f"(?P<{_GROUPS.get(name, name)}>"
+        return f"(?P<{GROUPS.get(name, name)}>"
     meant = _meant(tag)
     if meant is None:
         return None

@@ -13,8 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dockerjail.jail.filter import Filter, read
+from dockerjail.jail.memory import Memory
+from dockerjail.jail.rule import Rule
 from dockerjail.jail.window import Window
-from tests.lab.oracle import Oracle
+from tests.lab.oracle import Asked, Oracle
 
 thorough = settings(deadline=None, max_examples=150)
 """Each example asks about many lines."""
@@ -106,3 +109,59 @@ def test_the_smallest_differences_in_counting_are_these(
     failures = [("192.0.2.1", 1_000_000.0 + at) for at in moments]
     assert any(ours(3, failures)) is we
     assert any(oracle.count(3, FINDTIME, failures)) is they
+
+
+# Connections: lines that share an id
+
+WHO = r"(?: from <HOST>)?(?: id=<F-ID>\S+</F-ID>)?"
+USER = r"(?: user=<F-USER>\w+</F-USER>)?(?: or <F-ALT_USER>\w+</F-ALT_USER>)?(?: or else <F-ALT_USER_1>\w+</F-ALT_USER_1>)?"
+CONNECTION = Rule(
+    prefregex=r"^<F-MLFID>c\d+</F-MLFID>: <F-CONTENT>.+</F-CONTENT>$",
+    failregex=tuple(
+        rf"^{what}{WHO}{USER}$"
+        for what in (
+            "<F-NOFAIL>hello</F-NOFAIL>",
+            "fail",
+            "<F-MLFFORGET>bye</F-MLFFORGET>",
+            "<F-NOFAIL><F-MLFFORGET>close</F-MLFFORGET></F-NOFAIL>",
+            "<F-MLFGAINED>ok</F-MLFGAINED>",
+            "<F-MLFFORGET><F-MLFGAINED>accepted</F-MLFGAINED></F-MLFFORGET>",
+        )
+    ),
+)
+steps = st.builds(
+    lambda number, what, who, user, wait: (f"c{number}: {what}{who}{user}", wait),
+    st.integers(1, 2),
+    st.sampled_from(("hello", "fail", "fail", "bye", "close", "ok", "accepted", "noise")),
+    st.sampled_from(
+        ("", "", " from 203.0.113.7", " from 2001:db8::7", " from evil.test", " id=198.51.100.1")
+    ),
+    st.sampled_from(
+        ("", "", " user=alice", " user=bob", " or carol", " or else dave", " user=eve or frank")
+    ),
+    st.sampled_from((0, 1, 100, 299, 300, 301)),
+)
+
+
+@given(st.lists(steps, max_size=18))
+@settings(deadline=None, max_examples=300)
+def test_the_lines_of_a_connection_are_joined_as_fail2ban_joins_them(
+    oracle: Oracle, steps: list[tuple[str, int]]
+) -> None:
+    theirs = oracle.make(CONNECTION)
+    judge, memory = Filter(CONNECTION), Memory()
+    now = 1_000_000.0
+    asked = [Asked(text, now := now + wait, dated=False) for text, wait in steps]
+    for (text, at, _), judged in zip(asked, theirs.feed(asked), strict=True):
+        ours = judge.judge(read(text, at), memory)
+        failures = [hit for hit in judged.hits if hit.id is not None]
+        assert (ours is not None) == bool(failures), text
+        if ours is None:
+            continue
+        (failure,) = failures
+        assert ours.regex == failure.regex
+        assert (str(ours.address) if ours.address else ours.name) == failure.id
+        assert ours.fields.get("user") == failure.groups.get("user")
+        users = failure.groups.get("users") or []
+        assert ours.fields.get("users", "") == (", ".join(users) if len(users) > 1 else "")
+        assert (ours.lines or (text,)) == failure.lines
