@@ -29,7 +29,7 @@ def write(page: Path = PAGE) -> None:
     behind = rest.lstrip("\n")
     while behind.startswith("|"):
         behind = behind.partition("\n")[2]
-    page.write_text(before + table() + behind, encoding="utf-8")
+    page.write_text(f"{before}{table()}\n{behind.lstrip()}", encoding="utf-8")
 
 
 if __name__ == "__main__":

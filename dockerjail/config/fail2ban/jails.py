@@ -12,6 +12,7 @@ valid for both: `dockerjail.prefix`, `.format`, `.scope`, `.stream`, `.ports`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import PurePath
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -194,12 +195,21 @@ class _Reader:
             definition = filters.definition(merged, found, jail=jail, place=place)
         places = {key: self._names.place(key) for key in jail}
         standard = {key: jail[key] for key in filters.STANDARD if key in jail}
+        if self._is_stock("usedns") and standard.pop("usedns", None) is not None:
+            what = "is nobody's choice: names are not looked up unless a file of yours says so"
+            self._notes.append(problem(places["usedns"], what))
         reading = filters.read(name, definition, jail=standard, places=places)
         self._problems += reading.problems
         if not reading.rule.failregex:
             what = f"the filter {name} has no failregex" if found else "has no failregex"
             raise wrong(self._place, what, "write failregex = … with <HOST> where the address is")
         return reading.rule
+
+    def _is_stock(self, key: str) -> bool:
+        """Say whether a value is the default of fail2ban's own jail.conf."""
+        entry = self._merged.entry(self._name, key)
+        own = self._merged.own(self._name, key)
+        return entry is not None and own is None and PurePath(entry.file).name == "jail.conf"
 
     def _enforcement(self) -> actions.Enforcement:
         place = self._names.place("action")

@@ -21,8 +21,16 @@ def whats(found: Fail2banJail) -> list[str]:
 def test_a_jail_takes_its_numbers_from_its_section_and_the_defaults(tmp_path: Path) -> None:
     found = jail(tmp_path, "maxretry = 2\nbantime = 1d12h\nfindtime = %(maxretry)sm")
     assert (found.maxretry, found.findtime, found.bantime) == (2, 120, 129600)
-    assert found.rule.usedns is UseDns.WARN
     assert found.place == f"{tmp_path}/jail.local line 1, [web]"
+
+
+def test_names_are_looked_up_only_if_a_file_of_the_users_own_says_so(tmp_path: Path) -> None:
+    found = jail(tmp_path, "")
+    assert found.rule.usedns is UseDns.NO
+    assert any(note.place.endswith("[DEFAULT] usedns") for note in found.notes)
+    assert jail(tmp_path, "usedns = warn").rule.usedns is UseDns.WARN
+    own = opened(tmp_path, {"jail.local": "[DEFAULT]\nusedns = yes\n[web]\n"}).jail("web")
+    assert own.rule.usedns is UseDns.YES
 
 
 def test_a_ban_can_be_for_good(tmp_path: Path) -> None:
@@ -115,7 +123,7 @@ def test_only_a_jails_own_section_disables_it(tmp_path: Path, lines: str, disabl
 def test_what_is_not_needed_is_a_note_and_no_problem(tmp_path: Path) -> None:
     found = jail(tmp_path, "backend = systemd\njournalmatch = _COMM=x\nlogencoding = utf-8")
     assert [note.place.rpartition(" ")[2] for note in found.notes] == [
-        *("logpath", "backend", "journalmatch", "logencoding"),
+        *("usedns", "logpath", "backend", "journalmatch", "logencoding"),
     ]
     assert whats(found) == []
 
