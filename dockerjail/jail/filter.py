@@ -262,9 +262,10 @@ class Filter:
         skipped = [found.match.span(name) for name in found.match.re.groupindex if _SKIPPED(name)]
         start, end = found.match.span() if whole else (0, len(text))
         lines = scroll.take(start, end, skipped if whole else [])
-        if any(ignored("\n".join(lines) + "\n") for ignored in self._ignore):
+        # only those: whoever prints a line to be ignored hides nobody's lines behind it
+        if self._ignores("\n".join(lines) + "\n"):
             return None
-        return self._weigh(found, (found.text,), line.at, memory, lines=lines)
+        return self._make(found, found.text, line.at, memory, lines=lines)
 
     def _first(self, text: str) -> _Found | None:
         """Find the first failregex that hits `text`, or what the prefregex makes of it."""
@@ -298,17 +299,30 @@ class Filter:
         at: float,
         memory: Memory | None,
         seen: Seen | None = None,
+    ) -> Hit | None:
+        """Make of a match what it is, unless an ignoreregex hits a text that the line has."""
+        if self._ignores(found.text, *texts):
+            return None
+        return self._make(found, texts[0], at, memory, seen)
+
+    def _ignores(self, *texts: str) -> bool:
+        return any(ignored(text) for ignored in self._ignore for text in texts)
+
+    def _make(
+        self,
+        found: _Found,
+        line: str,
+        at: float,
+        memory: Memory | None,
+        seen: Seen | None = None,
         *,
         lines: tuple[str, ...] = (),
     ) -> Hit | None:
         """Make of a match what it is: a failure, nothing, or a part of something longer."""
-        for ignored in self._ignore:
-            if ignored(found.text) or any(map(ignored, texts)):
-                return None
         groups: Groups = found.groups
         users: frozenset[str] = frozenset()
         if "mlfid" in groups and memory is not None and groups["mlfid"]:
-            joined = memory.join(groups, texts[0], at)
+            joined = memory.join(groups, line, at)
             if joined is None:
                 return None
             groups, users, lines = joined.groups, joined.users, joined.lines

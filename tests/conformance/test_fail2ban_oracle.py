@@ -165,3 +165,46 @@ def test_the_lines_of_a_connection_are_joined_as_fail2ban_joins_them(
         users = failure.groups.get("users") or []
         assert ours.fields.get("users", "") == (", ".join(users) if len(users) > 1 else "")
         assert (ours.lines or (text,)) == failure.lines
+
+
+# Several lines at once
+
+SCROLLS = (
+    ("^begin from <HOST><SKIPLINES>^denied",),
+    ("^begin <F-USER>.*</F-USER>$<SKIPLINES>^denied <HOST>$",),
+    ("^begin .*<SKIPLINES>^more<SKIPLINES>^denied <HOST>",),
+    (r"^begin .*\n(?:more\n)*denied <HOST>$", "^alone from <HOST>$"),
+    ("^alone from <HOST>$<SKIPLINES>^denied", "^denied <HOST>$"),
+)
+IGNORES: tuple[tuple[str, ...], ...] = ((), ("^more",), ("from 203.0.113.7$",))
+scrolled = st.lists(
+    st.sampled_from(
+        (
+            *("begin from 203.0.113.7", "begin bob", "more", "more", "denied", "noise"),
+            *("denied 198.51.100.1", "denied 198.51.100.2", "alone from 203.0.113.7"),
+        )
+    ),
+    max_size=14,
+)
+
+
+@given(st.sampled_from(SCROLLS), st.sampled_from(IGNORES), st.integers(2, 6), scrolled)
+@settings(deadline=None, max_examples=400)
+def test_several_lines_are_seen_at_once_as_fail2ban_sees_them(
+    oracle: Oracle,
+    failregex: tuple[str, ...],
+    ignoreregex: tuple[str, ...],
+    maxlines: int,
+    lines: list[str],
+) -> None:
+    rule = Rule(failregex=failregex, ignoreregex=ignoreregex, maxlines=maxlines)
+    judge, memory = Filter(rule), Memory(maxlines)
+    asked = [Asked(line, dated=False) for line in lines]
+    for line, judged in zip(lines, oracle.make(rule).feed(asked), strict=True):
+        ours = judge.match(line, memory)
+        theirs = [(hit.regex, hit.id, hit.groups.get("user"), hit.lines) for hit in judged.hits]
+        assert theirs == (
+            []
+            if ours is None
+            else [(ours.regex, str(ours.address), ours.fields.get("user"), ours.lines or (line,))]
+        )
