@@ -90,6 +90,11 @@ class OracleFilter:
             for each in said
         ]
 
+    def patterns(self) -> list[str]:
+        """Return the failregexes with their tags replaced."""
+        said: list[str] = self._oracle.ask("patterns", number=self._number)
+        return said
+
     def one(self, text: str, *, dated: bool = True) -> OracleHit | None:
         """Show one line; return the first failure."""
         (judged,) = self.feed([Asked(text, dated=dated)])
@@ -156,9 +161,7 @@ class Oracle:
         said: Mapping[str, Any] = self.ask("named", etc=str(etc), name=name, options=options)
         return said
 
-    def dates(
-        self, patterns: Sequence[str], lines: Sequence[str]
-    ) -> list[tuple[int, int] | None]:
+    def dates(self, patterns: Sequence[str], lines: Sequence[str]) -> list[tuple[int, int] | None]:
         """
         Return where each line's date begins and ends; no pattern means the default ones.
 

@@ -55,6 +55,11 @@ def make(rule: dict[str, Any]) -> int:
     return len(filters) - 1
 
 
+def patterns(number: int) -> list[str]:
+    """Return a filter's failregexes with their tags replaced."""
+    return list(filters[number].getFailRegex())
+
+
 def named(etc: str, name: str, options: dict[str, str]) -> dict[str, Any]:
     """Read a filter of a configuration directory as the server would be told of it."""
     reader = FilterReader(name, "jail", options, basedir=etc, share_config={})
@@ -146,7 +151,15 @@ def answer(request: dict[str, Any]) -> Any:
     if kind == "forget":
         filters.clear()
         return None
-    return {"make": make, "named": named, "feed": feed, "dates": dates, "count": count}[kind](**request)
+    known = {
+        "make": make,
+        "patterns": patterns,
+        "named": named,
+        "feed": feed,
+        "dates": dates,
+        "count": count,
+    }
+    return known[kind](**request)
 
 
 def main() -> None:
