@@ -19,11 +19,14 @@ from dockerjail.jail import tree
 from dockerjail.jail.address import address
 from dockerjail.jail.example import Example, examples
 from dockerjail.jail.filter import Filter
-from dockerjail.jail.redos import LONGEST, explosion
+from dockerjail.jail.redos import LONGEST, Explosion, explodes, explosion
 from dockerjail.jail.rule import Rule, UseDns
 from dockerjail.jail.spoof import GUILTY, caught, rooms, spoof, text_only
 from dockerjail.jail.tags import TagError, expand
 from dockerjail.jail.tree import Atomic, Chars, Either, Group, IfGroup, Place, Repeat
+
+_TRIED: Final = 24
+"""Regexes that are tried in place of a slow one."""
 
 _SHOWN: Final = 100
 """Characters of the lines that keep `re` busy, as they are shown: real ones are longer."""
@@ -121,7 +124,7 @@ def _slow(rule: Rule, where: str, source: str) -> Iterator[Finding]:
             what=f"a line of {LONGEST} characters with {found.pump!r} again and again "
             f"keeps the daemon busy {_long(found.seconds)}",
             line=found.line(_SHOWN),
-            safer=_quicker(rule, where, source),
+            safer=_quicker(rule, where, source, found),
         )
 
 
@@ -133,15 +136,21 @@ def _long(seconds: float) -> str:
     return f"for about {seconds:.0f} seconds"
 
 
-def _quicker(rule: Rule, where: str, source: str) -> str:
+def _quicker(rule: Rule, where: str, source: str, found: Explosion) -> str:
     """Return a regex that catches the same lines and does not explode."""
     good = _good(rule, where, source)
     if not good:
         return ""
+    tried = 0
     for candidate in _firmer(source):
         try:
             regex = re.compile(expand(candidate).pattern)
-            if all(map(regex.search, good)) and explosion(regex.pattern) is None:
+            if not all(map(regex.search, good)):
+                continue
+            tried += 1
+            if tried > _TRIED:
+                return ""
+            if not explodes(regex.pattern, found) and explosion(regex.pattern) is None:
                 return candidate if _still_right(rule, where, candidate) else ""
         except (re.error, TagError, tree.Unknown):
             continue

@@ -114,6 +114,13 @@ def explosion(pattern: str) -> Explosion | None:
     return worst
 
 
+def explodes(pattern: str, known: Explosion) -> bool:
+    """Say whether `pattern` takes too long for lines of a kind that is known to be bad."""
+    purse = _Purse(_ALL)
+    seconds = _seconds(pattern, known.before, known.pump, known.behind, purse)
+    return seconds is None or seconds * 1e9 > TOO_LONG
+
+
 class _Purse:
     """What may still be spent on one regex."""
 
