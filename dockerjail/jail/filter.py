@@ -145,42 +145,25 @@ class Filter:
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self._scrolls = rule.maxlines > 1
         if not rule.failregex and not rule.address:
             raise FilterError("no failregex; write at least one, with <HOST> where the address is")
-        self._pref = None
-        if rule.prefregex:
-            self._pref = _compile("prefregex", 0, rule.prefregex).search
+        self._scrolls = rule.maxlines > 1
         flags = re.MULTILINE if self._scrolls else 0
-        numbered = list(enumerate(rule.failregex, start=1))
-        compiled = [_compile("failregex", n, source, flags) for n, source in numbered]
-        narrowed = _compile("prefregex", 0, rule.prefregex).groupindex if rule.prefregex else {}
-        if not rule.address and _WHOSE.isdisjoint(narrowed):
-            for number, (source, regex) in enumerate(zip(rule.failregex, compiled, strict=True), 1):
-                _require_address(number, source, regex)
-        if not self._scrolls:
-            for number, source in numbered:
-                if "<SKIPLINES>" in source:
-                    raise FilterError(
-                        f"failregex {number} has <SKIPLINES> and sees one line at a time; "
-                        "write maxlines = 10, the number of lines that it is to see"
-                    )
-        self._fail = tuple(regex.search for regex in compiled)
-        self._ignore = tuple(
-            _compile("ignoreregex", n, source).search
-            for n, source in enumerate(rule.ignoreregex, start=1)
-        )
-        self._cut = None
-        if rule.datepattern:
-            try:
-                self._cut = cutter(rule.datepattern)
-            except DatePatternError as error:
-                raise FilterError(str(error)) from None
+        pref = _compile("prefregex", 0, rule.prefregex) if rule.prefregex else None
+        fail = [_compile("failregex", n, text, flags) for n, text in enumerate(rule.failregex, 1)]
+        ignore = [_compile("ignoreregex", n, text) for n, text in enumerate(rule.ignoreregex, 1)]
+        _require(rule, fail, pref)
+        self._pref = None if pref is None else pref.search
+        self._fail = tuple(regex.search for regex in fail)
+        self._ignore = tuple(regex.search for regex in ignore)
+        try:
+            self._cut = cutter(rule.datepattern) if rule.datepattern else None
+        except DatePatternError as error:
+            raise FilterError(str(error)) from None
         self._reader = Reader(rule) if rule.structured else None
-        self.patterns = tuple(regex.pattern for regex in compiled)
-        self.remembers = self._scrolls or any(
-            "mlfid" in names for names in (narrowed, *(regex.groupindex for regex in compiled))
-        )
+        self.patterns = tuple(regex.pattern for regex in fail)
+        groups = (regex.groupindex for regex in (*fail, *([pref] if pref else [])))
+        self.remembers = self._scrolls or any("mlfid" in names for names in groups)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Filter):
@@ -217,6 +200,8 @@ class Filter:
         """Judge a line by its fields."""
         seen = reader.look(line.full)
         if seen is None:
+            return None
+        if self._ignores(line.full, *([f"{seen.text}\n"] if seen.text is not None else [])):
             return None
         if not self._fail:
             return Hit(
@@ -422,13 +407,20 @@ def _explain(
     return _message(kind, number, source, at, what)
 
 
-def _require_address(number: int, source: str, regex: re.Pattern[str]) -> None:
-    if not _WHOSE.isdisjoint(regex.groupindex):
-        return
-    raise FilterError(
-        f"failregex {number} {_shorten(source, 0)} has no address; "
-        "write <HOST> where the address is"
-    )
+def _require(rule: Rule, fail: Sequence[re.Pattern[str]], pref: re.Pattern[str] | None) -> None:
+    """Refuse a failregex that can say whose failure it is in no way, or never be whole."""
+    whose = bool(rule.address) or (pref is not None and not _WHOSE.isdisjoint(pref.groupindex))
+    for number, (source, regex) in enumerate(zip(rule.failregex, fail, strict=True), start=1):
+        if not whose and _WHOSE.isdisjoint(regex.groupindex):
+            raise FilterError(
+                f"failregex {number} {_shorten(source, 0)} has no address; "
+                "write <HOST> where the address is"
+            )
+        if rule.maxlines == 1 and any(map(_SKIPPED, regex.groupindex)):
+            raise FilterError(
+                f"failregex {number} has <SKIPLINES> and sees one line at a time; "
+                "write maxlines = 10, the number of lines that it is to see"
+            )
 
 
 def _message(kind: str, number: int, source: str, at: int, what: str) -> str:

@@ -470,6 +470,14 @@ def test_what_only_looks_like_such_a_line_does_not_count(line: str) -> None:
     assert named(replace(POLICY, rule=JSON), line) == []
 
 
+def test_an_ignoreregex_lets_a_structured_line_pass() -> None:
+    rule = replace(JSON, ignoreregex=("^probe", '"user":"monitor"'), user="")
+    line = '{"event":"login_failed","status":401,"message":"%s","user":"%s","request":{"remote":"203.0.113.7"}}'
+    policy = replace(POLICY, rule=rule)
+    assert named(policy, line % ("x", "bob")) == ["203.0.113.7/32"]
+    assert named(policy, line % ("probe", "bob"), line % ("x", "monitor")) == []
+
+
 def test_the_message_of_a_json_line_is_matched_when_the_format_says_so() -> None:
     rule = Rule(failregex=("^failed login of <F-USER>.*</F-USER> from <HOST>$",))
     line = '{"level":"warning","message":"failed login of bob from 203.0.113.7"}'
