@@ -315,7 +315,8 @@ class Filter:
             return None
         hit = self._hit(found.regex, groups, seen)
         if len(users) > 1:
-            hit = hit._replace(fields={**hit.fields, "users": ", ".join(sorted(users))})
+            names = ", ".join(sorted(users))[:_LONGEST_FIELD]
+            hit = hit._replace(fields={**hit.fields, "users": names})
         return hit._replace(lines=lines) if len(lines) > 1 else hit
 
     def _hit(self, number: int, groups: Groups, seen: Seen | None) -> Hit:

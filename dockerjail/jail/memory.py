@@ -24,8 +24,11 @@ LIFE: Final = 300.0
 LINES: Final = 20
 """Lines of one connection that go with a failure."""
 
+NAMES: Final = 20
+"""Users of one connection that are told apart; two make a failure of a log-in."""
+
 LONGEST: Final = 1000
-"""Characters kept of a line or of what was captured."""
+"""Characters kept of a line, of what was captured, and of a connection's id."""
 
 _MARKS: Final = frozenset(("mlfid", "content", "nofail", "mlfforget", "mlfgained"))
 _IDENTITIES: Final = ("fid", "ip4", "ip6", "host", "dns")
@@ -111,7 +114,7 @@ class Memory:
         (`mlfgained`), unless the connection has a failure that waits for its address or
         has tried two users. A failure without an address waits for one.
         """
-        key = found["mlfid"] or ""
+        key = (found["mlfid"] or "")[:LONGEST]
         forget = bool(found.get("mlfforget"))
         gained = bool(found.get("mlfgained"))
         quiet = gained or bool(found.get("nofail"))
@@ -128,7 +131,7 @@ class Memory:
             session = Session(since=at)
             if not forget:
                 self._remember(key, session)
-        if user:
+        if user and len(session.users) < NAMES:
             session.users.add(user[:LONGEST])
         session.groups.update(
             (name, text[:LONGEST])
@@ -143,7 +146,7 @@ class Memory:
             if not forget:
                 _append(session.aside, line)
             return None
-        session.lines = [*session.aside, *session.lines]
+        session.lines = [*session.aside, *session.lines][:LINES]
         session.aside = []
         if not gained:
             _append(session.lines, line)
