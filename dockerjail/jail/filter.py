@@ -23,7 +23,7 @@ and an anchored failregex would believe them. Who knows better sets `format` or 
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 from typing import Final, NamedTuple
@@ -35,6 +35,7 @@ from dockerjail.jail.datepattern import DatePatternError, cutter
 from dockerjail.jail.fields import Reader, Seen
 from dockerjail.jail.memory import Groups, Memory
 from dockerjail.jail.rule import Rule
+from dockerjail.jail.skeleton import absorbs
 from dockerjail.jail.tags import GROUPS, Expanded, TagError, expand
 from dockerjail.model import Address, Stream, Subject
 
@@ -153,8 +154,8 @@ class Filter:
         fail = [_compile("failregex", n, text, flags) for n, text in enumerate(rule.failregex, 1)]
         ignore = [_compile("ignoreregex", n, text) for n, text in enumerate(rule.ignoreregex, 1)]
         _require(rule, fail, pref)
-        self._pref = None if pref is None else pref.search
-        self._fail = tuple(regex.search for regex in fail)
+        self._pref = None if pref is None else _search(pref)
+        self._fail = tuple(regex.search if self._scrolls else _search(regex) for regex in fail)
         self._ignore = tuple(regex.search for regex in ignore)
         try:
             self._cut = cutter(rule.datepattern) if rule.datepattern else None
@@ -406,6 +407,11 @@ def _explain(
             what = f"{what}; {remedy}"
             break
     return _message(kind, number, source, at, what)
+
+
+def _search(regex: re.Pattern[str]) -> Callable[[str], re.Match[str] | None]:
+    """Return what finds the first match of `regex` in one line."""
+    return regex.match if absorbs(regex.pattern) else regex.search
 
 
 def _require(rule: Rule, fail: Sequence[re.Pattern[str]], pref: re.Pattern[str] | None) -> None:

@@ -40,6 +40,9 @@ _SPREAD = 64
 _COPIES = 8
 """Repeats that are written out; what comes behind them is a gap."""
 
+_ALL = 2**32 - 2
+"""Repeats from which on there is no end; what the parser says for `*` depends on the build."""
+
 _HEAVIEST = 2000
 """Nodes that repeats may grow to: nested ones multiply, and a label could stop the daemon."""
 
@@ -83,6 +86,25 @@ def chain(pattern: str) -> Chain:
         return tuple(_groups(nodes))
     except (ImportError, AttributeError, TypeError, ValueError, LookupError, RecursionError):
         return ()  # a parser that this was not written for: every line is shown to the regex
+
+
+def absorbs(pattern: str) -> bool:
+    """
+    Say whether `pattern` begins with `.*` or `.+`.
+
+    If such a regex matches a line anywhere, it matches from the line's begin. `re` does not
+    know: where there is no match, its `search` tries all over again from each character.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = import_module("re._parser").parse(pattern)
+        code, what = tree[0]
+        _, most, inner = what
+        endless = str(code) in ("MAX_REPEAT", "MIN_REPEAT") and most >= _ALL
+        return endless and [str(each) for each, _ in inner] == ["ANY"]
+    except (ImportError, AttributeError, TypeError, ValueError, LookupError, RecursionError):
+        return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ _NOT_INSIDE_IP6 = "".join(rf"(?<!\b[0-9A-Fa-f]{{{n}}}:)" for n in (1, 2, 3, 4)) 
 
 _IP4 = (
     r"(?:::[Ff]{4}:|(?:0{1,4}:){5}[Ff]{4}:)?"
-    rf"(?P<ip4>(?<![0-9]){_OCTETS}(?![0-9])(?![\w.-]{{0,253}}[A-Za-z]))"
+    rf"(?P<ip4>(?<![0-9]){_OCTETS}(?![0-9])(?![\w.-]{{0,253}}?[A-Za-z]))"
 )
 _IP6 = (
     rf"(?P<ip6>(?<![0-9A-Fa-f]){_NOT_INSIDE_IP6}"
@@ -41,7 +41,8 @@ _IP6 = (
     r"(?!\w|::|\.[0-9]{1,3}\.|:[0-9]{1,3}\.[0-9]{1,3}\.))"
 )
 _ADDR = rf"\[?(?:{_IP4}|{_IP6})\]?"
-_NAME = rf"(?P<dns>(?<!\w)(?<![0-9]\.){_NOT_INSIDE_IP6}[\w.^-]{{0,253}}\w)"
+# taken whole: giving back one character after the other made `.*<HOST>` take a second a line
+_NAME = rf"(?P<dns>(?<!\w)(?<![0-9]\.){_NOT_INSIDE_IP6}(?>[\w.^-]{{0,253}}\w))"
 _CIDR = r"(?P<cidr>[0-9]{1,3})"
 
 _TAGS: Final = {

@@ -1,11 +1,15 @@
 """What of a regex can be looked for in bytes."""
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dockerjail.jail import skeleton
 from dockerjail.jail.filter import Filter
 from dockerjail.jail.rule import Rule
-from dockerjail.jail.skeleton import chain
+from dockerjail.jail.skeleton import absorbs, chain
 
 
 def literals(regex: str) -> list[set[str]]:
@@ -99,3 +103,27 @@ def test_nested_repeats_do_not_multiply_without_bound(inner):
     for _ in range(12):
         pattern = f"(?:{pattern}){{8}}"
     assert chain(f"start {pattern} end") is not None
+
+
+@pytest.mark.parametrize("pattern", [".*a", ".*?a", ".+a", "(?i).*x", "(?s).*a"])
+def test_a_regex_that_begins_with_any_text_is_known(pattern: str) -> None:
+    assert absorbs(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["^.*a", "(?<=x).*a", "[^x]*a", ".*a|b", ".{0,5}a", "a.*", ""])
+def test_one_that_may_begin_elsewhere_is_not_taken_for_one(pattern: str) -> None:
+    assert not absorbs(pattern)
+
+
+@given(
+    st.sampled_from(
+        [".*a", ".*?b", ".+?ab", ".*(?P<x>a+)b", ".*$", ".+\\n", "(?i).*A.", ".*\\bab"]
+    ),
+    st.text(alphabet="ab A\r\u2028\x85", max_size=20),
+)
+def test_such_a_regex_finds_at_the_begin_what_it_finds_anywhere(pattern: str, line: str) -> None:
+    regex = re.compile(pattern)
+    anywhere, begin = regex.search(line + "\n"), regex.match(line + "\n")
+    assert (anywhere is None) == (begin is None)
+    if anywhere is not None and begin is not None:
+        assert anywhere.regs == begin.regs
