@@ -222,7 +222,8 @@ def _translate(pattern: str, rest: str, *, begin: bool, free: bool) -> str:
     for word, text in _WORDS.items():
         regex = regex.replace(f"\0{word}\0", f"(?:{text})")
     if not grouped:
-        regex = f"({regex})"
+        # a day's blank, as in `bob 3.1.05`, is left where it would join two words
+        regex = rf"(?<!\w)({regex})"
     regex = regex.replace("\0DATE\0", rf"(?:(?<!\w)(?:{datecut.DATE})(?!\w))", 1)
     if "\0" in regex:
         raise DatePatternError(f"datepattern {pattern[:80]!r} has {{DATE}} twice; write it once")

@@ -351,11 +351,15 @@ def test_a_tag_finds_the_addresses_that_fail2bans_finds_and_only_whole_ones(
             assert stands_whole(line, at, at + len(ours.written)), (line, ours)
 
 
+@pytest.mark.parametrize(
+    ("regex", "text"),
+    [("", ""), (":", ":"), (r"\.", "."), (r"-\d+", "-22"), (r"\.\d+", ".22"), (r"(?: |-)", "-")],
+)
 def test_a_client_with_a_name_has_an_earlier_address_banned_only_by_fail2ban(
-    oracle: Oracle,
+    oracle: Oracle, regex: str, text: str
 ) -> None:
-    rule = Rule(failregex=("user: .* from IP: <HOST>",))
-    line = "user: x from IP: 198.51.100.1 from IP: evil.test"
+    rule = Rule(failregex=(f"user: .* from IP: <HOST>{regex}",))
+    line = f"user: x from IP: 198.51.100.1{text} from IP: evil.test{text} x"
     hit, ours = oracle.make(rule, usedns="no").one(line), Filter(rule).match(line)
     assert hit is not None
     assert ours is not None
