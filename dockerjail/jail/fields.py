@@ -44,6 +44,9 @@ LONGEST: Final = 65_000
 LEVELS: Final = 3
 """Objects within one another's texts that are looked into, with the outermost."""
 
+DEEPEST: Final = 100
+"""Objects and lists within one another; how many Python's decoder bears differs by version."""
+
 TEXTS: Final = (
     "message",
     "msg",
@@ -105,6 +108,8 @@ def _is_whole(text: str) -> bool:
 
 
 def _object(text: str) -> Fields | None:
+    if _is_deep(text):
+        return None
     try:
         found = _decode(text)
     except (ValueError, RecursionError):
@@ -112,6 +117,22 @@ def _object(text: str) -> Fields | None:
     return found if isinstance(found, dict) else None
 
 
+def _is_deep(text: str) -> bool:
+    """Say whether objects and lists are nested deeper than any logger's are."""
+    if text.count("{") + text.count("[") <= DEEPEST:
+        return False
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in "{[":
+            depth += 1
+            if depth > DEEPEST:
+                return True
+        elif token[0] in "}]":
+            depth -= 1
+    return False
+
+
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?|[][{}]', re.DOTALL)
 _STREAMS: Final = ("stdout", "stderr")
 
 
