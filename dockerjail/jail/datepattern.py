@@ -154,7 +154,7 @@ def _span(template: _Template, text: str) -> tuple[int, int] | None:
     if found is None:
         return None
     start, end = found.span(1)
-    if start > 0 and (_word(text, start - 1) or _word(text, end)):
+    if start < 0 or (start > 0 and (_word(text, start - 1) or _word(text, end))):
         return None
     return start, end
 
@@ -221,7 +221,7 @@ def _translate(pattern: str, rest: str, *, begin: bool, free: bool) -> str:
     regex = _TOKEN.sub(token, parts)
     for word, text in _WORDS.items():
         regex = regex.replace(f"\0{word}\0", f"(?:{text})")
-    if not grouped:
+    if not grouped or not _has_group(regex):
         # a day's blank, as in `bob 3.1.05`, is left where it would join two words
         regex = rf"(?<!\w)({regex})"
     regex = regex.replace("\0DATE\0", rf"(?:(?<!\w)(?:{datecut.DATE})(?!\w))", 1)
@@ -231,3 +231,13 @@ def _translate(pattern: str, rest: str, *, begin: bool, free: bool) -> str:
         return regex
     left = _BEGIN if begin else _LEFT if starts else ""
     return f"{left}{regex}{_RIGHT if ends else ''}"
+
+
+def _has_group(regex: str) -> bool:
+    """Say whether a regex captures anything: the `(` of `[(]` opens nothing."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return re.compile(regex).groups > 0
+    except (re.error, OverflowError, RecursionError):
+        return True  # whoever compiles the whole says what is wrong with it

@@ -165,3 +165,14 @@ def test_a_failregex_sees_the_line_without_the_date_of_its_pattern() -> None:
     hit = judge.match("[23.01.05 21:59] denied 203.0.113.7")
     assert hit is not None
     assert str(hit.address) == "203.0.113.7"
+
+
+@pytest.mark.parametrize("pattern", [r"[(]%Y-%m-%d[)]", r"[(]{DATE}[)]", r"(?#(x)%Y-%m-%d"])
+def test_a_parenthesis_that_opens_no_group_does_no_harm(pattern: str) -> None:
+    """A label writes patterns, too: what raises here would bring the daemon down."""
+    date = "2005-01-23 21:59:59" if "DATE" in pattern else "2005-01-23"
+    assert "2005" not in left(f"fail ({date}) from 192.0.2.7", pattern)
+
+
+def test_a_group_without_a_date_leaves_the_date_to_the_next_pattern() -> None:
+    assert left("x 2005-01-23 y", "(%Y/%m/%d)?x", "%Y-%m-%d") == "x  y"
