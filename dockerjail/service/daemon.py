@@ -40,7 +40,7 @@ from dockerjail.model import (
 from dockerjail.ports import Engine, Firewall, State, Store
 from dockerjail.retry import Backoff
 from dockerjail.service.ignored import Ignored
-from dockerjail.service.names import Names
+from dockerjail.service.names import Names, Resolve, look_up
 from dockerjail.service.seats import Seats
 
 logger = logging.getLogger(__name__)
@@ -67,12 +67,13 @@ GRACE = 8.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What the daemon needs from outside: the three ports and this host's addresses."""
+    """What the daemon needs from outside: three ports, this host's addresses, its resolver."""
 
     engine: Engine
     store: Store
     firewall: Firewall
     addresses: Callable[[], Awaitable[frozenset[Address]]]
+    resolve: Resolve = look_up
 
 
 class Daemon:
@@ -94,7 +95,7 @@ class Daemon:
         self.jails = Jails(self.ignore)
         self.jails.restore(state.failures)
         self.ignored = Ignored()
-        self.names = Names(self._named, clock=clock)
+        self.names = Names(self._named, clock=clock, ask=world.resolve)
         self.benches: dict[str, Bench] = {}
         self.own: frozenset[Address] = frozenset()
         self.ready = asyncio.Event()
@@ -103,7 +104,7 @@ class Daemon:
         self._stale = True
         self._elsewhere: Problem | None = None
         self._wrong: dict[str, Sequence[Problem]] = {}
-        self._remarked: set[str] = set()
+        self._remarked: set[Problem] = set()
         self._seats = Seats()
         self._last_scope: dict[str, Scope] = {}
         self._addresses_error = ""
@@ -261,7 +262,7 @@ class Daemon:
             if problem not in self._wrong.get(container.id, ()):
                 logger.warning("%s", problem)
         self._wrong[container.id] = problems
-        self._remark(jail.policy.name for jail in bench.jails)
+        self._remark(jail.policy for jail in bench.jails)
         self._seats.take(container.id, [jail.name for jail in bench.jails])
         if not bench.jails:
             self.benches.pop(container.id, None)
@@ -271,12 +272,12 @@ class Daemon:
             self.scope(jail.name)
         return True
 
-    def _remark(self, jails: Iterable[str]) -> None:
-        """Log once, for each jail, what of its fail2ban files is not taken over."""
-        for name in jails:
-            if name not in self._remarked:
-                self._remarked.add(name)
-                for problem in self.settings.jails.remarks(name)[0]:
+    def _remark(self, policies: Iterable[JailPolicy]) -> None:
+        """Log once what of the jails' fail2ban files is not taken over; much holds for many."""
+        for policy in policies:
+            for problem in self.settings.jails.remarks(policy)[0]:
+                if problem not in self._remarked:
+                    self._remarked.add(problem)
                     logger.warning("%s", problem)
 
     def _changed(self) -> None:

@@ -37,7 +37,7 @@ LIFE: Final = 300.0
 Resolve = Callable[[str], Awaitable[Sequence[Address]]]
 
 
-async def resolve(name: str) -> Sequence[Address]:
+async def look_up(name: str) -> Sequence[Address]:
     """
     Ask the host's resolver; nothing when it knows none or takes too long.
 
@@ -80,7 +80,7 @@ class Names:
         found: Callable[[Named, Sequence[Address]], Awaitable[None]],
         *,
         clock: Callable[[], float],
-        ask: Resolve = resolve,
+        ask: Resolve,
     ) -> None:
         self.dropped = 0
         self._found = found

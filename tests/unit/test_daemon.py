@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
-from ipaddress import ip_network
+from collections.abc import AsyncIterator, Sequence
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -86,3 +86,40 @@ async def test_a_ban_by_hand_that_cannot_answer_is_told_while_it_stands(tmp_path
         assert ban["blocktype"] == "reject"
         (element,) = await daemon.world.firewall.present()
         assert element.blocktype is Blocktype.DROP
+
+
+async def two_addresses(name: str) -> Sequence[Address]:
+    return (ip_address("203.0.113.7"), ip_address("127.0.0.1")) if name == "evil.test" else ()
+
+
+@pytest.mark.parametrize(("usedns", "banned"), [("warn", ["203.0.113.7/32"]), ("no", [])])
+async def test_a_name_is_banned_by_its_addresses_if_its_jail_looks_names_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, usedns: str, banned: list[str]
+) -> None:
+    file = tmp_path / "dockerjail.toml"
+    file.write_text(
+        f"[jails.login]\nfailregex = '^no <HOST>$'\nmaxretry = 3\nusedns = '{usedns}'\n"
+        "[containers.web]\njails = ['login']\n"
+    )
+    engine, store = FakeEngine(clock=time.time), MemoryStore()
+    web = Container(id="c1", name="web", service="web", published=frozenset({Port(80)}))
+    engine.start(web)
+    world = World(
+        engine=engine,
+        store=store,
+        firewall=DryRun(),
+        addresses=no_addresses,
+        resolve=two_addresses,
+    )
+    state = await store.load(now=time.time(), findtime=3600)
+    daemon = Daemon(load(file, {}), world, state)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as house:
+        house.create_task(daemon.run(stop))
+        await daemon.ready.wait()
+        for name in ("evil.test", "unknown.test") * 3:
+            engine.say(web, f"no {name}")
+        await asyncio.sleep(5)
+        assert [str(ban.subject) for ban in daemon.warden.bans] == banned
+        stop.set()
+    assert ("'evil.test' of container web is a name; looked up" in caplog.text) is bool(banned)

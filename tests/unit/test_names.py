@@ -10,7 +10,7 @@ import pytest
 from dockerjail.jail.filter import Hit
 from dockerjail.jail.jail import Named
 from dockerjail.model import Address, Line, Stream
-from dockerjail.service.names import AT_ONCE, LIFE, WAITING, Names, resolve
+from dockerjail.service.names import AT_ONCE, LIFE, WAITING, Names, look_up
 
 LINE = Line(stream=Stream.STDOUT, at=1000.0, text="failed from evil.test")
 
@@ -97,10 +97,10 @@ async def test_a_resolver_that_hangs_never_holds_up_who_asks() -> None:
 
 
 async def test_the_hosts_resolver_is_asked_and_may_know_nothing() -> None:
-    assert ip_address("127.0.0.1") in await resolve("localhost")
-    assert await resolve("no such name..") == ()
+    assert ip_address("127.0.0.1") in await look_up("localhost")
+    assert await look_up("no such name..") == ()
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "\x00", "\udcff", ""])
 async def test_a_strange_name_is_an_unknown_one(name: str) -> None:
-    assert all(address.is_loopback for address in await resolve(name))
+    assert all(address.is_loopback for address in await look_up(name))
