@@ -6,7 +6,7 @@ control socket. Changes nothing: the empty table with which the kernel is tried
 is gone when the answer is there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -85,7 +85,8 @@ async def _look(config: Path | None) -> Sequence[Finding]:
     findings += await _kernel(settings)
     findings += await _engine(settings)
     findings.append(_daemon(settings))
-    return findings
+    # what [DEFAULT] says holds for all its jails, and is to be read once
+    return list(dict.fromkeys(findings))
 
 
 async def _kernel(settings: Settings) -> Sequence[Finding]:
@@ -112,24 +113,38 @@ async def _engine(settings: Settings) -> Sequence[Finding]:
     findings = [Finding(place=place, ok=True, what=f"version {version}")]
     if wrong := elsewhere(containers, await own_addresses()):
         findings.append(_left_out(wrong))
+    named: set[str] = set()
     for container in sorted(containers, key=lambda c: c.name):
-        findings += _container(container, containers, settings)
-    return findings
+        found, jails = _container(container, containers, settings)
+        findings += found
+        named.update(jails)
+    return [*findings, *_idle(settings, named)]
+
+
+def _idle(settings: Settings, named: Collection[str]) -> Sequence[Finding]:
+    """Tell which jails run in fail2ban and nowhere here: one may have been forgotten."""
+    idle = settings.jails.enabled - {*named}
+    if not idle:
+        return []
+    what = f"enabled there, and no container names them: {', '.join(sorted(idle))}"
+    remedy = f"name them in {settings.docker.label_prefix}.jails of their containers"
+    place = str(settings.fail2ban.path)
+    return [Finding(place=place, ok=True, what=what, remedy=remedy, note=True)]
 
 
 def _container(
     container: Container, containers: Sequence[Container], settings: Settings
-) -> Sequence[Finding]:
-    """Look at one container's labels, log and what its bans would close."""
+) -> tuple[Sequence[Finding], Sequence[str]]:
+    """Look at one container's labels, log and what its bans would close; name its jails, too."""
     wanted, problems = policies(container, settings)
     findings = [*map(_left_out, problems)]
     if not wanted:
-        return findings
+        return findings, ()
     _, unreadable = readable(container)
     if unreadable is not None:
         findings.append(_left_out(unreadable))
     place = f"container {container.name}"
-    findings += _remarks([policy.name for policy in wanted], settings)
+    findings += _remarks(wanted, settings)
     for policy in wanted:
         if policy.name not in settings.jails.own or policy.origin is Origin.LABEL:
             borrowed = policy.name in settings.jails.borrowed
@@ -145,7 +160,7 @@ def _container(
             findings.append(Finding(place=place, ok=True, what=what))
         else:
             findings.append(Finding(place=place, ok=True, what=f"jail {policy.name}, not running"))
-    return findings
+    return findings, [policy.name for policy in wanted]
 
 
 def _lint(policy: JailPolicy, place: str, *, fail2ban: bool = False) -> Sequence[Finding]:
@@ -164,12 +179,12 @@ def _lint(policy: JailPolicy, place: str, *, fail2ban: bool = False) -> Sequence
     ]
 
 
-def _remarks(jails: Sequence[str], settings: Settings) -> Sequence[Finding]:
+def _remarks(jails: Sequence[JailPolicy], settings: Settings) -> Sequence[Finding]:
     """List what of the jails' fail2ban files is not taken over, or not needed."""
     return [
         Finding(place=each.place, ok=True, what=each.what, remedy=each.remedy, note=True)
-        for name in jails
-        for each in chain(*settings.jails.remarks(name))
+        for policy in jails
+        for each in chain(*settings.jails.remarks(policy))
     ]
 
 

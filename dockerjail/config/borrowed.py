@@ -25,6 +25,7 @@ class Borrowed:
 
     def __init__(self, fail2ban: Fail2ban) -> None:
         self._fail2ban = fail2ban
+        self.directory = fail2ban.directory
         self.jails = frozenset(fail2ban.jails)
         self.filters = frozenset(fail2ban.filters)
 
@@ -38,6 +39,11 @@ class Borrowed:
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with whole files."""
         return self._fail2ban.problems
+
+    @property
+    def enabled(self) -> tuple[str, ...]:
+        """The jails that fail2ban would run."""
+        return self._fail2ban.enabled
 
     @property
     def longest_findtime(self) -> float:
@@ -62,7 +68,8 @@ class Borrowed:
             raise _mistake(error.problem) from None
         flawed = flaw(jail.rule)
         if flawed is not None:
-            raise Mistake(f"{jail.place}: {flawed[1]}")
+            option, why = flawed
+            raise Mistake(f"{jail.places.get(option) or jail.place}: {why}")
         ours = {}
         for key, text in jail.ours.items():
             try:

@@ -75,11 +75,26 @@ class Jails(Mapping[str, JailPolicy]):
         """The names of fail2ban's jails among them."""
         return self._theirs & self._known
 
-    def remarks(self, name: str) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
+    @property
+    def enabled(self) -> frozenset[str]:
+        """The names of fail2ban's jails that it would run itself."""
+        return self.borrowed & {*self._borrowed.enabled} if self._borrowed else frozenset()
+
+    def remarks(self, policy: JailPolicy) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
         """Return what of a jail's fail2ban files is not taken over: to act on, and harmless."""
-        if self._borrowed is None or name not in self._theirs:
+        name = policy.name
+        if self._borrowed is None or name in self._own:
             return (), ()
-        return self._borrowed.remarks(name)
+        if name in self._theirs:
+            return self._borrowed.remarks(name)
+        if name not in self._borrowed.filters or policy.origin is Origin.LABEL:
+            return (), ()
+        what = (
+            f"there is a filter {name} and no jail: it runs with the numbers of [defaults], "
+            "and without what jail.local says in [DEFAULT], ignoreip too"
+        )
+        remedy = f"write [{name}] in jail.local, if it should be otherwise"
+        return (Mistake(what, remedy).at(str(self._borrowed.directory)),), ()
 
     def __getitem__(self, name: str) -> JailPolicy:
         if name not in self._names:

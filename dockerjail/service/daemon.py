@@ -272,9 +272,9 @@ class Daemon:
             self.scope(jail.name)
         return True
 
-    def _remark(self, policies: Iterable[JailPolicy]) -> None:
+    def _remark(self, running: Iterable[JailPolicy]) -> None:
         """Log once what of the jails' fail2ban files is not taken over; much holds for many."""
-        for policy in policies:
+        for policy in running:
             for problem in self.settings.jails.remarks(policy)[0]:
                 if problem not in self._remarked:
                     self._remarked.add(problem)

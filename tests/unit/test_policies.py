@@ -1,6 +1,7 @@
 """Promises of how labels and settings make the jails of one container."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from dockerjail.config.settings import Settings, load
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.jail.rule import Format
 from dockerjail.model import Container, Port, Stream
+from tests.unit.fail2ban.directory import write
 
 FILE = """
 [defaults]
@@ -381,3 +383,34 @@ def test_a_pattern_with_an_unknown_jail_keeps_the_others(tmp_path: Path) -> None
         "FILE line 2, [containers.\"*\"] jails: there is no jail 'flask-logn'; write flask-login",
     ]
     assert settings.containers[0].jails == ("flask-login",)
+
+
+def theirs(
+    tmp_path: Path, jail_local: str, filter_: str = "[Definition]\nfailregex = ^x <HOST>\n"
+) -> Settings:
+    write(tmp_path / "f", {"jail.local": jail_local, "filter.d/own.conf": filter_})
+    path = tmp_path / "dockerjail.toml"
+    path.write_text(f"[fail2ban]\npath = {str(tmp_path / 'f')!r}\n", encoding="utf-8")
+    return load(path, {})
+
+
+def test_a_wrong_regex_of_fail2ban_is_told_in_the_file_in_which_it_stands(tmp_path: Path) -> None:
+    known = theirs(tmp_path, "[own]\nfilter = own\n", "[Definition]\nfailregex = ^(x <HOST>\n")
+    labels = {"dockerjail.enable": "true", "dockerjail.jails": "own"}
+    chosen, (problem,) = policies(Container(id="c", name="c", service="c", labels=labels), known)
+    assert not chosen
+    assert f"{tmp_path}/f/filter.d/own.conf line 2, [Definition] failregex: " in problem.what
+
+
+def test_a_filter_of_fail2ban_without_a_jail_says_what_does_not_hold_for_it(
+    tmp_path: Path,
+) -> None:
+    known = theirs(tmp_path, "[DEFAULT]\nignoreip = 192.0.2.1\n[other]\nfilter = own\n")
+    jails = known.jails
+    ((remark,), notes) = jails.remarks(jails["own"])
+    assert "a filter own and no jail" in remark.what
+    assert remark.remedy == "write [own] in jail.local, if it should be otherwise"
+    assert not notes
+    assert jails.remarks(jails["other"]) == ((), ())
+    assert jails.remarks(replace(jails["own"], origin=Origin.LABEL)) == ((), ())
+    assert jails.remarks(jails["nginx-http-auth"]) == ((), ())

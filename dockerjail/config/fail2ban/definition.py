@@ -53,6 +53,7 @@ class Definition:
         merged.require(DEFINITION, INIT, DEFAULT)
         self._merged = merged
         self._standard = standard
+        self._given = frozenset(given)
         self._place = place
         first = {key: jail[key] for key in FIRST if key in jail}
         self._outer = Names(merged, DEFINITION, given=_lower({**first, **given}))
@@ -101,7 +102,7 @@ class Definition:
         """Return where an option of the file stands, else where the reference does."""
         for section in (INIT, DEFINITION):
             entry = self._merged.entry(section, key.lower())
-            if entry is not None and key not in self._options:
+            if entry is not None and key not in self._given:
                 return entry.place
         return self._place
 

@@ -79,12 +79,13 @@ class Files:
             for path in self._with_local([path for path in (*main, *local) if self._there(path)])
             for file in self._expand(path, (), problems)
         ]
+        merged = Merged(read, absent=tuple(problems))
         for file in read:
             problems |= dict.fromkeys(file.problems)
         return Configuration(
             base=base,
             files=tuple(dict.fromkeys(file.file for file in read)),
-            merged=Merged(read),
+            merged=merged,
             problems=tuple(problems),
         )
 
@@ -151,7 +152,10 @@ class Files:
         if path not in self._read:
             self._read[path] = None
             try:
-                if path.is_file():
+                if path.is_dir():
+                    what = "is a directory: Docker makes one of a mount whose source is not there"
+                    self._unread[path] = problem(str(path), what, "mount the file, or remove it")
+                elif path.is_file():
                     with path.open("rb") as file:
                         data = file.read(LARGEST + 1)
                     if len(data) > LARGEST:

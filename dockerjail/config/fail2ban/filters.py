@@ -16,7 +16,7 @@ a line that misses without (`sshd[1]: `).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from dockerjail.config import values
@@ -34,6 +34,10 @@ STANDARD: Final = frozenset(
 )
 """What fail2ban reads of a filter; any other key is a name to be used in these."""
 
+_REGEXES: Final = ("failregex", "ignoreregex", "prefregex")
+_ENVELOPE: Final = re.compile(r'"log\\?"(?:\\s[*+?]?|\s)*:')
+_NOBODYS: Final = re.compile(r"\^?<[a-z][\w-]*>\$?")
+
 MOST_LINES: Final = 1000
 """What `maxlines` can be."""
 
@@ -47,6 +51,8 @@ class FilterReading:
 
     rule: Rule
     problems: tuple[Problem, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where each of a rule's regexes stands, by option."""
 
 
 def definition(
@@ -96,7 +102,24 @@ class _Reader:
             usedns=self._usedns(),
             prefix=self._prefix(prefregex),
         )
-        return FilterReading(rule=rule, problems=tuple(self._problems))
+        self._remark(rule)
+        places = {key: self._place(key) for key in (*_REGEXES, "datepattern")}
+        return FilterReading(rule=rule, problems=tuple(self._problems), places=places)
+
+    def _remark(self, rule: Rule) -> None:
+        """Say which regexes match nothing here."""
+        if any(_ENVELOPE.search(regex) for regex in rule.failregex):
+            what = (
+                "a failregex looks for the JSON that Docker's json-file driver puts around a line, "
+                "and here a line comes without it"
+            )
+            remedy = "write a second failregex for the line alone, as docker logs prints it"
+            self._problems.append(problem(self._place("failregex"), what, remedy))
+        for regex in rule.failregex:
+            if _NOBODYS.fullmatch(regex.strip()):
+                what = f"the failregex {shown(regex.strip())} stands for nothing that is defined"
+                remedy = "look whether the mode is one of the filter's"
+                self._problems.append(problem(self._place("failregex"), what, remedy))
 
     def _given(self, key: str) -> str | None:
         return self._filter.given(key) if self._filter else None

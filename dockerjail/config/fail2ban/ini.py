@@ -158,7 +158,8 @@ class _Reader:
             self._mistake(what, "write KEY = VALUE, or # before a comment")
             return
         if self._section is None:
-            self._mistake(f"{shown(cut)} stands before any section", "write [DEFAULT] above it")
+            header = "Definition" if key in REGEXES else DEFAULT
+            self._mistake(f"{shown(cut)} stands before any section", f"write [{header}] above it")
             return
         key = found["key"].strip().lower()
         former = self._section.entries.get(key)

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from dockerjail.config.fail2ban.ini import DEFAULT
 from dockerjail.config.fail2ban.merged import Layer, Merged
 from dockerjail.config.fail2ban.mistakes import Fail2banError, wrong
-from dockerjail.config.mistake import meant, nearest, shown
+from dockerjail.config.mistake import nearest, shown
 
 DEEPEST: Final = 10
 """How many values can stand within each other; fail2ban's own number."""
@@ -201,8 +201,12 @@ class Names:
             if section in self._merged.sections
             for key in self._merged.sections[section].layers
         }
-        if nearest(name, known):
-            return wrong(place, what, meant(f"{name}", known, prefix="%(…)s with "))
+        close = nearest(name, known)
+        if close is not None:
+            return wrong(place, what, f"write %({close})s")
+        if self._merged.absent:
+            # what would define it is most likely there
+            return wrong(place, f"{what}, and {self._merged.absent[0]}")
         return wrong(place, what, f"write {name} = … in the same section or in [DEFAULT]")
 
 

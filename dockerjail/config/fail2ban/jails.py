@@ -18,12 +18,12 @@ from typing import Final, TypeVar
 
 from dockerjail.config import duration, values
 from dockerjail.config.fail2ban import actions, filters, reference
-from dockerjail.config.fail2ban.definition import Definition
+from dockerjail.config.fail2ban.definition import DEFINITION, Definition
 from dockerjail.config.fail2ban.ini import DEFAULT
 from dockerjail.config.fail2ban.interpolate import Names
 from dockerjail.config.fail2ban.merged import INCLUDES, Merged, MergedSection
 from dockerjail.config.fail2ban.mistakes import Fail2banError, problem, wrong
-from dockerjail.config.mistake import Mistake, listed, meant, shown
+from dockerjail.config.mistake import Mistake, listed, meant, nearest, shown
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Port, Problem, Subject
 
@@ -80,6 +80,8 @@ class Fail2banJail:
     reject: bool = False
     disabled: str = ""
     ours: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    """Where each of its rule's regexes stands, by option."""
     notes: tuple[Problem, ...] = ()
     problems: tuple[Problem, ...] = ()
 
@@ -96,6 +98,32 @@ class Library:
 def names(merged: Merged) -> tuple[str, ...]:
     """Return the names of all jails, in the order in which they are written."""
     return tuple(name for name in merged.sections if name not in (INCLUDES, DEFAULT))
+
+
+def misnamed(merged: Merged) -> tuple[Problem, ...]:
+    """Return what is wrong with the headers of sections: what fail2ban takes for odd jails."""
+    found: list[Problem] = []
+    for name in names(merged):
+        place = merged.sections[name].place
+        if name.upper() in (DEFAULT, f"{DEFAULT}S"):
+            what = "holds for no jail: in fail2ban's files a name in other letters is another name"
+            found.append(problem(place, what, f"write [{DEFAULT}]"))
+            continue
+        try:
+            values.name(name)
+        except Mistake as mistake:
+            found.append(mistake.at(place))
+    return tuple(found)
+
+
+def enabled(name: str, merged: Merged) -> bool:
+    """Say whether fail2ban would run a jail; one that cannot be understood it would not."""
+    try:
+        merged.require(name, DEFAULT)
+        text = Names(merged, name).text("enabled") or ""
+    except Fail2banError:
+        return False
+    return text.strip().lower() in TRUE
 
 
 def read(
@@ -127,8 +155,27 @@ def load_filter(text: str, library: Library, place: str) -> tuple[reference.Refe
 
 def no_filter(name: str, known: tuple[str, ...], place: str) -> Fail2banError:
     """Return the error to raise for a filter that has no file."""
+    if name in known:
+        what = f"the filter {shown(name)} is a link that leads nowhere"
+        return wrong(place, what, "mend it, or mount what it leads to, too")
     remedy = meant(name, known) or "put fail2ban's own filter.d beside jail.conf"
     return wrong(place, f"there is no filter {shown(name)}", remedy)
+
+
+def _nothing_to_look_for(name: str, merged: Merged, place: str) -> Fail2banError:
+    """Return the error to raise for a filter's file without a failregex."""
+    section = merged.sections.get(DEFINITION)
+    if section is None:
+        close = nearest(DEFINITION, merged.sections)
+        what = f"the filter {name} has no section [{DEFINITION}]"
+        return wrong(
+            merged.sections[close].place if close else place, what, f"write [{DEFINITION}]"
+        )
+    what = f"the filter {name} has no failregex"
+    close = nearest("failregex", section.layers.keys() - filters.STANDARD)
+    if close is not None:
+        return wrong(section.layers[close][-1].entry.place, what, "write failregex")
+    return wrong(section.place, what, "write failregex = … with <HOST> where the address is")
 
 
 class _Reader:
@@ -147,6 +194,7 @@ class _Reader:
         self._library = library
         self._builtin = builtin
         self._names = Names(merged, section.name, builtin=builtin)
+        self._places: Mapping[str, str] = {}
         self._notes: list[Problem] = []
         self._problems: list[Problem] = [*section.remarks]
         default = merged.sections.get(DEFAULT)
@@ -174,6 +222,7 @@ class _Reader:
             jail,
             rule=self._our_rule(rule, ours),
             ours=MappingProxyType(ours),
+            places=self._places,
             notes=tuple(dict.fromkeys(self._notes)),
             problems=tuple(dict.fromkeys(self._problems)),
         )
@@ -200,9 +249,12 @@ class _Reader:
             self._notes.append(problem(places["usedns"], what))
         reading = filters.read(name, definition, jail=standard, places=places)
         self._problems += reading.problems
+        self._places = reading.places
         if not reading.rule.failregex:
-            what = f"the filter {name} has no failregex" if found else "has no failregex"
-            raise wrong(self._place, what, "write failregex = … with <HOST> where the address is")
+            if merged is not None and "failregex" not in jail:
+                raise _nothing_to_look_for(name, merged, self._place)
+            remedy = "write failregex = … with <HOST> where the address is"
+            raise wrong(self._place, "has no failregex", remedy)
         return reading.rule
 
     def _is_stock(self, key: str) -> bool:

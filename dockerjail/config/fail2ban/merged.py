@@ -61,9 +61,14 @@ class MergedSection:
 
 
 class Merged:
-    """All files of one jail, filter or action configuration."""
+    """
+    All files of one jail, filter or action configuration.
 
-    def __init__(self, files: Iterable[Ini]) -> None:
+    `absent` says which files could not be read, or are included and not there.
+    """
+
+    def __init__(self, files: Iterable[Ini], *, absent: tuple[Problem, ...] = ()) -> None:
+        self.absent = absent
         parts: dict[str, dict[str, Section]] = {}
         layers: dict[str, dict[str, list[Layer]]] = {}
         for order, file in enumerate(files):

@@ -32,6 +32,7 @@ class Fail2ban:
 
     def __init__(self, files: Files) -> None:
         self._files = files
+        self.directory = files.directory
         self._jails = files.configuration("jail")
         self._library = Library(filter=self._filter, action=self._action, filters=self._known)
         self._builtin = MappingProxyType(
@@ -62,10 +63,21 @@ class Fail2ban:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong with files as a whole, and with what holds for every jail."""
+        """
+        What is wrong with files as a whole, and with what fail2ban itself would die of.
+
+        A header that lost its bracket is a mistake of the section above it, and the jail
+        that it should begin is none: nobody would hear of it by asking for that jail.
+        """
         found = dict.fromkeys((*self._jails.problems, *self._files.problems))
-        default = self._jails.merged.sections.get(DEFAULT)
-        return tuple(found | dict.fromkeys(default.mistakes if default else ()))
+        for section in self._jails.merged.sections.values():
+            found |= dict.fromkeys(section.mistakes)
+        return tuple(found | dict.fromkeys(jails.misnamed(self._jails.merged)))
+
+    @property
+    def enabled(self) -> tuple[str, ...]:
+        """The jails that fail2ban would run; those with a mistake are not asked."""
+        return tuple(name for name in self.jails if jails.enabled(name, self._jails.merged))
 
     def saying(self, key: str) -> tuple[str, ...]:
         """Return the jails whose own section has `key`; one more if the default has."""
@@ -112,7 +124,12 @@ class Fail2ban:
         return self._files.names("filter.d")
 
     def _filter(self, name: str) -> Merged | None:
-        return self._merged("filter.d", name)
+        found = self._merged("filter.d", name)
+        if found is None and "\0" not in name:
+            absent = self._files.configuration(f"filter.d/{name}").problems
+            if absent:
+                raise Fail2banError(absent[0])
+        return found
 
     def _action(self, name: str) -> Merged | None:
         return self._merged("action.d", name)

@@ -156,7 +156,7 @@ def test_a_jail_whose_bans_let_in_is_refused(tmp_path: Path) -> None:
         (
             "action = %(banactoin)s",
             2,
-            "%(banactoin)s is defined nowhere; write %(…)s with banaction",
+            "%(banactoin)s is defined nowhere; write %(banaction)s",
         ),
     ],
 )

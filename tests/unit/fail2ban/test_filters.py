@@ -7,7 +7,7 @@ import pytest
 from dockerjail.config.fail2ban.daemon import a_name
 from dockerjail.config.fail2ban.mistakes import Fail2banError
 from dockerjail.jail.rule import UseDns
-from tests.unit.fail2ban.directory import STOCK, opened
+from tests.unit.fail2ban.directory import STOCK, opened, refused
 
 
 def test_an_option_in_brackets_reaches_tags_and_names(tmp_path: Path) -> None:
@@ -127,3 +127,61 @@ def test_a_truncated_regex_is_told_of(tmp_path: Path) -> None:
 )
 def test_a_name_is_found_that_the_regex_matches_as_a_whole(regex: str, name: str) -> None:
     assert a_name(regex) == name
+
+
+@pytest.mark.parametrize(
+    "regex",
+    [
+        r'^\{"log":".* login failed from <HOST>\\n".*$',
+        r'^{"log":"login failed from <HOST>',
+        r'"log"\s*:\s*".*failed.*<HOST>',
+        r"\"log\":\".*<HOST>",
+    ],
+)
+def test_a_regex_for_the_json_files_of_docker_is_told(tmp_path: Path, regex: str) -> None:
+    text = f"[Definition]\nfailregex = {regex}\n"
+    (problem,) = opened(tmp_path, {"filter.d/a.conf": text}).filter("a").problems
+    assert problem.place == f"{tmp_path}/filter.d/a.conf line 2, [Definition] failregex"
+    assert "Docker's json-file driver" in problem.what
+
+
+def test_a_regex_for_an_applications_own_json_is_not(tmp_path: Path) -> None:
+    text = '[Definition]\nfailregex = ^{"logger":"auth","catalog":"x","ip":"<HOST>"\n'
+    assert opened(tmp_path, {"filter.d/a.conf": text}).filter("a").problems == ()
+
+
+def test_a_mode_that_the_filter_does_not_have_is_told(tmp_path: Path) -> None:
+    (problem,) = opened(tmp_path, STOCK).filter("web[mode=mroe]").problems
+    assert problem.what == "the failregex '^<re-mroe>' stands for nothing that is defined"
+    assert problem.place == f"{tmp_path}/filter.d/web.conf line 2, [Definition] failregex"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "remedy"),
+    [
+        ("[definition]\nfailregex = ^<HOST>", "line 1, [definition]", "write [Definition]"),
+        (
+            "[Definition]\nx = 1\nfailrgex = ^<HOST>",
+            "line 3, [Definition] failrgex",
+            "write failregex",
+        ),
+        (
+            "[Definition]\nx = 1",
+            "line 1, [Definition]",
+            "write failregex = … with <HOST> where the address is",
+        ),
+        (
+            "[Definition]\nfailregex = ^<HOST>\n[Init]\nmaxlines = ten",
+            "line 4, [Init] maxlines",
+            "write a whole number such as 5",
+        ),
+        ("failregex = ^<HOST>", "line 1", "write [Definition] above it"),
+    ],
+)
+def test_a_mistake_in_a_filter_is_told_where_it_stands(
+    tmp_path: Path, text: str, place: str, remedy: str
+) -> None:
+    files = {"filter.d/a.conf": text, "jail.local": "[a]\nfilter = a\n"}
+    problem = refused(opened(tmp_path, files), "a")
+    assert problem.place == f"{tmp_path}/filter.d/a.conf {place}"
+    assert problem.remedy == remedy

@@ -67,7 +67,7 @@ def test_what_is_handed_over_wins_and_what_is_built_in_does_not() -> None:
     ("text", "what"),
     [
         ("[a]\nx = %(y)s", "%(y)s is defined nowhere; write y = … in the same section"),
-        ("[a]\nporti = 1\nx = %(portt)s", "%(portt)s is defined nowhere; write %(…)s with porti"),
+        ("[a]\nporti = 1\nx = %(portt)s", "%(portt)s is defined nowhere; write %(porti)s"),
         ("[a]\nx = %(b/y)s", "%(b/y)s is defined nowhere"),
         ("[a]\nx = %(action_mw)s", "it is in fail2ban's own jail.conf: put that beside this file"),
         ("[a]\nx = 50% off", "'% off': a lone % means nothing; write %% for a percent sign"),

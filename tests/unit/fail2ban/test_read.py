@@ -101,7 +101,8 @@ def test_one_bad_jail_touches_no_other(tmp_path: Path) -> None:
     )
     assert str(refused(fail2ban, "x")).startswith(f"{where} 9, [x] filter: 'a' is no option")
     assert fail2ban.jail("shell").maxretry == 5
-    assert not fail2ban.problems
+    # of the other mistakes fail2ban does not die: who asks for the jail hears of them
+    assert [problem.place for problem in fail2ban.problems] == [f"{where} 5, [twice]"]
 
 
 def test_one_bad_filter_takes_only_its_jails_along(tmp_path: Path) -> None:
@@ -156,3 +157,62 @@ def test_a_mail_action_may_ask_for_a_logpath_that_nobody_set(tmp_path: Path) -> 
     own = '[shell]\naction = %(action_)s\n  mail-lines[logpath="%(logpath)s"]\n'
     found = opened(tmp_path, STOCK, {"jail.local": own}).jail("shell")
     assert [str(port) for port in found.ports or ()] == ["22/tcp"]
+
+
+def test_a_header_without_its_bracket_is_told_to_everybody(tmp_path: Path) -> None:
+    own = "[web]\nmaxretry = 2\n[own\nfilter = web\n"
+    fail2ban = opened(tmp_path, STOCK, {"jail.local": own})
+    assert "own" not in fail2ban.jails
+    (problem,) = fail2ban.problems
+    assert problem.place == f"{tmp_path}/jail.local line 3, [web]"
+    assert problem.what == "'[own' is neither KEY = VALUE nor a section"
+
+
+@pytest.mark.parametrize("header", ["default", "Default", "DEFAULTS"])
+def test_a_default_section_in_other_letters_is_told(tmp_path: Path, header: str) -> None:
+    (problem,) = opened(
+        tmp_path, STOCK, {"jail.local": f"[{header}]\nignoreip = 192.0.2.1\n"}
+    ).problems
+    assert problem.place == f"{tmp_path}/jail.local line 1, [{header}]"
+    assert problem.remedy == "write [DEFAULT]"
+
+
+def test_a_header_that_no_jail_can_have_is_told(tmp_path: Path) -> None:
+    (problem,) = opened(tmp_path, STOCK, {"jail.local": "[my app]\nfilter = web\n"}).problems
+    assert "'my app' is no name" in problem.what
+
+
+def test_jails_that_fail2ban_would_run_are_known(tmp_path: Path) -> None:
+    own = "[web]\nenabled = true\n[shell]\nenabled = %(nothing)s\n[twice]\nenabled = true\nx = 1\nx = 2\n"
+    assert opened(tmp_path, STOCK, {"jail.local": own}).enabled == ("web",)
+
+
+def test_a_directory_in_place_of_a_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "jail.local").mkdir()
+    (tmp_path / "filter.d/own.conf").mkdir(parents=True)
+    fail2ban = opened(tmp_path, STOCK, {"jail.d/own.conf": "[own]\nfilter = own\n"})
+    (problem,) = fail2ban.problems
+    assert problem.place == f"{tmp_path}/jail.local"
+    assert "Docker makes one of a mount whose source is not there" in problem.what
+    assert refused(fail2ban, "own").place == f"{tmp_path}/filter.d/own.conf"
+
+
+def test_a_filter_that_is_a_link_to_nowhere_is_told(tmp_path: Path) -> None:
+    fail2ban = opened(tmp_path, STOCK, {"jail.local": "[own]\nfilter = own\n"})
+    (tmp_path / "filter.d/own.conf").symlink_to("/nowhere/own.conf")
+    assert str(refused(fail2ban, "own")) == (
+        f"{tmp_path}/jail.local line 2, [own] filter: the filter 'own' is a link that leads "
+        "nowhere; mend it, or mount what it leads to, too"
+    )
+
+
+def test_a_missing_include_is_named_with_the_name_that_it_would_define(tmp_path: Path) -> None:
+    text = "[INCLUDES]\nbefore = comon.conf\n[Definition]\nfailregex = ^%(prefix)s <HOST>\n"
+    files = {"filter.d/own.conf": text, "jail.local": "[own]\nfilter = own\n"}
+    problem = refused(opened(tmp_path, files), "own")
+    assert problem.place == f"{tmp_path}/filter.d/own.conf line 4, [Definition] failregex"
+    assert problem.what.startswith("%(prefix)s is defined nowhere, and ")
+    assert (
+        f"own.conf line 2, [INCLUDES] before: 'comon.conf' is not there; put it at {tmp_path}"
+        in (problem.what)
+    )
