@@ -41,8 +41,9 @@ _IP6 = (
     r"(?!\w|::|\.[0-9]{1,3}\.|:[0-9]{1,3}\.[0-9]{1,3}\.))"
 )
 _ADDR = rf"\[?(?:{_IP4}|{_IP6})\]?"
-# taken whole: giving back one character after the other made `.*<HOST>` take a second a line
-_NAME = rf"(?P<dns>(?<!\w)(?<![0-9]\.){_NOT_INSIDE_IP6}(?>[\w.^-]{{0,253}}\w))"
+# given back label by label (`<HOST>-\d+` behind a name): by characters, `.*<HOST>` took a second
+# a line; not at all, it went on to an address that a client with a name wrote before
+_NAME = rf"(?P<dns>(?<!\w)(?<![0-9]\.){_NOT_INSIDE_IP6}(?:(?>[.^-]{{0,8}}\w+)){{1,127}})"
 _CIDR = r"(?P<cidr>[0-9]{1,3})"
 
 _TAGS: Final = {
