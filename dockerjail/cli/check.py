@@ -8,6 +8,7 @@ is gone when the answer is there.
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -21,8 +22,10 @@ from dockerjail.config.settings import Settings, load
 from dockerjail.docker.client import DockerEngine
 from dockerjail.docker.inspect import readable
 from dockerjail.errors import ConfigError, DaemonUnreachable, EngineError, FirewallError
+from dockerjail.jail.lint import Finding as Weakness
 from dockerjail.jail.lint import lint
 from dockerjail.jail.policy import JailPolicy, Origin
+from dockerjail.jail.rule import Rule
 from dockerjail.model import Container, Problem
 from dockerjail.nft.host import own_addresses
 from dockerjail.nft.kernel import Kernel
@@ -50,7 +53,8 @@ class Finding:
 
 async def check(config: Path | None, *, json: bool) -> int:
     """Print what was found; return 0, 1 (fatal), 3 (no daemon) or 4 (something left out)."""
-    findings = await _look(config)
+    with show.err.status("looking at regexes and containers"):
+        findings = await _look(config)
     if json:
         show.as_json({"ok": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]})
     else:
@@ -175,8 +179,14 @@ def _lint(policy: JailPolicy, place: str, *, fail2ban: bool = False) -> Sequence
             remedy=f"write {each.safer}" if each.safer else "",
             line=each.line,
         )
-        for each in lint(policy.rule, fail2ban=fail2ban)
+        for each in _linted(policy.rule, fail2ban=fail2ban)
     ]
+
+
+@cache
+def _linted(rule: Rule, *, fail2ban: bool) -> Sequence[Weakness]:
+    """Lint a rule once, however many containers run it: it can take seconds."""
+    return tuple(lint(rule, fail2ban=fail2ban))
 
 
 def _remarks(jails: Sequence[JailPolicy], settings: Settings) -> Sequence[Finding]:

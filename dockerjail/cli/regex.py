@@ -56,6 +56,9 @@ LARGE: Final = 1 << 23
 ROWS: Final = 50
 """Addresses that a table shows; `-v` shows all."""
 
+_FILE: Final = re.compile(r"[\w./~+@-]+")
+"""What is no line of a log: such lines have blanks, or are JSON."""
+
 _REFERENCE: Final = re.compile(r"[\w.-]+\[[\w.?-]+\s*=.*\]\Z", re.DOTALL)
 
 
@@ -143,6 +146,11 @@ def _arguments(asked: Asked) -> tuple[str | None, str, str]:
     """Tell log, filter and ignoreregex apart."""
     words = list(asked.words)
     log = None
+    if not asked.container and (asked.since or asked.tail is not None):
+        option = "--since" if asked.since else "--tail"
+        raise WrongUsage(f"{option} is for --container; a file is read as a whole")
+    if asked.since:
+        _ago(asked.since)
     if not asked.container and not (asked.lint and len(words) == 1):
         if len(words) < 2:
             raise WrongUsage(
@@ -269,8 +277,9 @@ def _open(log: str) -> tuple[str, Iterator[bytes], int]:
         is_file = False
     if is_file:
         return log, _bytes(path), max(path.stat().st_size, 1)
-    if re.fullmatch(r"\.{0,2}/\S*", log):
-        raise ConfigError(f"{log}: there is no such log; write a file, -, or a line in quotes")
+    if _FILE.fullmatch(log):
+        what = "is a directory" if path.is_dir() else "there is no such log"
+        raise ConfigError(f"{log}: {what}; write a file, -, or a line in quotes")
     return "this line", iter([log.encode("utf-8", "surrogateescape")]), 0
 
 

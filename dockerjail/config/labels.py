@@ -178,9 +178,16 @@ class _Reader:
         """Select the names in `value`; a wrong one does not keep the others out."""
         for word in value.replace(",", " ").split():
             try:
-                self.listed = (*self.listed, values.name(word))
+                self.listed = (*self.listed, self._name(word))
             except Mistake as mistake:
                 self.problems.append(mistake.at(f"label {self._prefix}.jails"))
+
+    def _name(self, word: str) -> str:
+        name, bracket, options = word.partition("[")
+        if name and bracket and "=" in options:
+            remedy = f"write {self._prefix}.jail.{name}.filter={word} in its place"
+            raise Mistake(f"{shown(word)} is a filter with options, and no jail", remedy)
+        return values.name(word)
 
     def _set(self, jail: str, option: str, value: str) -> None:
         if option not in LABEL:

@@ -33,7 +33,8 @@ def policies(
     given = [each for each in settings.containers if each.covers(container)]
     assigned = dict.fromkeys(name for each in given for name in each.jails)
     chooser = _Chooser(settings, asked, frozenset(assigned))
-    if asked.enabled and not asked.jails and not asked.broken and not assigned:
+    # a label that names jails in a wrong way has been told so
+    if asked.enabled and not (asked.jails or asked.broken or asked.problems or assigned):
         chooser.report("enable", _nothing(prefix, settings))
     wanted = dict.fromkeys((*asked.jails, *assigned))
     chosen = tuple(policy for name in wanted for policy in chooser.choose(name))
@@ -55,6 +56,8 @@ def longest_findtime(settings: Settings) -> float:
 def _written(policy: JailPolicy, format: Format) -> JailPolicy:
     """Return `policy` for lines of `format`, unless its filter says itself how they are."""
     if policy.rule.format is not Format.AUTO:
+        return policy
+    if format is Format.TEXT and policy.rule.structured:
         return policy
     return replace(policy, rule=replace(policy.rule, format=format))
 

@@ -99,7 +99,8 @@ MOST_LINES = 100
 
 LONGEST_PREFIX = 100
 
-_SELECTOR = re.compile(r"[^\s=,;|]{1,200}")
+_SELECTOR = re.compile(r"(?!\$?\.|\$\[)(?!.*(?:\.\.|\.\Z|\[\d+\]))[^\s=,;|]{1,200}")
+"""Keys with dots between them; how jq and JSONPath write them is no such thing."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _COUNT = re.compile(r"[0-9]{1,9}")
 _PORT = re.compile(
@@ -160,10 +161,11 @@ def name(value: object) -> str:
     """Return the name of a jail or filter."""
     word = text(value)
     if not _NAME.fullmatch(word):
-        raise Mistake(
-            f"{shown(word)} is no name",
-            "write 1 to 64 letters, digits, dots, dashes and underscores",
-        )
+        remedy = "write 1 to 64 letters, digits, dots, dashes and underscores"
+        bare = word.strip("[]\"';,")
+        if bare != word and _NAME.fullmatch(bare):
+            remedy = f"write {bare}"
+        raise Mistake(f"{shown(word)} is no name", remedy)
     return word
 
 
@@ -234,6 +236,9 @@ def selector(value: object) -> str:
     word = text(value)
     if not _SELECTOR.fullmatch(word):
         remedy = "write a key, or keys with dots between them, such as request.remote_ip"
+        bare = re.sub(r"\[(\d+|\*)\]", r".\1", word.removeprefix("$")).strip(".")
+        if _SELECTOR.fullmatch(bare):
+            remedy = f"write {bare}"
         raise Mistake(f"{shown(word)} is no field of a line", remedy)
     return word
 
@@ -254,6 +259,8 @@ def conditions(value: object) -> tuple[Condition, ...]:
     if isinstance(value, str):
         remedy = "write event=login_failed, status=401|403"
         tables: list[object] = [_table(part, remedy) for part in value.split(";") if part.strip()]
+        if not tables:
+            raise Mistake("is empty, and every line would count", remedy)
     elif isinstance(value, dict):
         tables = [value]
     elif isinstance(value, list | tuple):
@@ -275,7 +282,7 @@ def _table(part: str, remedy: str) -> dict[str, list[str]]:
     table: dict[str, list[str]] = {}
     for pair in part.split(","):
         key, equals, rest = pair.partition("=")
-        if not equals or not key.strip():
+        if not equals or not key.strip() or rest.startswith("=") or key.endswith("!"):
             raise Mistake(f"{shown(pair.strip())} is no condition", remedy)
         table[key.strip()] = [word.strip() for word in rest.split("|")]
     return table

@@ -60,7 +60,10 @@ def ask(daemon: Callable[..., Settings]) -> Ask:
             | {f"dockerjail.{key}": value for key, value in labels.items()},
         )
         chosen, problems = policies(container, daemon(**environ))
-        assert all(problem.remedy or "regex 1 " in problem.what for problem in problems)
+        assert all(
+            problem.remedy or "regex 1 " in problem.what or "; write " in problem.what
+            for problem in problems
+        )
         return chosen, "\n".join(map(str, problems))
 
     return ask
@@ -216,6 +219,20 @@ def test_a_jail_of_a_label_never_bans_from_the_whole_host(ask: Ask) -> None:
             "label dockerjail.jail.off.failregex: jail off is disabled at ",
         ),
         ({"jails": "broken"}, "label dockerjail.jails: jail broken is left out for a mistake at "),
+        (
+            {"jails": "web[mode=more]"},
+            (
+                "label dockerjail.jails: 'web[mode=more]' is a filter with options, and no jail; "
+                "write dockerjail.jail.web.filter=web[mode=more] in its place"
+            ),
+        ),
+        (
+            {"jail.api.address": "ip", "jail.api.format": "text"},
+            (
+                "label dockerjail.jail.api.format: is text, and address asks for fields; "
+                "write json, logfmt or auto"
+            ),
+        ),
     ],
 )
 def test_a_jail_that_cannot_run_is_answered_with_its_place_and_what_to_write(
@@ -372,6 +389,17 @@ def test_a_format_holds_for_all_jails_of_a_container(
     labels = {"dockerjail.enable": "true", "dockerjail.format": label} if label else {}
     container = Container(id="a" * 64, name="shop-1", service="shop-1", labels=labels)
     assert {jail.rule.format for jail in mapped(container)} == {format}
+
+
+def test_a_format_of_text_takes_no_jail_its_fields(tmp_path: Path) -> None:
+    path = tmp_path / "dockerjail.toml"
+    path.write_text(
+        '[containers."*"]\njails = ["api", "web"]\nformat = "text"\n[jails.api]\n'
+        'address = "ip"\n[jails.web]\nfailregex = "^<HOST>"\n'
+    )
+    chosen, problems = policies(Container(id="c", name="c", service="c", labels={}), load(path, {}))
+    assert [jail.rule.format for jail in chosen] == [Format.AUTO, Format.TEXT]
+    assert not problems
 
 
 def test_a_pattern_with_an_unknown_jail_keeps_the_others(tmp_path: Path) -> None:

@@ -265,6 +265,9 @@ def test_lint_finds_and_exits_with_4(run: Run) -> None:
         (("x", "from <HOTS>"), "<HOST>"),
         (("x", "flask-logni"), "flask-login"),
         (("/no/such/log", "flask-login"), "there is no such log"),
+        (("access.log", "flask-login"), "access.log: there is no such log"),
+        (("logs/access.log.1", "flask-login"), "there is no such log"),
+        (("/", "flask-login"), "/: is a directory"),
         (("x", "/no/such.toml"), "no such filter file"),
     ],
 )
@@ -284,6 +287,9 @@ def test_a_wrong_filter_or_log_is_an_error_that_says_what_to_do(
         ("x", "flask-login", "--maxretry", "many"),
         ("x", "flask-login", "--encoding", "klingon"),
         ("x", "flask-login", "--format", "xml"),
+        ("x", "flask-login", "--since", "1h"),
+        ("x", "flask-login", "--tail", "5"),
+        ("--container", "x", "flask-login", "--since", "yesterday"),
     ],
 )
 def test_wrong_usage_exits_with_2(run: Run, words: tuple[str, ...]) -> None:

@@ -250,6 +250,35 @@ def test_a_name_is_short_and_plain(text: object) -> None:
         values.name(text)
 
 
+@pytest.mark.parametrize("text", ["[sshd]", "'sshd'", "sshd;", '["sshd"'])
+def test_a_name_in_brackets_or_quotes_is_told_bare(text: str) -> None:
+    with pytest.raises(Mistake) as caught:
+        values.name(text)
+    assert caught.value.remedy == "write sshd"
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("$.request.ip", "request.ip"),
+        (".request.ip", "request.ip"),
+        ("request.ip.", "request.ip"),
+        ("clients[0].ip", "clients.0.ip"),
+        ("$[0]", "0"),
+    ],
+)
+def test_a_field_as_jq_writes_it_is_told_as_we_do(text: str, meant: str) -> None:
+    with pytest.raises(Mistake) as caught:
+        values.selector(text)
+    assert caught.value.remedy == f"write {meant}"
+    assert values.selector(meant) == meant
+
+
+@pytest.mark.parametrize("text", ["@message", "x-forwarded-for", "$ip", "a[b]", "0", "a.0.b"])
+def test_a_field_may_have_odd_signs(text: str) -> None:
+    assert values.selector(text) == text
+
+
 @given(st.text(), st.lists(st.text()))
 def test_the_nearest_word_is_a_known_one_or_none(word: str, known: list[str]) -> None:
     assert nearest(word, known) in {*known, None}
@@ -304,7 +333,12 @@ def test_conditions_are_tables_or_text(written: object, meant: object) -> None:
     assert values.conditions(written) == meant
 
 
-@pytest.mark.parametrize("written", ["event", "=x", 5, [1], {}, {"a": {}}, {"a": []}, {"a b": 1}])
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("event", "=x", "a==b", "a!=b", "", " ; ", 5, [1], {}, {"a": {}}, {"a": []}, {"a b": 1}),
+    ],
+)
 def test_a_wrong_condition_says_what_to_write(written: object) -> None:
     with pytest.raises(Mistake) as caught:
         values.conditions(written)
