@@ -185,6 +185,8 @@ def _template(pattern: str) -> _Template:
             f"datepattern {pattern[:80]!r} is no regex ({error}); write strptime's tokens "
             r"such as %Y-%m-%d %H:%M:%S, and \( \[ \. for signs of the log"
         ) from None
+    if not compiled.groups:  # a comment that is not closed has swallowed it
+        raise DatePatternError(f"datepattern {pattern[:80]!r} has no date; close its (?# with )")
     return _Template(at_begin=begin or rest.startswith(("^", "(^", "(?:^")), search=compiled.search)
 
 

@@ -174,5 +174,10 @@ def test_a_parenthesis_that_opens_no_group_does_no_harm(pattern: str) -> None:
     assert "2005" not in left(f"fail ({date}) from 192.0.2.7", pattern)
 
 
+def test_a_pattern_whose_date_lies_in_a_comment_is_refused() -> None:
+    with pytest.raises(DatePatternError, match="no date"):
+        cutter((r"(?#x(%Y-%m-%d",))
+
+
 def test_a_group_without_a_date_leaves_the_date_to_the_next_pattern() -> None:
     assert left("x 2005-01-23 y", "(%Y/%m/%d)?x", "%Y-%m-%d") == "x  y"
