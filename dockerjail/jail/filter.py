@@ -239,8 +239,7 @@ class Filter:
     def _scrolled(self, bare: str, line: Reading, memory: Memory) -> Hit | None:
         """Judge a line together with those before it."""
         scroll = memory.scroll(line.stream)
-        scroll.lines.append(bare)
-        text = "".join(scroll.lines)
+        text = scroll.add(bare)
         found = self._first(text)
         if found is None:
             return None

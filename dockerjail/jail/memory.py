@@ -30,6 +30,9 @@ NAMES: Final = 20
 LONGEST: Final = 1000
 """Characters kept of a line, of what was captured, and of a connection's id."""
 
+TOGETHER: Final = 65536
+"""Characters that the lines of a `Scroll` have together at most; a single one may be longer."""
+
 _MARKS: Final = frozenset(("mlfid", "content", "nofail", "mlfforget", "mlfgained"))
 _IDENTITIES: Final = ("fid", "ip4", "ip6", "host", "dns")
 
@@ -62,10 +65,23 @@ class Session:
 
 
 class Scroll:
-    """The last `most` lines of one stream."""
+    """The last `most` lines of one stream, fewer if they are long."""
 
     def __init__(self, most: int) -> None:
         self.lines: deque[str] = deque(maxlen=most)
+
+    def add(self, line: str) -> str:
+        """
+        Take in a line with its LF; return the lines put together.
+
+        Of very long lines there are fewer, at least the last: all are searched again with each
+        line, and whoever has long ones logged chooses what that costs.
+        """
+        self.lines.append(line)
+        size = sum(map(len, self.lines))
+        while size > TOGETHER and len(self.lines) > 1:
+            size -= len(self.lines.popleft())
+        return "".join(self.lines)
 
     def take(self, start: int, end: int, skipped: list[tuple[int, int]]) -> tuple[str, ...]:
         """

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.jail.filter import Filter, Hit, read
-from dockerjail.jail.memory import LIFE, LINES, LONGEST, NAMES, SESSIONS, Memory, Scroll
+from dockerjail.jail.memory import LIFE, LINES, LONGEST, NAMES, SESSIONS, TOGETHER, Memory, Scroll
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Stream
 
@@ -221,6 +221,16 @@ def test_no_more_lines_are_seen_at_once_than_the_rule_says() -> None:
     for text in ("denied", "noise", "noise"):
         log(text)
     assert log("client 203.0.113.7") is None
+
+
+def test_of_long_lines_fewer_are_seen_at_once_and_always_the_last() -> None:
+    """Each line has all of them searched again: long ones would stall the daemon."""
+    scroll = Scroll(100)
+    for number in range(100):
+        text = scroll.add(f"{number} {'x' * 16_000}\n")
+        assert len(text) <= TOGETHER
+        assert text.splitlines()[-1].startswith(f"{number} ")
+    assert len(scroll.add("y" * 2 * TOGETHER + "\n")) > TOGETHER
 
 
 def test_a_line_counts_in_one_failure_only() -> None:
