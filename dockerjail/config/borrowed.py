@@ -40,6 +40,10 @@ class Borrowed:
         """What is wrong with whole files."""
         return self._fail2ban.problems
 
+    def stock(self, name: str) -> bool:
+        """Say whether a jail is fail2ban's own, and no file of the user's speaks of it."""
+        return self._fail2ban.stock(name)
+
     @property
     def enabled(self) -> tuple[str, ...]:
         """The jails that fail2ban would run."""

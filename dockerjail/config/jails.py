@@ -5,7 +5,7 @@ In: the tables `[filters.NAME]` and `[jails.NAME]` as written, and where they st
 jails by name, filters by name, and a `Problem` for each one that is left out.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -46,10 +46,12 @@ class Jails(Mapping[str, JailPolicy]):
         *,
         filters: Mapping[str, FilterText],
         borrowed: Borrowed | None,
+        shipped: Collection[str],
         withheld: Mapping[str, str],
         base: JailPolicy,
     ) -> None:
         self._own = own
+        self._shipped = frozenset(shipped)
         self._filters = filters
         self._borrowed = borrowed
         self._base = base
@@ -86,7 +88,16 @@ class Jails(Mapping[str, JailPolicy]):
         if self._borrowed is None or name in self._own:
             return (), ()
         if name in self._theirs:
-            return self._borrowed.remarks(name)
+            problems, notes = self._borrowed.remarks(name)
+            if name in self._shipped and self._borrowed.stock(name):
+                what = (
+                    f"fail2ban's own jail {name} stands in the place of the one that dockerjail "
+                    "ships, which is made for what containers print"
+                )
+                remedy = f"see what it matches: dockerjail regex --container NAME {name}"
+                note = Mistake(what, remedy).at(str(self._borrowed.directory))
+                notes = (*notes, note)
+            return problems, notes
         if name not in self._borrowed.filters or policy.origin is Origin.LABEL:
             return (), ()
         what = (
@@ -169,7 +180,12 @@ def read(
         reader.jail(name, table, own)
     return Known(
         jails=Jails(
-            reader.jails, filters=own, borrowed=borrowed, withheld=reader.withheld, base=base
+            reader.jails,
+            filters=own,
+            borrowed=borrowed,
+            shipped=shipped,
+            withheld=reader.withheld,
+            base=base,
         ),
         filters=own,
         withheld=MappingProxyType(reader.withheld),

@@ -284,8 +284,14 @@ def _table(part: str, remedy: str) -> dict[str, list[str]]:
         key, equals, rest = pair.partition("=")
         if not equals or not key.strip() or rest.startswith("=") or key.endswith("!"):
             raise Mistake(f"{shown(pair.strip())} is no condition", remedy)
-        table[key.strip()] = [word.strip() for word in rest.split("|")]
+        table[key.strip()] = [_unquoted(word.strip()) for word in rest.split("|")]
     return table
+
+
+def _unquoted(word: str) -> str:
+    """Take the quotes off that people copy from a line in logfmt or JSON."""
+    quoted = len(word) > 1 and word[0] == word[-1] and word[0] in "\"'"
+    return word[1:-1] if quoted else word
 
 
 def _alternatives(key: str, value: object) -> tuple[str, ...]:

@@ -442,3 +442,16 @@ def test_a_filter_of_fail2ban_without_a_jail_says_what_does_not_hold_for_it(
     assert jails.remarks(jails["other"]) == ((), ())
     assert jails.remarks(replace(jails["own"], origin=Origin.LABEL)) == ((), ())
     assert jails.remarks(jails["nginx-http-auth"]) == ((), ())
+
+
+def test_a_jail_of_fail2bans_own_says_that_it_hides_a_shipped_one(tmp_path: Path) -> None:
+    write(tmp_path / "f", {"jail.conf": "[gitea]\nfilter = own\n[own]\nfilter = own\n"})
+    jails = theirs(tmp_path, "[gitea]\nmaxretry = 2\n").jails
+    assert jails.remarks(jails["gitea"]) == ((), ())
+    assert jails.remarks(jails["own"]) == ((), ())
+    write(tmp_path / "f", {"jail.conf": "[gitea]\nfilter = own\n"})
+    jails = theirs(tmp_path, "[x]\nfilter = own\n").jails
+    problems, (note,) = jails.remarks(jails["gitea"])
+    assert not problems
+    assert note.what.startswith("fail2ban's own jail gitea stands in the place of the one")
+    assert note.remedy.endswith("dockerjail regex --container NAME gitea")

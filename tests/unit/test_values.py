@@ -327,6 +327,7 @@ def test_a_message_stays_on_one_line_whatever_it_repeats(what: str, remedy: str)
         ("a=1; b=2", ((("a", ("1",)),), (("b", ("2",)),))),
         ([{"a": True}, {"b": "x*"}], ((("a", ("true",)),), (("b", ("x*",)),))),
         ("a=", ((("a", ("",)),),)),
+        ('msg="login failed"|\'x\', b="', ((("msg", ("login failed", "x")), ("b", ('"',))),)),
     ],
 )
 def test_conditions_are_tables_or_text(written: object, meant: object) -> None:

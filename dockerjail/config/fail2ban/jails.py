@@ -10,6 +10,7 @@ fail2ban ignores keys that it does not know, so a jail may carry some of ours an
 valid for both: `dockerjail.prefix`, `.format`, `.scope`, `.stream`, `.ports`.
 """
 
+import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
@@ -55,6 +56,15 @@ _UNNEEDED: Final = {
     "maxmatches": "is not needed: all lines that led to a ban are kept",
     "ignorecache": "is not needed: no command is run to ignore an address",
 }
+_KEYS: Final = frozenset(
+    {
+        *("port", "protocol", "action", "banaction", "banaction_allports", "ignoreip"),
+        *("ignoreself", "ignorecommand", "mode", "blocktype", "destemail", "sender", "mta"),
+        *_HANDED_ON,
+        *_UNNEEDED,
+    }
+)
+"""Keys that mean something in a jail; others are names for its own use."""
 _Value = TypeVar("_Value")
 
 
@@ -312,6 +322,23 @@ class _Reader:
         text = self._names.text("enabled") or ""
         return entry.place if entry and text.strip().lower() not in TRUE else ""
 
+    def _remark_misspelt(self) -> None:
+        """Say which keys of the jail are nobody's, and were most likely meant to be one."""
+        own = self._merged.sections[self._name].layers
+        default = self._merged.sections.get(DEFAULT)
+        texts = [
+            layer.entry.text
+            for layers in (*own.values(), *(default.layers.values() if default else ()))
+            for layer in layers
+        ]
+        for key in own.keys() - _KEYS:
+            if "." in key or any(f"({key})s" in text for text in texts):
+                continue
+            close = difflib.get_close_matches(key, sorted(_KEYS), n=1, cutoff=0.85)
+            if close and close[0] not in own:
+                what = f"{shown(key)} is no option of a jail, and says nothing"
+                self._problems.append(problem(self._names.place(key), what, f"write {close[0]}"))
+
     def _ours(self) -> dict[str, str]:
         """Return our own keys, of this jail or of all."""
         found: dict[str, str] = {}
@@ -347,6 +374,7 @@ class _Reader:
 
     def _remark(self) -> None:
         """Say what is not taken over."""
+        self._remark_misspelt()
         for key, what in _UNNEEDED.items():
             if self._merged.own(self._name, key):
                 self._notes.append(problem(self._names.place(key), what))

@@ -6,7 +6,7 @@ Nothing here decides what runs: a jail runs on the containers whose label names 
 """
 
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Final
 
@@ -78,6 +78,11 @@ class Fail2ban:
     def enabled(self) -> tuple[str, ...]:
         """The jails that fail2ban would run; those with a mistake are not asked."""
         return tuple(name for name in self.jails if jails.enabled(name, self._jails.merged))
+
+    def stock(self, name: str) -> bool:
+        """Say whether a jail is fail2ban's own, and no file of the user's speaks of it."""
+        parts = self._jails.merged.sections[name].parts
+        return all(PurePath(part.file).name == "jail.conf" for part in parts)
 
     def saying(self, key: str) -> tuple[str, ...]:
         """Return the jails whose own section has `key`; one more if the default has."""

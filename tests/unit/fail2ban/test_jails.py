@@ -198,3 +198,20 @@ def test_a_section_whose_name_no_label_could_say_is_refused(tmp_path: Path, name
     problem = refused(fail2ban, name)
     assert problem.what.endswith("is no name")
     assert str(problem).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("maxrety", "maxretry"), ("failrgex", "failregex"), ("ban_time", "bantime")]
+)
+def test_a_misspelt_key_is_told(tmp_path: Path, key: str, meant: str) -> None:
+    (problem,) = jail(tmp_path, f"{key} = 1").problems
+    assert problem.place == f"{tmp_path}/jail.local line 2, [web] {key}"
+    assert problem.what == f"'{key}' is no option of a jail, and says nothing"
+    assert problem.remedy == f"write {meant}"
+
+
+@pytest.mark.parametrize(
+    "lines", ["ports = 1\nport = %(ports)s", "maxretries = 3\nmaxretry = 3", "shop = 1"]
+)
+def test_a_name_for_the_jails_own_use_is_no_misspelt_key(tmp_path: Path, lines: str) -> None:
+    assert jail(tmp_path, lines).problems == ()
