@@ -124,8 +124,9 @@ class Definition:
             return self._options[name]
         elsewhere = _ELSEWHERE.fullmatch(name)
         if elsewhere is None:
-            in_file = self._merged.entry(DEFINITION, name.lower())
-            return (names if in_file else self._outer).text(name)
+            # what only [DEFAULT] has knows nothing of [Init]: a habit of fail2ban's, too
+            own = self._merged.layers(DEFINITION, name.lower())
+            return (names if own else self._outer).text(name)
         section, key = elsewhere["section"], elsewhere["key"]
         if section.lower() == "known":
             before = self._plain.known(key)
