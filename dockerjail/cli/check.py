@@ -122,7 +122,7 @@ async def _engine(settings: Settings) -> Sequence[Finding]:
         found, jails = _container(container, containers, settings)
         findings += found
         named.update(jails)
-    return [*findings, *_idle(settings, named)]
+    return [*findings, *_idle(settings, named), *_unmatched(settings, containers)]
 
 
 def _idle(settings: Settings, named: Collection[str]) -> Sequence[Finding]:
@@ -134,6 +134,21 @@ def _idle(settings: Settings, named: Collection[str]) -> Sequence[Finding]:
     remedy = f"name them in {settings.docker.label_prefix}.jails of their containers"
     place = str(settings.fail2ban.path)
     return [Finding(place=place, ok=True, what=what, remedy=remedy, note=True)]
+
+
+def _unmatched(settings: Settings, containers: Sequence[Container]) -> Sequence[Finding]:
+    """Tell which patterns of the daemon's file no container has a name for."""
+    return [
+        Finding(
+            place=f'{settings.source}, [containers."{each.pattern}"]',
+            ok=True,
+            what="no container there is now has such a name or service",
+            remedy="docker ps -a lists their names; * stands for any text",
+            note=True,
+        )
+        for each in settings.containers
+        if not any(map(each.covers, containers))
+    ]
 
 
 def _container(
@@ -171,6 +186,10 @@ def _lint(policy: JailPolicy, place: str, *, fail2ban: bool = False) -> Sequence
     """List what is wrong with the regexes of a jail; the shipped ones have been looked at."""
     if policy.origin is Origin.SHIPPED:
         return []
+    if policy.rule.address and not policy.rule.where and not policy.rule.failregex:
+        what = "every line that has an address counts as a failure"
+        remedy = "write in where what a line must say, or where = {FIELD = '*'} if it is meant"
+        return [Finding(place=place, ok=False, what=what, remedy=remedy)]
     return [
         Finding(
             place=place,

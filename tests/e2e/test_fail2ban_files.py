@@ -197,7 +197,23 @@ def test_check_lists_what_is_not_taken_over(engine, borrowing):
     assert "jails of fail2ban's files can be named by labels" in text
     assert "[shop] logpath" in text
     assert "is not needed" in text
-    assert "sendmail-whois-lines" in text
+    assert text.count("sendmail-whois-lines") == 1
+    assert "no container names them: broken, everything, shop-again, sshd" in text
+
+
+def test_check_says_what_nobody_has_asked_for(engine, borrowing):
+    start(engine, "web", "shop", "api")
+    start(engine, "spare", "shop", port=8081)
+    settings = '[containers."wbe*"]\njails = ["shop"]\n[jails.api]\naddress = "ip"\n'
+    jailer = borrowing(engine, settings)
+    follows(jailer, "web", "spare")
+    check = jailer.cli("check")
+    assert check.returncode == 4
+    text = " ".join(check.stdout.split())
+    assert '[containers."wbe*"]: no container there is now has such a name' in text
+    assert "jail api: every line that has an address counts as a failure" in text
+    # what holds for all jails is said once, however many containers run one
+    assert text.count("sendmail-whois-lines") == 1
 
 
 def test_structured_lines_ban_whom_their_fields_name(engine, attacker, jailer_for):
