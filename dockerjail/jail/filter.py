@@ -154,8 +154,9 @@ class Filter:
         fail = [_compile("failregex", n, text, flags) for n, text in enumerate(rule.failregex, 1)]
         ignore = [_compile("ignoreregex", n, text) for n, text in enumerate(rule.ignoreregex, 1)]
         _require(rule, fail, pref)
-        self._pref = None if pref is None else _search(pref)
-        self._fail = tuple(regex.search if self._scrolls else _search(regex) for regex in fail)
+        search = _search_lines if self._scrolls else _search
+        self._pref = None if pref is None else search(pref)
+        self._fail = tuple(search(regex) for regex in fail)
         self._ignore = tuple(regex.search for regex in ignore)
         try:
             self._cut = cutter(rule.datepattern) if rule.datepattern else None
@@ -411,6 +412,23 @@ def _explain(
 def _search(regex: re.Pattern[str]) -> Callable[[str], re.Match[str] | None]:
     """Return what finds the first match of `regex` in one line."""
     return regex.match if absorbs(regex.pattern) else regex.search
+
+
+def _search_lines(regex: re.Pattern[str]) -> Callable[[str], re.Match[str] | None]:
+    """Return what finds the first match of `regex` in several lines, each with its LF."""
+    if not absorbs(regex.pattern):
+        return regex.search
+
+    def search(text: str) -> re.Match[str] | None:
+        start = 0
+        while start < len(text):
+            found = regex.match(text, start)
+            if found is not None:
+                return found
+            start = text.find("\n", start) + 1 or len(text)
+        return None
+
+    return search
 
 
 def _require(rule: Rule, fail: Sequence[re.Pattern[str]], pref: re.Pattern[str] | None) -> None:

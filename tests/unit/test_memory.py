@@ -233,6 +233,14 @@ def test_of_long_lines_fewer_are_seen_at_once_and_always_the_last() -> None:
     assert len(scroll.add("y" * 2 * TOGETHER + "\n")) > TOGETHER
 
 
+@pytest.mark.parametrize("prefregex", ["", ".*web: <F-CONTENT>.*</F-CONTENT>$"])
+def test_a_regex_that_begins_with_any_text_finds_its_line_among_several(prefregex: str) -> None:
+    log = Log(Rule(failregex=(".*denied <ADDR>",), prefregex=prefregex, maxlines=3))
+    log("noise")
+    assert log.who("web: denied 203.0.113.7") == "203.0.113.7"
+    assert log("noise") is None
+
+
 def test_a_line_counts_in_one_failure_only() -> None:
     log = Log(LATER)
     log("denied")
