@@ -445,6 +445,8 @@ def _results(asked: Asked, chosen: _Chosen, trial: Trial, took: float) -> None:
                     if match.hit.regex == number:
                         at = "" if match.at is None else f"  {clock(match.at)}"
                         _say(f"|      {who(match)}{at}")
+    if not few and not any(trial.hits.values()):
+        _say(f"|   none of {len(rule.failregex)}: -v lists them")
     if trial.hits[-1]:
         _say(f"|   -) [{trial.hits[-1]}] {_where(rule)}")
     _say("`-")

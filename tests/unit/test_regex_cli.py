@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -70,6 +71,12 @@ def test_it_counts_what_fail2bans_users_look_for(run: Run, log: str) -> None:
     assert "Lines: 5 lines, 0 ignored, 3 matched, 2 missed" in out
     assert "|- Missed line(s):" in out
     assert "|  2024-12-23 14:38:23,557 INFO ok" in out
+
+
+def test_a_filter_of_many_regexes_that_misses_says_that_it_has_them(run: Run, log: str) -> None:
+    _, out, _ = run(log, "sshd")
+    assert "Failregex: 0 total" in out
+    assert re.search(r"none of \d\d?: -v lists them", out)
 
 
 def test_a_name_is_a_miss_and_says_why(run: Run, log: str) -> None:
