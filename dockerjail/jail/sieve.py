@@ -192,6 +192,9 @@ _chain = lru_cache(maxsize=4096)(chain)
 _ESCAPED: Final = (Group((rb"\u00",), folded=False),)
 """A line in which an encoder wrote plain characters in another way: nothing is sure then."""
 
+_FOLDED: Final = (Group((rb"\u00", rb"\u013", rb"\u017", rb"\u212"), folded=False),)
+"""The same where case does not count: then what `FOLDS` has is as good as a plain character."""
+
 
 def _chains(each: Filter) -> Sequence[Chain]:
     """Return chains of which one holds in every line that `each` matches; none if unknown."""
@@ -203,7 +206,8 @@ def _chains(each: Filter) -> Sequence[Chain]:
         required = requires(rule)
         if required:
             return (Group(tuple(required), folded=False),), _ESCAPED
-        return (*map(_unescaped, plain), _ESCAPED) if plain else ()
+        escaped = _FOLDED if any(g.folded for groups in plain for g in groups) else _ESCAPED
+        return (*map(_unescaped, plain), escaped) if plain else ()
     return plain
 
 

@@ -1,5 +1,6 @@
 """A line that a filter matches always comes through the sieve, and few others do."""
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from dockerjail.jail.filter import Filter
-from dockerjail.jail.rule import Rule
+from dockerjail.jail.rule import Format, Rule
 from dockerjail.jail.sieve import Sieve, lines
 
 STAMP = "2026-11-22T10:52:40.409746684Z "
@@ -211,3 +212,51 @@ def test_flags_at_the_begin_are_respected(flags: str) -> None:
     each = Filter(Rule(failregex=(f"{flags}failed.login.*<ADDR>",)))
     assert not missed([each], "failed login 203.0.113.7")
     assert not missed([each], "FAILED LOG\u0130N 203.0.113.7")
+
+
+STRUCTURED = (
+    Rule(failregex=("login failed from <HOST>",), format=Format.JSON),
+    Rule(failregex=("(?i)kiosk/login: <HOST>",), field="a.b"),
+    Rule(where=((("event", ("fail/ed", "den*")),),), address=("client",)),
+    Rule(where=((("ok", ("false",)), ("a.b", ("*",))),), address=("client",)),
+)
+VALUES = st.one_of(
+    st.sampled_from(
+        [
+            *("login failed from 203.0.113.7", "K\u0131o\u017fk/LOG\u0130N: 203.0.113.7"),
+            *("\u212aiosk/login: 203.0.113.7", "fail/ed", "denied", "203.0.113.7"),
+            *(False, None, 401),
+        ]
+    ),
+    st.text(max_size=5),
+)
+OBJECTS = st.dictionaries(
+    st.sampled_from(["msg", "event", "client", "ok", "a.b"]), VALUES, max_size=5
+)
+
+
+@given(
+    line=OBJECTS,
+    nested=VALUES,
+    ascii_only=st.booleans(),
+    slashes=st.booleans(),
+    envelope=st.booleans(),
+)
+@example(
+    line={"a.b": "K\u0131o\u017fk/LOG\u0130N: 203.0.113.7"},
+    nested="",
+    ascii_only=True,
+    slashes=False,
+    envelope=False,
+)
+def test_a_structured_line_comes_through_however_it_is_encoded(
+    line: dict[str, object], nested: object, ascii_only: bool, slashes: bool, envelope: bool
+) -> None:
+    text = json.dumps({"a": {"b": nested}} | line, ensure_ascii=ascii_only)
+    if slashes:
+        text = text.replace("/", r"\/").replace("d", r"\u0064")
+    if envelope:
+        text = json.dumps({"log": text, "stream": "stdout"}, ensure_ascii=ascii_only)
+    filters = [Filter(rule) for rule in STRUCTURED]
+    shown = {i for _, _, which in Sieve(filters).candidates(data(text)) for i in which}
+    assert {i for i, each in enumerate(filters) if each.match(text) is not None} <= shown
