@@ -99,6 +99,9 @@ MOST_LINES = 100
 
 LONGEST_PREFIX = 100
 
+LONGEST_REFERENCE = 2000
+"""Characters of a filter's name with its options, which are put into one another, and then again."""
+
 _SELECTOR = re.compile(r"(?!\$?\.|\$\[)(?!.*(?:\.\.|\.\Z|\[\d+\]))[^\s=,;|]{1,200}")
 """Keys with dots between them; how jq and JSONPath write them is no such thing."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -201,6 +204,9 @@ def reference(value: object) -> str:
     name(head)
     if bracket and (not rest.rstrip().endswith("]") or "\n" in rest):
         raise Mistake(f"{shown(word)} has a [ without its ]", "write NAME[option=value]")
+    if len(word) > LONGEST_REFERENCE:
+        what = f"{shown(word)} is longer than {LONGEST_REFERENCE} characters"
+        raise Mistake(what, "write the options in a file of fail2ban's filter.d")
     return head.strip() + bracket + rest.rstrip()
 
 

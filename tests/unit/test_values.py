@@ -364,6 +364,12 @@ def test_a_wrong_reference_to_a_filter_is_a_mistake(written: str) -> None:
         values.reference(written)
 
 
+def test_a_reference_to_a_filter_is_bounded() -> None:
+    """A label writes it, and options that name each other take seconds at a megabyte."""
+    with pytest.raises(Mistake, match="longer than 2000"):
+        values.reference(f"sshd[x={'y' * 2000}]")
+
+
 def test_a_prefix_keeps_its_blank() -> None:
     assert values.prefix("sshd[1]: ") == "sshd[1]: "
     with pytest.raises(Mistake, match="prefix"):
