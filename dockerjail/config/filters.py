@@ -90,7 +90,8 @@ class Filters(Mapping[str, FilterText]):
             raise KeyError(reference)
         name = _name(reference)
         if self._borrowed is not None and name in self._theirs:
-            return FilterText(name=name, origin=Origin.DAEMON, rule=self._borrowed.rule(reference))
+            # nobody made a jail of it: a label that names it gets what a shipped one would get
+            return FilterText(name=name, origin=Origin.SHIPPED, rule=self._borrowed.rule(reference))
         if reference != name:
             what = f"filter {name} takes no options in brackets; those are for fail2ban's filters"
             raise Mistake(what, f"write {name}")

@@ -82,6 +82,10 @@ class Jails(Mapping[str, JailPolicy]):
         """The names of fail2ban's jails that it would run itself."""
         return self.borrowed & {*self._borrowed.enabled} if self._borrowed else frozenset()
 
+    def stock(self, name: str) -> bool:
+        """Say whether this is one of fail2ban's own jails, of which no file of the user's speaks."""
+        return self._borrowed is not None and name in self.borrowed and self._borrowed.stock(name)
+
     def remarks(self, policy: JailPolicy) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
         """Return what of a jail's fail2ban files is not taken over: to act on, and harmless."""
         name = policy.name

@@ -62,6 +62,17 @@ def _written(policy: JailPolicy, format: Format) -> JailPolicy:
     return replace(policy, rule=replace(policy.rule, format=format))
 
 
+def _as_shipped(policy: JailPolicy) -> JailPolicy:
+    """Return a jail that only came with fail2ban, kept to the ports of the service that asks."""
+    return replace(
+        policy,
+        origin=Origin.SHIPPED,
+        scope=ScopeKind.AUTO,
+        ports=None if policy.and_published else policy.ports,
+        and_published=False,
+    )
+
+
 def _nothing(prefix: str, settings: Settings) -> Mistake:
     known = listed(settings.jails)
     remedy = f"add {prefix}.jails=NAME" + (f" (known: {known})" if known else "")
@@ -121,8 +132,9 @@ class _Chooser:
         jails = self._settings.jails
         if name in jails:
             # Whom the daemon's file gives a shipped jail is trusted with it as with one of its own.
-            given = name in self._assigned
-            return replace(jails[name], origin=Origin.DAEMON) if given else jails[name]
+            if name in self._assigned:
+                return replace(jails[name], origin=Origin.DAEMON)
+            return _as_shipped(jails[name]) if jails.stock(name) else jails[name]
         remedy = meant(name, jails)
         if self._settings.docker.labels is labels.LabelPolicy.DEFINE:
             own = f"{self._prefix}.jail.{name}.failregex=… to define it here"

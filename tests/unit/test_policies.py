@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
+from dockerjail.ban.scope import resolve
 from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.settings import Settings, load
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
@@ -455,3 +456,31 @@ def test_a_jail_of_fail2bans_own_says_that_it_hides_a_shipped_one(tmp_path: Path
     assert not problems
     assert note.what.startswith("fail2ban's own jail gitea stands in the place of the one")
     assert note.remedy.endswith("dockerjail regex --container NAME gitea")
+
+
+def test_a_label_gets_no_further_with_what_only_came_with_fail2ban(tmp_path: Path) -> None:
+    """Stock fail2ban brings ninety jails, eleven that keep out of everything: nobody chose them."""
+    stock = "[stock]\nfilter = own\nport = ssh\n[all]\nfilter = own\nport = 0:65535\n"
+    write(tmp_path / "f", {"jail.conf": stock + "[mine]\nfilter = own\nport = ssh\n"})
+    write(tmp_path / "f", {"jail.d/defaults-debian.conf": "[stock]\nenabled = true\n"})
+    known = theirs(tmp_path, "[mine]\nmaxretry = 2\n")
+    labels = {"dockerjail.enable": "true", "dockerjail.jails": "stock,all,own,mine"}
+    container = Container(
+        id="c", name="c", service="c", labels=labels, published=frozenset({Port(8080)})
+    )
+
+    def scopes(settings: Settings) -> dict[str, str]:
+        chosen, problems = policies(container, settings)
+        assert not problems
+        return {jail.name: str(resolve(jail, [container], [container])) for jail in chosen}
+
+    own = "8080/tcp"
+    both = "22/tcp, 8080/tcp"
+    assert scopes(known) == {"stock": own, "all": own, "own": own, "mine": both}
+    container = replace(container, published=frozenset())
+    assert scopes(known)["own"] == "nothing"
+    path = tmp_path / "dockerjail.toml"
+    given = '\n[containers.c]\njails = ["stock", "all", "own"]\n'
+    path.write_text(path.read_text() + given)
+    container = replace(container, published=frozenset({Port(8080)}))
+    assert scopes(load(path, {})) == {"stock": both, "all": "everything", "own": own, "mine": both}

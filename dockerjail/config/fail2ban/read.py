@@ -23,6 +23,9 @@ from dockerjail.model import Problem
 VERSION: Final = "1.1.0"
 """What `%(fail2ban_version)s` is: the version whose files are read as it reads them."""
 
+_STOCK: Final = frozenset({"jail.conf", "defaults-debian.conf"})
+"""Files with jails that come with fail2ban; the second is Debian's, and enables sshd."""
+
 _SHARED = "common"
 """How files end that filters include and nobody uses as a filter."""
 
@@ -82,7 +85,7 @@ class Fail2ban:
     def stock(self, name: str) -> bool:
         """Say whether a jail is fail2ban's own, and no file of the user's speaks of it."""
         parts = self._jails.merged.sections[name].parts
-        return all(PurePath(part.file).name == "jail.conf" for part in parts)
+        return all(PurePath(part.file).name in _STOCK for part in parts)
 
     def saying(self, key: str) -> tuple[str, ...]:
         """Return the jails whose own section has `key`; one more if the default has."""
