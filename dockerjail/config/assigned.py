@@ -25,7 +25,12 @@ OPTIONS: Mapping[str, Callable[[object], object]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assigned:
-    """What the containers get whose name or service `pattern` matches, as in a shell."""
+    """
+    What the containers get whose name or service `pattern` matches, as in a shell.
+
+    A service counts only if the container's name tells of it, too, as Compose and Swarm name
+    theirs: an image can carry the labels of any service, but nobody's name.
+    """
 
     pattern: str
     jails: tuple[str, ...] = ()
@@ -33,8 +38,16 @@ class Assigned:
 
     def covers(self, container: Container) -> bool:
         """Say whether `container` is meant."""
-        names = (container.name, container.service)
-        return any(fnmatchcase(name, self.pattern) for name in names)
+        if fnmatchcase(container.name, self.pattern):
+            return True
+        name, service = _plain(container.name), _plain(container.service)
+        told = service in name or service.endswith(f"-{name}")
+        return told and fnmatchcase(container.service, self.pattern)
+
+
+def _plain(name: str) -> str:
+    """Write a name as Compose's first version and its second both do."""
+    return name.replace("_", "-")
 
 
 def read(

@@ -368,6 +368,17 @@ def test_the_daemons_file_gives_jails_by_name_and_service(
     assert [jail.name for jail in mapped(container)] == (["web", "flask-login"] if covered else [])
 
 
+def test_an_image_that_calls_itself_a_service_gets_nothing_of_what_the_file_gives(
+    mapped: Mapped,
+) -> None:
+    """Compose's labels can come with an image: with those alone it could ban from everything."""
+    image = Container(id="a" * 64, name="dazzling_curie", service="shop-web")
+    assert mapped(image) == []
+    assert mapped(image, '[docker]\nlabels = "off"\n' + MAPPED) == []
+    composed = Container(id="b" * 64, name="shop_web_1", service="shop-web")
+    assert len(mapped(composed)) == 2
+
+
 def test_a_shipped_jail_given_by_the_daemons_file_is_trusted_as_its_own(mapped: Mapped) -> None:
     container = Container(id="a" * 64, name="shop-1", service="shop-1")
     assert {jail.origin for jail in mapped(container)} == {Origin.DAEMON}
