@@ -5,10 +5,14 @@ fail2ban's directory belongs to whoever runs the host, so its jails are trusted 
 the daemon's own file are. They run on the containers whose label or the daemon's file names
 them, whether or not fail2ban has them enabled; only `enabled = false` in a jail's very own
 section takes it away here too.
+
+What fail2ban comes with and the user never spoke of is not his: where dockerjail ships a
+filter of that name, made for what containers print, that one is used.
 """
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from dockerjail.config import options
 from dockerjail.config.fail2ban.mistakes import Fail2banError
@@ -17,7 +21,18 @@ from dockerjail.config.flaw import flaw
 from dockerjail.config.mistake import Mistake
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.jail.rule import Rule
-from dockerjail.model import Blocktype, Problem
+from dockerjail.model import Blocktype, Problem, Subject
+
+
+STOCK: Final = frozenset(
+    {
+        *("apache-auth", "apache-badbots", "apache-botsearch", "asterisk", "bitwarden", "dovecot"),
+        *("dropbear", "exim", "freeswitch", "gitlab", "grafana", "guacamole", "mongodb-auth"),
+        *("nginx-botsearch", "nginx-http-auth", "nginx-limit-req", "proxmox", "pure-ftpd", "squid"),
+        *("sshd", "traefik-auth", "vsftpd"),
+    }
+)
+"""Names of filters that fail2ban comes with, as far as dockerjail may ship one of that name."""
 
 
 class Borrowed:
@@ -43,6 +58,15 @@ class Borrowed:
     def stock(self, name: str) -> bool:
         """Say whether a jail is fail2ban's own, and no file of the user's speaks of it."""
         return self._fail2ban.stock(name)
+
+    def stock_filter(self, name: str) -> bool:
+        """Say whether a filter is one that fail2ban comes with, and the user added nothing to it."""
+        return name in STOCK and not self._fail2ban.added_to(name)
+
+    @property
+    def ignoreip(self) -> tuple[Subject, ...]:
+        """Whom the user's `[DEFAULT]` lets pass; none where that cannot be read."""
+        return self._fail2ban.ignoreip
 
     @property
     def enabled(self) -> tuple[str, ...]:

@@ -62,9 +62,9 @@ class Shipped(Mapping[str, FilterText]):
 
 class Filters(Mapping[str, FilterText]):
     """
-    Shipped filters, overlaid by fail2ban's (`borrowed`), overlaid by `own`.
+    Shipped filters, overlaid by a user's for fail2ban (`borrowed`), overlaid by `own`.
 
-    Those in `withheld` are left out. What is asked for may have options in brackets, if
+    What fail2ban itself comes with overlays nothing, unless it is given options. Those in `withheld` are left out. What is asked for may have options in brackets, if
     it is one of fail2ban's: `sshd[mode=aggressive]`. Getting one of those raises
     `Mistake` when its files are wrong.
     """
@@ -82,6 +82,11 @@ class Filters(Mapping[str, FilterText]):
         self._borrowed = borrowed
         theirs = borrowed.filters if borrowed is not None else frozenset()
         self._theirs = theirs - {*own, *withheld}
+        self._yielding = {
+            name
+            for name in self._theirs.intersection(shipped)
+            if borrowed is not None and borrowed.stock_filter(name)
+        }
         self._names = tuple(sorted({*own, *shipped, *theirs} - {*withheld}))
         self._known = frozenset(self._names)
 
@@ -89,7 +94,8 @@ class Filters(Mapping[str, FilterText]):
         if reference not in self:
             raise KeyError(reference)
         name = _name(reference)
-        if self._borrowed is not None and name in self._theirs:
+        yields = name in self._yielding and reference == name
+        if self._borrowed is not None and name in self._theirs and not yields:
             # nobody made a jail of it: a label that names it gets what a shipped one would get
             return FilterText(name=name, origin=Origin.SHIPPED, rule=self._borrowed.rule(reference))
         if reference != name:

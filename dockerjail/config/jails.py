@@ -56,7 +56,11 @@ class Jails(Mapping[str, JailPolicy]):
         self._borrowed = borrowed
         self._base = base
         self._made: dict[str, JailPolicy] = {}
-        self._theirs = borrowed.jails - {*own} if borrowed is not None else frozenset()
+        self._theirs: frozenset[str] = frozenset()
+        if borrowed is not None:
+            # fail2ban's own jails make way for what is shipped here: nobody chose them
+            yielding = {name for name in borrowed.jails & self._shipped if borrowed.stock(name)}
+            self._theirs = borrowed.jails - {*own} - yielding
         self._names = tuple(sorted({*own, *self._theirs, *filters} - {*withheld}))
         self._known = frozenset(self._names)
 
@@ -92,21 +96,13 @@ class Jails(Mapping[str, JailPolicy]):
         if self._borrowed is None or name in self._own:
             return (), ()
         if name in self._theirs:
-            problems, notes = self._borrowed.remarks(name)
-            if name in self._shipped and self._borrowed.stock(name):
-                what = (
-                    f"fail2ban's own jail {name} stands in the place of the one that dockerjail "
-                    "ships, which is made for what containers print"
-                )
-                remedy = f"see what it matches: dockerjail regex --container NAME {name}"
-                note = Mistake(what, remedy).at(str(self._borrowed.directory))
-                notes = (*notes, note)
-            return problems, notes
-        if name not in self._borrowed.filters or policy.origin is Origin.LABEL:
+            return self._borrowed.remarks(name)
+        known = self._borrowed.filters
+        if name in self._shipped or name not in known or policy.origin is Origin.LABEL:
             return (), ()
         what = (
             f"there is a filter {name} and no jail: it runs with the numbers of [defaults], "
-            "and without what jail.local says in [DEFAULT], ignoreip too"
+            "not with those of [DEFAULT] in jail.local"
         )
         remedy = f"write [{name}] in jail.local, if it should be otherwise"
         return (Mistake(what, remedy).at(str(self._borrowed.directory)),), ()

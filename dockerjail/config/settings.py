@@ -249,12 +249,17 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     named = _validated(_Named, layers, place, mistakes) or _Named(**_NOTHING)
     docker = _docker(sections.docker, environ, mistakes)
     borrowed = _borrowed(sections.fail2ban, place, mistakes)
+    defaults = sections.defaults
+    if borrowed is not None:
+        # whoever lets an address pass in jail.local means it, whichever filter accuses it
+        ignoreip = tuple(dict.fromkeys((*defaults.ignoreip, *borrowed.ignoreip)))
+        defaults = defaults.model_copy(update={"ignoreip": ignoreip})
     known = jails.read(
         named.filters,
         named.jails,
         borrowed=borrowed,
         shipped=shipped,
-        base=sections.defaults.policy(),
+        base=defaults.policy(),
         place=place,
     )
     containers, unassigned = assigned.read(
@@ -271,7 +276,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         firewall=sections.firewall,
         log=sections.log,
         fail2ban=sections.fail2ban,
-        defaults=sections.defaults,
+        defaults=defaults,
         jails=known.jails,
         filters=known.filters,
         withheld=known.withheld,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from dockerjail.ban.scope import resolve
+from dockerjail.config.filters import Shipped
+from dockerjail.config.mistake import Mistake
 from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.settings import Settings, load
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
@@ -456,17 +459,48 @@ def test_a_filter_of_fail2ban_without_a_jail_says_what_does_not_hold_for_it(
     assert jails.remarks(jails["nginx-http-auth"]) == ((), ())
 
 
-def test_a_jail_of_fail2bans_own_says_that_it_hides_a_shipped_one(tmp_path: Path) -> None:
-    write(tmp_path / "f", {"jail.conf": "[gitea]\nfilter = own\n[own]\nfilter = own\n"})
-    jails = theirs(tmp_path, "[gitea]\nmaxretry = 2\n").jails
-    assert jails.remarks(jails["gitea"]) == ((), ())
-    assert jails.remarks(jails["own"]) == ((), ())
-    write(tmp_path / "f", {"jail.conf": "[gitea]\nfilter = own\n"})
-    jails = theirs(tmp_path, "[x]\nfilter = own\n").jails
-    problems, (note,) = jails.remarks(jails["gitea"])
-    assert not problems
-    assert note.what.startswith("fail2ban's own jail gitea stands in the place of the one")
-    assert note.remedy.endswith("dockerjail regex --container NAME gitea")
+def test_a_jail_that_only_came_with_fail2ban_makes_way_for_a_shipped_one(tmp_path: Path) -> None:
+    write(tmp_path / "f", {"jail.conf": "[grafana]\nfilter = own\n[gitea]\nfilter = own\n"})
+    known = theirs(tmp_path, "[gitea]\nmaxretry = 2\n")
+    own = known.jails["own"].rule
+    assert known.jails["gitea"].rule == own
+    assert known.jails["grafana"].rule == Shipped()["grafana"].rule
+    assert known.jails["grafana"].origin is Origin.SHIPPED
+    assert known.jails.remarks(known.jails["grafana"]) == ((), ())
+
+
+def test_a_filter_that_only_came_with_fail2ban_makes_way_unless_options_ask_for_it(
+    tmp_path: Path,
+) -> None:
+    stock = {"filter.d/grafana.conf": "[Definition]\nfailregex = ^<mode> <HOST>\nmode = stock\n"}
+    write(tmp_path / "f", stock)
+    filters = theirs(tmp_path, "[x]\nfilter = own\n").filters
+    assert filters["grafana"].rule == Shipped()["grafana"].rule
+    assert filters["grafana[mode=mine]"].rule.failregex == ("^mine <HOST>",)
+    write(tmp_path / "f", {"filter.d/grafana.local": "[Definition]\nmode = local\n"})
+    filters = theirs(tmp_path, "[x]\nfilter = own\n").filters
+    assert filters["grafana"].rule.failregex == ("^local <HOST>",)
+
+
+def test_whom_jail_local_lets_pass_no_jail_bans(tmp_path: Path) -> None:
+    known = theirs(tmp_path, "[DEFAULT]\nignoreip = 127.0.0.1/8 192.0.2.1\n[x]\nfilter = own\n")
+    office = ip_network("192.0.2.1")
+    assert office in known.defaults.ignoreip
+    assert office in known.jails["flask-login"].ignoreip
+
+
+def test_a_jail_file_that_cannot_be_read_takes_all_jails_of_fail2ban_with_it(
+    tmp_path: Path,
+) -> None:
+    known = theirs(tmp_path, "[x]\nfilter = own\n")
+    assert "x" in known.jails
+    (tmp_path / "f" / "jail.local").unlink()
+    (tmp_path / "f" / "jail.local").mkdir()
+    write(tmp_path / "f", {"jail.conf": "[x]\nfilter = own\n"})
+    known = load(tmp_path / "dockerjail.toml", {})
+    assert known.problems
+    with pytest.raises(Mistake, match=r"jail\.local"):
+        known.jails["x"]
 
 
 def test_a_label_gets_no_further_with_what_only_came_with_fail2ban(tmp_path: Path) -> None:

@@ -27,12 +27,17 @@ LARGEST = 4_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """The merged files of one base name; `problems` are those of files as a whole."""
+    """
+    The merged files of one base name; `problems` are those of files as a whole.
+
+    `unread` are those of them that keep a file of that name from being read at all.
+    """
 
     base: str
     files: tuple[str, ...]
     merged: Merged
     problems: tuple[Problem, ...]
+    unread: tuple[Problem, ...] = ()
 
 
 class Files:
@@ -87,6 +92,11 @@ class Files:
             files=tuple(dict.fromkeys(file.file for file in read)),
             merged=merged,
             problems=tuple(problems),
+            unread=tuple(
+                problem
+                for path, problem in self._unread.items()
+                if path in (*main, *local, Path(f"{stem}.d"))
+            ),
         )
 
     def _within(self, directory: Path, suffix: str) -> list[Path]:

@@ -105,6 +105,18 @@ class Library:
     filters: Callable[[], tuple[str, ...]]
 
 
+def ignored(text: str) -> tuple[tuple[Subject, ...], tuple[Mistake, ...]]:
+    """Return the addresses and networks of an `ignoreip`, and what is none."""
+    found: dict[Subject, None] = {}
+    mistakes: list[Mistake] = []
+    for word in text.replace(",", " ").split():
+        try:
+            found[values.address(word)] = None
+        except Mistake as mistake:
+            mistakes.append(mistake)
+    return tuple(found), tuple(mistakes)
+
+
 def names(merged: Merged) -> tuple[str, ...]:
     """Return the names of all jails, in the order in which they are written."""
     return tuple(name for name in merged.sections if name not in (INCLUDES, DEFAULT))
@@ -307,15 +319,12 @@ class _Reader:
             raise Fail2banError(mistake.at(self._names.place(key))) from None
 
     def _ignoreip(self) -> tuple[Subject, ...]:
-        found: dict[Subject, None] = {}
+        found, mistakes = ignored(self._names.text("ignoreip") or "")
         place = self._names.place("ignoreip")
-        for word in (self._names.text("ignoreip") or "").replace(",", " ").split():
-            try:
-                found[values.address(word)] = None
-            except Mistake as mistake:
-                what = f"{mistake.what}: it is not ignored"
-                self._problems.append(problem(place, what, mistake.remedy))
-        return tuple(found)
+        for mistake in mistakes:
+            what = f"{mistake.what}: it is not ignored"
+            self._problems.append(problem(place, what, mistake.remedy))
+        return found
 
     def _disabled(self) -> str:
         entry = self._merged.own(self._name, "enabled")

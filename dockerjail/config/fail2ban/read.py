@@ -14,11 +14,12 @@ from dockerjail.config.fail2ban import filters, jails
 from dockerjail.config.fail2ban.files import Files
 from dockerjail.config.fail2ban.filters import FilterReading
 from dockerjail.config.fail2ban.ini import DEFAULT
+from dockerjail.config.fail2ban.interpolate import Names
 from dockerjail.config.fail2ban.jails import Fail2banJail, Library
 from dockerjail.config.fail2ban.merged import Merged
 from dockerjail.config.fail2ban.mistakes import Fail2banError, wrong
 from dockerjail.jail.rule import Rule
-from dockerjail.model import Problem
+from dockerjail.model import Problem, Subject
 
 VERSION: Final = "1.1.0"
 """What `%(fail2ban_version)s` is: the version whose files are read as it reads them."""
@@ -87,6 +88,22 @@ class Fail2ban:
         parts = self._jails.merged.sections[name].parts
         return all(PurePath(part.file).name in _STOCK for part in parts)
 
+    def added_to(self, name: str) -> bool:
+        """Say whether there is more of a filter than the one file that comes with fail2ban."""
+        found = self._files.configuration(f"filter.d/{name}")
+        own = [file for file in found.files if PurePath(file).stem == name]
+        return any(PurePath(file).suffix == ".local" for file in found.files) or len(own) > 1
+
+    @property
+    def ignoreip(self) -> tuple[Subject, ...]:
+        """Return whom `[DEFAULT]` lets pass, in every jail that says nothing else."""
+        names = Names(self._jails.merged, DEFAULT, builtin=self._builtin)
+        try:
+            text = names.text("ignoreip")
+        except Fail2banError:
+            return ()  # told when a jail is asked for
+        return jails.ignored(text or "")[0]
+
     def saying(self, key: str) -> tuple[str, ...]:
         """Return the jails whose own section has `key`; one more if the default has."""
         merged = self._jails.merged
@@ -96,6 +113,9 @@ class Fail2ban:
 
     def jail(self, name: str) -> Fail2banJail:
         """Return the jail of a name, enabled or not. Raises `Fail2banError`."""
+        if self._jails.unread:
+            # without what stands there, ignoreip above all, it would be another jail
+            raise Fail2banError(self._jails.unread[0])
         made = self._made.get(name)
         if made is None:
             try:

@@ -76,14 +76,15 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     assert opened(tmp_path).jail("web").maxretry == 5
 
 
-def test_a_file_that_cannot_be_read_is_a_problem_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_a_jail_file_that_cannot_be_read_takes_all_jails_with_it(tmp_path: Path) -> None:
+    """Without what stands there, ignoreip above all, each would be another jail."""
     write(tmp_path, STOCK)
     (tmp_path / "jail.local").symlink_to("jail.local")
     (tmp_path / "jail.d").mkdir()
     (tmp_path / "jail.d/long.conf").write_bytes(b"#" * 5_000_000)
     fail2ban = opened(tmp_path)
     assert [problem.place for problem in fail2ban.problems] == [f"{tmp_path}/jail.d/long.conf"]
-    assert fail2ban.jail("web").maxretry == 5
+    assert refused(fail2ban, "web").place == f"{tmp_path}/jail.d/long.conf"
 
 
 def test_one_bad_jail_touches_no_other(tmp_path: Path) -> None:
@@ -194,6 +195,9 @@ def test_a_directory_in_place_of_a_file_is_told(tmp_path: Path) -> None:
     (problem,) = fail2ban.problems
     assert problem.place == f"{tmp_path}/jail.local"
     assert "Docker makes one of a mount whose source is not there" in problem.what
+    assert refused(fail2ban, "own") == problem
+    (tmp_path / "jail.local").rmdir()
+    fail2ban = opened(tmp_path)
     assert refused(fail2ban, "own").place == f"{tmp_path}/filter.d/own.conf"
 
 
