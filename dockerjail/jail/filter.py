@@ -263,6 +263,8 @@ class Filter:
             outer = _filled(narrowed.groupdict())
             content = outer.get("content")
             if content:
+                if self.rule.prefix and self._is_no_prefix(text[: narrowed.start("content")]):
+                    return None
                 text = content + "\n"
         for number, search in enumerate(self._fail):
             found = search(text)
@@ -275,6 +277,18 @@ class Filter:
                     }
                 return _Found(number, text, found, groups)
         return None
+
+    def _is_no_prefix(self, before: str) -> bool:
+        """
+        Say whether a prefregex took a line's own first word for the host's name.
+
+        syslog's prefix names the daemon or its process, at least. `input_userauth_request:
+        invalid user NAME` begins with a word of the message, and NAME would stand where a
+        message begins: a client would write it.
+        """
+        word = before.strip()
+        daemon = self.rule.prefix.partition("[")[0].strip()
+        return _ONE_WORD(word) is not None and not word.startswith(daemon or word)
 
     # What comes of it
 
@@ -352,6 +366,7 @@ class Filter:
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _NONE: Final[Groups] = MappingProxyType({})
+_ONE_WORD: Final = re.compile(r"[^\s\[\]]+").fullmatch
 _PARTS: Final = ("alt_", "skiplines")
 _SKIPPED: Final = re.compile(r"skiplines[0-9]+").fullmatch
 

@@ -6,6 +6,7 @@ import pytest
 
 from dockerjail.errors import FilterError
 from dockerjail.jail.filter import Filter
+from dockerjail.jail.memory import Memory
 from dockerjail.jail.rule import Rule
 
 SEED = r"^.*WARNING Failed login attempt for user: .* from IP: <HOST>"
@@ -284,3 +285,25 @@ def test_filters_of_the_same_regexes_are_equal() -> None:
         Filter(Rule(failregex=("a <HOST>",)))
     )
     assert Filter(Rule(failregex=("a <HOST>",))) != Filter(Rule(failregex=("b <HOST>",)))
+
+
+SYSLOG = Rule(
+    prefregex=r"^<F-MLFID>\s*(?:\S+ )?(?:sshd(?:\[\d+\])?: )?</F-MLFID><F-CONTENT>.+</F-CONTENT>$",
+    failregex=(r"^[iI]nvalid user <F-USER>.*?</F-USER> from <HOST>",),
+    prefix="sshd[1]: ",
+)
+
+
+@pytest.mark.parametrize(
+    "begin", ["", "sshd[7]: ", "host sshd[7]: ", "sshd: ", "host sshd: ", "2026-11-22 10:00:00 "]
+)
+def test_a_line_may_have_the_prefix_that_its_filter_expects_or_none(begin: str) -> None:
+    hit = Filter(SYSLOG).match(f"{begin}Invalid user bob from 203.0.113.7 port 5", Memory())
+    assert hit is not None
+    assert str(hit.address) == "203.0.113.7"
+
+
+def test_the_first_word_of_a_message_is_no_host_name() -> None:
+    """OpenSSH 7.4 says this of whoever calls himself `Invalid user x from 198.51.100.1`."""
+    line = "input_userauth_request: invalid user Invalid user x from 198.51.100.1 [preauth]"
+    assert Filter(SYSLOG).match(line, Memory()) is None
