@@ -32,6 +32,7 @@ from dockerjail.errors import FilterError
 from dockerjail.jail.address import address, network
 from dockerjail.jail.datecut import cut
 from dockerjail.jail.datepattern import DatePatternError, cutter
+from dockerjail.jail.envelope import wrap
 from dockerjail.jail.fields import Reader, Seen
 from dockerjail.jail.memory import Groups, Memory
 from dockerjail.jail.rule import Rule
@@ -194,7 +195,8 @@ class Filter:
             found = self._first(line.whole)
         if found is not None:
             return self._weigh(found, (bare, line.whole), line.at, memory)
-        return self._prefixed(bare, line, memory) if self.rule.prefix else None
+        hit = self._prefixed(bare, line, memory) if self.rule.prefix else None
+        return self._wrapped(line, memory) if hit is None and self.rule.wrapped else hit
 
     # What is looked at
 
@@ -236,6 +238,15 @@ class Filter:
                 if start >= 0 and end <= len(prefix):
                     memory = None  # the same for every connection: it joins nothing
         return self._weigh(found, (bare, line.whole), line.at, memory)
+
+    def _wrapped(self, line: Reading, memory: Memory | None) -> Hit | None:
+        """Judge a line as Docker's json-file driver writes it."""
+        whole = wrap(line.whole[:-1], line.at, line.stream) + "\n"
+        bare = cut(whole) if self._cut is None else self._cut(whole)
+        found = self._first(bare) or self._first(whole)
+        if found is None:
+            return None
+        return self._weigh(found, (bare, whole, line.whole), line.at, memory)
 
     def _scrolled(self, bare: str, line: Reading, memory: Memory) -> Hit | None:
         """Judge a line together with those before it."""

@@ -42,7 +42,8 @@ class Rule:
 
     `failregex`, `ignoreregex`, `prefregex` are regexes with fail2ban's tags; `datepattern`
     what is cut as the date (none: the default detectors); `maxlines` how many lines a
-    failregex sees at once. `prefix` is put before a line that misses without it.
+    failregex sees at once. `prefix` is put before a line that misses without it; if
+    `wrapped`, such a line is tried as it stands in the files of Docker's json-file driver.
 
     `where` are conditions of which one must hold (none: every line). `address` are
     selectors, read as one list from the client to the nearest proxy: the right-most
@@ -57,6 +58,7 @@ class Rule:
     maxlines: int = 1
     usedns: UseDns = UseDns.NO
     prefix: str = ""
+    wrapped: bool = False
     format: Format = Format.AUTO
     field: str = ""
     where: tuple[Condition, ...] = ()

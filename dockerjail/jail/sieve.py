@@ -11,10 +11,11 @@ How the groups are searched for is the engine's business (`Engine`): here one
 few. An engine that looks for thousands at once can take its place.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Protocol
 
+from dockerjail.jail.envelope import inside
 from dockerjail.jail.fields import requires, safe_pieces
 from dockerjail.jail.filter import Filter
 from dockerjail.jail.skeleton import FOLDS, SHORTEST, Chain, Group, chain
@@ -202,6 +203,8 @@ def _chains(each: Filter) -> Sequence[Chain]:
     if rule.maxlines > 1:
         return ()
     plain = [_beside(rule.prefix, _chain(pattern)) for pattern in each.patterns]
+    if rule.wrapped:
+        return [_shortened(groups, inside) for groups in plain]
     if rule.structured:
         required = requires(rule)
         if required:
@@ -231,9 +234,14 @@ def _shared(before: bytes, text: bytes) -> bool:
 
 def _unescaped(groups: Chain) -> Chain:
     """Keep of each literal what every encoder of JSON writes as it is."""
+    return _shortened(groups, safe_pieces)
+
+
+def _shortened(groups: Chain, pieces_of: Callable[[bytes], Sequence[bytes]]) -> Chain:
+    """Keep of each literal the longest piece; a group with one that has none says nothing."""
     found = []
     for group in groups:
-        pieces = [max(safe_pieces(text), key=len, default=b"") for text in group.literals]
+        pieces = [max(pieces_of(text), key=len, default=b"") for text in group.literals]
         if all(len(piece) >= SHORTEST for piece in pieces):
             found.append(Group(tuple(sorted(set(pieces))), group.folded))
     return tuple(found)

@@ -16,7 +16,7 @@ a line that misses without (`sshd[1]: `).
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from dockerjail.config import values
@@ -102,19 +102,13 @@ class _Reader:
             usedns=self._usedns(),
             prefix=self._prefix(prefregex),
         )
+        rule = replace(rule, wrapped=any(_ENVELOPE.search(each) for each in rule.failregex))
         self._remark(rule)
         places = {key: self._place(key) for key in (*_REGEXES, "datepattern")}
         return FilterReading(rule=rule, problems=tuple(self._problems), places=places)
 
     def _remark(self, rule: Rule) -> None:
         """Say which regexes match nothing here."""
-        if any(_ENVELOPE.search(regex) for regex in rule.failregex):
-            what = (
-                "a failregex looks for the JSON that Docker's json-file driver puts around a line, "
-                "and here a line comes without it"
-            )
-            remedy = "write a second failregex for the line alone, as docker logs prints it"
-            self._problems.append(problem(self._place("failregex"), what, remedy))
         for regex in rule.failregex:
             if _NOBODYS.fullmatch(regex.strip()):
                 what = f"the failregex {shown(regex.strip())} stands for nothing that is defined"

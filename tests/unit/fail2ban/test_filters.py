@@ -138,16 +138,16 @@ def test_a_name_is_found_that_the_regex_matches_as_a_whole(regex: str, name: str
         r"\"log\":\".*<HOST>",
     ],
 )
-def test_a_regex_for_the_json_files_of_docker_is_told(tmp_path: Path, regex: str) -> None:
+def test_a_regex_for_the_json_files_of_docker_is_known(tmp_path: Path, regex: str) -> None:
     text = f"[Definition]\nfailregex = {regex}\n"
-    (problem,) = opened(tmp_path, {"filter.d/a.conf": text}).filter("a").problems
-    assert problem.place == f"{tmp_path}/filter.d/a.conf line 2, [Definition] failregex"
-    assert "Docker's json-file driver" in problem.what
+    found = opened(tmp_path, {"filter.d/a.conf": text}).filter("a")
+    assert found.rule.wrapped
+    assert found.problems == ()
 
 
 def test_a_regex_for_an_applications_own_json_is_not(tmp_path: Path) -> None:
     text = '[Definition]\nfailregex = ^{"logger":"auth","catalog":"x","ip":"<HOST>"\n'
-    assert opened(tmp_path, {"filter.d/a.conf": text}).filter("a").problems == ()
+    assert not opened(tmp_path, {"filter.d/a.conf": text}).filter("a").rule.wrapped
 
 
 def test_a_mode_that_the_filter_does_not_have_is_told(tmp_path: Path) -> None:
