@@ -6,7 +6,7 @@ control socket. Changes nothing: the empty table with which the kernel is tried
 is gone when the answer is there.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import chain
@@ -53,13 +53,18 @@ class Finding:
 
 async def check(config: Path | None, *, json: bool) -> int:
     """Print what was found; return 0, 1 (fatal), 3 (no daemon) or 4 (something left out)."""
-    with show.err.status("looking at regexes and containers"):
-        findings = await _look(config)
+    findings, jails = await _look(config)
+    if not json:
+        _print(findings)
+    with show.err.status(f"trying the regexes of {len(jails)} jails"):
+        # at the end, since it can take seconds: what is above is there at once
+        weak = dict.fromkeys(chain.from_iterable(_lint(*jail) for jail in jails))
     if json:
+        findings = [*findings, *weak]
         show.as_json({"ok": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]})
     else:
-        for finding in findings:
-            _print(finding)
+        _print(weak)
+        findings = [*findings, *weak]
     wrong = [finding for finding in findings if not finding.ok]
     if any(finding.fatal for finding in wrong):
         return 1
@@ -68,14 +73,20 @@ async def check(config: Path | None, *, json: bool) -> int:
     return 4 if wrong else 0
 
 
-async def _look(config: Path | None) -> Sequence[Finding]:
+Jail = tuple[JailPolicy, str, bool]
+"""A jail to be linted, where it runs, and whether it is one of fail2ban's files."""
+
+
+async def _look(config: Path | None) -> tuple[Sequence[Finding], Sequence[Jail]]:
+    """Look at everything but regexes; return the jails of which they are to be looked at, too."""
     try:
         settings = load(config)
     except ConfigError as error:
-        return [
+        mistakes = [
             Finding(place="configuration", ok=False, what=line, fatal=True)
             for line in str(error).splitlines()
         ]
+        return mistakes, []
     source = str(settings.source or "no file, defaults and environment only")
     findings = [
         Finding(place="configuration", ok=True, what=source),
@@ -84,13 +95,15 @@ async def _look(config: Path | None) -> Sequence[Finding]:
     if settings.jails.borrowed:
         what = f"{len(settings.jails.borrowed)} jails of fail2ban's files can be named by labels"
         findings.append(Finding(place=str(settings.fail2ban.path), ok=True, what=what))
-    for name in sorted(settings.jails.own):
-        findings += _lint(settings.jails[name], f"jail {name}")
+    jails: list[Jail] = [
+        (settings.jails[name], f"jail {name}", False) for name in sorted(settings.jails.own)
+    ]
     findings += await _kernel(settings)
-    findings += await _engine(settings)
+    found, running = await _engine(settings)
+    findings += found
     findings.append(_daemon(settings))
     # what [DEFAULT] says holds for all its jails, and is to be read once
-    return list(dict.fromkeys(findings))
+    return list(dict.fromkeys(findings)), [*jails, *running]
 
 
 async def _kernel(settings: Settings) -> Sequence[Finding]:
@@ -101,7 +114,7 @@ async def _kernel(settings: Settings) -> Sequence[Finding]:
         return [Finding(place="kernel", ok=False, what=str(error), fatal=True)]
 
 
-async def _engine(settings: Settings) -> Sequence[Finding]:
+async def _engine(settings: Settings) -> tuple[Sequence[Finding], Sequence[Jail]]:
     place = f"Docker Engine {settings.docker.host}"
     try:
         async with DockerEngine(settings.docker.host) as engine:
@@ -113,16 +126,27 @@ async def _engine(settings: Settings) -> Sequence[Finding]:
                 if (container := await engine.inspect(id_)) is not None
             ]
     except EngineError as error:
-        return [Finding(place=place, ok=False, what=str(error), fatal=True)]
+        return [Finding(place=place, ok=False, what=str(error), fatal=True)], []
     findings = [Finding(place=place, ok=True, what=f"version {version}")]
     if wrong := elsewhere(containers, await own_addresses()):
         findings.append(_left_out(wrong))
     named: set[str] = set()
+    running: list[Jail] = []
     for container in sorted(containers, key=lambda c: c.name):
-        found, jails = _container(container, containers, settings)
+        found, wanted = _container(container, containers, settings)
         findings += found
-        named.update(jails)
-    return [*findings, *_idle(settings, named), *_unmatched(settings, containers)]
+        named.update(policy.name for policy in wanted)
+        running += (
+            (
+                policy,
+                f"container {container.name}, jail {policy.name}",
+                policy.name in settings.jails.borrowed,
+            )
+            for policy in wanted
+            if policy.name not in settings.jails.own or policy.origin is Origin.LABEL
+        )
+    findings += (*_idle(settings, named), *_unmatched(settings, containers))
+    return findings, running
 
 
 def _idle(settings: Settings, named: Collection[str]) -> Sequence[Finding]:
@@ -153,8 +177,8 @@ def _unmatched(settings: Settings, containers: Sequence[Container]) -> Sequence[
 
 def _container(
     container: Container, containers: Sequence[Container], settings: Settings
-) -> tuple[Sequence[Finding], Sequence[str]]:
-    """Look at one container's labels, log and what its bans would close; name its jails, too."""
+) -> tuple[Sequence[Finding], Sequence[JailPolicy]]:
+    """Look at one container's labels, log and what its bans would close; return its jails, too."""
     wanted, problems = policies(container, settings)
     findings = [*map(_left_out, problems)]
     if not wanted:
@@ -165,9 +189,6 @@ def _container(
     place = f"container {container.name}"
     findings += _remarks(wanted, settings)
     for policy in wanted:
-        if policy.name not in settings.jails.own or policy.origin is Origin.LABEL:
-            borrowed = policy.name in settings.jails.borrowed
-            findings += _lint(policy, f"{place}, jail {policy.name}", fail2ban=borrowed)
         scope = resolve(policy, [container], containers)
         if scope is not None and scope.ports == ():
             what, _, remedy = scope.why.partition("; ")
@@ -179,10 +200,10 @@ def _container(
             findings.append(Finding(place=place, ok=True, what=what))
         else:
             findings.append(Finding(place=place, ok=True, what=f"jail {policy.name}, not running"))
-    return findings, [policy.name for policy in wanted]
+    return findings, wanted
 
 
-def _lint(policy: JailPolicy, place: str, *, fail2ban: bool = False) -> Sequence[Finding]:
+def _lint(policy: JailPolicy, place: str, fail2ban: bool) -> Sequence[Finding]:
     """List what is wrong with the regexes of a jail; the shipped ones have been looked at."""
     if policy.origin is Origin.SHIPPED:
         return []
@@ -235,7 +256,12 @@ def _left_out(problem: Problem) -> Finding:
     return Finding(place=problem.place, ok=False, what=problem.what, remedy=problem.remedy)
 
 
-def _print(finding: Finding) -> None:
+def _print(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        _print_one(finding)
+
+
+def _print_one(finding: Finding) -> None:
     mark = ("ok   ", "green") if finding.ok else ("!!   ", "bold red")
     if finding.note:
         mark = ("note ", "yellow")
