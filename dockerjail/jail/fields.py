@@ -81,14 +81,15 @@ _decode: Final = json.JSONDecoder(
 ).decode
 
 
-def parse(text: str, format: Format = Format.AUTO) -> Fields | None:
+def parse(text: str, format: Format = Format.AUTO, *, uncut: bool = False) -> Fields | None:
     """
     Return the fields of a line; None when it has none, is malformed or was cut.
 
     AUTO is JSON if the line begins with `{`, else logfmt. Numbers are `Number`; a key with
-    several different values has a `Twice` of them.
+    several different values has a `Twice` of them. `uncut` says that nobody has taken the
+    middle out of the line: then a U+FFFD there is a stranger's, who would not be read.
     """
-    if format is Format.TEXT or not _is_whole(text):
+    if format is Format.TEXT or not (uncut or _has_middle(text)) or not _has_end(text):
         return None
     if format is Format.LOGFMT:
         return logfmt.parse(text, flags=True)
@@ -97,11 +98,15 @@ def parse(text: str, format: Format = Format.AUTO) -> Fields | None:
     return None if format is Format.JSON else logfmt.parse(text)
 
 
-def _is_whole(text: str) -> bool:
-    """Say whether nothing was cut out of a line, with a line end or without, nor off it."""
+def _has_middle(text: str) -> bool:
+    """Say whether nothing was cut out of a line, with a line end or without."""
     length = len(text) - text.endswith("\n")
-    if length > CUT_FROM and text[length // 2] == "\ufffd":
-        return False
+    return length <= CUT_FROM or text[length // 2] != "\ufffd"
+
+
+def _has_end(text: str) -> bool:
+    """Say whether nothing can have been cut off a line."""
+    length = len(text) - text.endswith("\n")
     return length < LONGEST // 4 or (
         length < LONGEST and len(text.encode("utf-8", "surrogatepass")) < LONGEST
     )
@@ -146,7 +151,7 @@ def levels(line: Fields) -> tuple[Fields, ...]:
         for name in ("log", "message", "msg"):
             text = line.get(name)
             if type(text) is str:
-                inside = parse(text)
+                inside = parse(text, uncut=True)
                 break
         if inside is None:
             break
@@ -435,8 +440,12 @@ class Reader:
         """See `requires`."""
 
     def look(self, text: str) -> Seen | None:
-        """Return what `text` says; None when it is not structured or no condition holds."""
-        line = parse(text, self._format)
+        """
+        Return what a line says; None when it is not structured or no condition holds.
+
+        `text` is the whole line, however long: never one without its middle.
+        """
+        line = parse(text, self._format, uncut=True)
         if line is None:
             return None
         lines = levels(line)

@@ -294,6 +294,15 @@ def test_a_long_line_that_was_not_cut_is_read() -> None:
     assert who('{"a":"%s","ip":"203.0.113.7"}' % ("x" * 40_000), address=("ip",)) == TRUE
 
 
+@pytest.mark.parametrize("envelope", [False, True])
+def test_who_sends_what_stands_for_a_cut_is_read_all_the_same(envelope: bool) -> None:
+    """A name of nothing but U+FFFD has one in the middle of the line, wherever that is."""
+    line = '{"user":"%s","ip":"203.0.113.7"}' % ("\ufffd" * 17_000)
+    if envelope:
+        line = json.dumps({"log": line, "stream": "stdout"}, ensure_ascii=False)
+    assert who(line, address=("ip",)) == TRUE
+
+
 def test_a_line_that_may_have_lost_its_end_is_text() -> None:
     line = ("a=" + "é" * LIMIT + " ip=203.0.113.77").encode()[:LIMIT].decode(errors="replace")
     assert parse(line) is None
