@@ -23,7 +23,6 @@ from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Blocktype, Problem, Subject
 
-
 STOCK: Final = frozenset(
     {
         *("apache-auth", "apache-badbots", "apache-botsearch", "asterisk", "bitwarden", "dovecot"),

@@ -458,7 +458,21 @@ def _search_lines(regex: re.Pattern[str]) -> Callable[[str], re.Match[str] | Non
 
 
 def _require(rule: Rule, fail: Sequence[re.Pattern[str]], pref: re.Pattern[str] | None) -> None:
-    """Refuse a failregex that can say whose failure it is in no way, or never be whole."""
+    """Refuse what can never match, or can say in no way whose failure it is."""
+    if rule.structured and (rule.maxlines > 1 or rule.prefix):
+        option = "maxlines" if rule.maxlines > 1 else "prefix"
+        raise FilterError(f"{option} is for lines of text, and this reads fields; leave one out")
+    if rule.prefix and rule.maxlines > 1:
+        raise FilterError(
+            "prefix is put before single lines, and maxlines looks at several; leave one out"
+        )
+    if rule.address and any(
+        "mlfid" in regex.groupindex for regex in (*fail, *([pref] if pref else []))
+    ):
+        raise FilterError(
+            "<F-MLFID> joins lines to find an address, and address names the field that has it; "
+            "leave one out"
+        )
     whose = bool(rule.address) or (pref is not None and not _WHOSE.isdisjoint(pref.groupindex))
     for number, (source, regex) in enumerate(zip(rule.failregex, fail, strict=True), start=1):
         if not whose and _WHOSE.isdisjoint(regex.groupindex):

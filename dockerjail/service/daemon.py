@@ -190,6 +190,7 @@ class Daemon:
             found += problems
         found += self.intake.unclear.values()
         found += [tail.problem for tail in self.intake.tails.values() if tail.problem]
+        found += self._cut_problems()
         found += self._scope_problems()
         found += self.ignored.problems(self.intake.containers.values(), self.clock())
         found += self.names.problems()
@@ -461,6 +462,22 @@ class Daemon:
         asked = {jail.policy.blocktype for jail in self.jails}
         asked.update(ban.blocktype for ban in self.warden.bans)
         return Blocktype.REJECT in asked
+
+    def _cut_problems(self) -> list[Problem]:
+        """Tell of lines too long to be read by their fields: a client may hide in one."""
+        return [
+            Problem(
+                place=f"container {self.intake.containers[id_].name}",
+                what=f"{tail.overlong} lines were longer than 64 KiB: what a jail reads of their "
+                "fields is not counted",
+                remedy="have the application log less of what a client sends",
+            )
+            for id_, tail in self.intake.tails.items()
+            if tail.overlong
+            and id_ in self.intake.containers
+            and id_ in self.benches
+            and any(jail.policy.rule.structured for jail in self.benches[id_].jails)
+        ]
 
     def _scope_problems(self) -> list[Problem]:
         found = []

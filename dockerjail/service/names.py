@@ -30,6 +30,9 @@ AT_ONCE: Final = 4
 PATIENCE: Final = 10.0
 """Seconds that a look-up may take."""
 
+MOST: Final = 16
+"""Addresses of one name that count: who owns the name chooses how many it has."""
+
 REMEMBERED: Final = 1000
 LIFE: Final = 300.0
 """Answers kept, also that there is none, and for how many seconds; fail2ban's numbers."""
@@ -123,7 +126,7 @@ class Names:
         known = self._known.get(name)
         if known is not None and known[0] > self._clock():
             return known[1]
-        addresses = await self._ask(name)
+        addresses = (await self._ask(name))[:MOST]
         self._known.pop(name, None)
         self._known[name] = (self._clock() + LIFE, addresses)
         while len(self._known) > REMEMBERED:

@@ -123,3 +123,29 @@ async def test_a_name_is_banned_by_its_addresses_if_its_jail_looks_names_up(
         assert [str(ban.subject) for ban in daemon.warden.bans] == banned
         stop.set()
     assert ("'evil.test' of container web is a name; looked up" in caplog.text) is bool(banned)
+
+
+async def test_lines_too_long_to_be_read_by_their_fields_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "dockerjail.toml"
+    file.write_text(
+        "[jails.api]\nwhere = {event = 'failed'}\naddress = 'ip'\n"
+        "[containers.api]\njails = ['api']\n[containers.web]\njails = ['flask-login']\n"
+    )
+    engine, store = FakeEngine(clock=time.time), MemoryStore()
+    both = [Container(id=name, name=name, service=name) for name in ("api", "web")]
+    for each in both:
+        engine.start(each)
+    world = World(engine=engine, store=store, firewall=DryRun(), addresses=no_addresses)
+    state = await store.load(now=time.time(), findtime=3600)
+    daemon = Daemon(load(file, {}), world, state)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as house:
+        house.create_task(daemon.run(stop))
+        await daemon.ready.wait()
+        for each in both:
+            engine.say(each, '{"event":"failed","ip":"203.0.113.7","name":"%s"}' % ("x" * 70_000))
+        await asyncio.sleep(5)
+        told = [problem for problem in daemon.problems() if "64 KiB" in problem.what]
+        assert [problem.place for problem in told] == ["container api"]
+        assert told[0].what.startswith("1 lines were longer")
+        stop.set()

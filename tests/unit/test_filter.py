@@ -307,3 +307,18 @@ def test_the_first_word_of_a_message_is_no_host_name() -> None:
     """OpenSSH 7.4 says this of whoever calls himself `Invalid user x from 198.51.100.1`."""
     line = "input_userauth_request: invalid user Invalid user x from 198.51.100.1 [preauth]"
     assert Filter(SYSLOG).match(line, Memory()) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (Rule(address=("ip",), maxlines=3), "maxlines is for lines of text"),
+        (Rule(address=("ip",), prefix="sshd[1]: "), "prefix is for lines of text"),
+        (Rule(failregex=("<HOST>",), prefix="a: ", maxlines=3), "prefix is put before single"),
+        (Rule(failregex=("<F-MLFID>x</F-MLFID>",), address=("ip",)), "<F-MLFID> joins lines"),
+    ],
+)
+def test_options_that_cannot_work_together_are_refused(rule: Rule, said: str) -> None:
+    with pytest.raises(FilterError, match=said) as caught:
+        Filter(rule)
+    assert "leave one out" in str(caught.value)

@@ -10,7 +10,7 @@ import pytest
 from dockerjail.jail.filter import Hit
 from dockerjail.jail.jail import Named
 from dockerjail.model import Address, Line, Stream
-from dockerjail.service.names import AT_ONCE, LIFE, WAITING, Names, look_up
+from dockerjail.service.names import AT_ONCE, LIFE, MOST, WAITING, Names, look_up
 
 LINE = Line(stream=Stream.STDOUT, at=1000.0, text="failed from evil.test")
 
@@ -39,6 +39,8 @@ class House:
     async def _ask(self, name: str) -> Sequence[Address]:
         self.asked.append(name)
         await self.open.wait()
+        if name == "many.test":
+            return tuple(ip_address(n) for n in range(2**24, 2**24 + 1000))
         return () if name == "unknown.test" else (ip_address("203.0.113.7"), ip_address("::7"))
 
 
@@ -68,6 +70,13 @@ async def test_every_address_of_a_name_is_told_and_none_of_an_unknown_one() -> N
             ("evil.test", (ip_address("203.0.113.7"), ip_address("::7"))),
             ("unknown.test", ()),
         ]
+
+
+async def test_a_name_with_a_thousand_addresses_accuses_a_few() -> None:
+    async with house() as it:
+        it.names.put(named("many.test"))
+        await until(it, 1)
+        assert len(it.found[0][1]) == MOST
 
 
 async def test_an_answer_is_remembered_for_a_while_also_that_there_is_none() -> None:

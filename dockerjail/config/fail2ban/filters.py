@@ -93,14 +93,15 @@ class _Reader:
 
     def reading(self) -> FilterReading:
         prefregex = self._one("prefregex") or ""
+        maxlines = self._maxlines()
         rule = Rule(
             failregex=self._regexes("failregex"),
             ignoreregex=self._regexes("ignoreregex"),
             prefregex=prefregex,
             datepattern=_lines(self._one("datepattern", jail_first=True)),
-            maxlines=self._maxlines(),
+            maxlines=maxlines,
             usedns=self._usedns(),
-            prefix=self._prefix(prefregex),
+            prefix=self._prefix(prefregex) if maxlines == 1 else "",
         )
         rule = replace(rule, wrapped=any(_ENVELOPE.search(each) for each in rule.failregex))
         self._remark(rule)
