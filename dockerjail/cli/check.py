@@ -22,10 +22,10 @@ from dockerjail.config.settings import Settings, load
 from dockerjail.docker.client import DockerEngine
 from dockerjail.docker.inspect import readable
 from dockerjail.errors import ConfigError, DaemonUnreachable, EngineError, FirewallError
-from dockerjail.jail.lint import Finding as Weakness
-from dockerjail.jail.lint import lint
 from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Rule
+from dockerjail.lint.lint import Finding as Weakness
+from dockerjail.lint.lint import lint
 from dockerjail.model import Container, Problem
 from dockerjail.nft.host import own_addresses
 from dockerjail.nft.kernel import Kernel

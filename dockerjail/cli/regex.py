@@ -39,9 +39,9 @@ from dockerjail.docker.inspect import readable
 from dockerjail.docker.lines import Lines
 from dockerjail.errors import ConfigError, ContainerGone, FilterError, LogsUnreadable
 from dockerjail.jail.ignore import Ignore
-from dockerjail.jail.lint import Finding, lint
 from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import NOTHING, Rule
+from dockerjail.lint.lint import Finding, lint
 from dockerjail.model import Chunk, Subject, written
 from dockerjail.stamp import NANO
 

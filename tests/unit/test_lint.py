@@ -4,13 +4,13 @@ import pytest
 
 from dockerjail.config.filters import Shipped
 from dockerjail.jail.address import address
-from dockerjail.jail.example import examples
 from dockerjail.jail.filter import Filter
-from dockerjail.jail.lint import Finding, Kind, lint
-from dockerjail.jail.redos import explosion, fits, work
 from dockerjail.jail.rule import Format, Rule, UseDns
 from dockerjail.jail.tags import expand
-from dockerjail.jail.tree import Unknown, parse
+from dockerjail.lint.example import examples
+from dockerjail.lint.lint import Finding, Kind, lint
+from dockerjail.lint.redos import explosion, fits, work
+from dockerjail.lint.tree import Unknown, parse
 
 GUILTY, INNOCENT = address("203.0.113.7"), address("198.51.100.1")
 

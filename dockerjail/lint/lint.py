@@ -15,15 +15,15 @@ from functools import lru_cache
 from typing import Final
 
 from dockerjail.errors import FilterError
-from dockerjail.jail import tree
 from dockerjail.jail.address import address
-from dockerjail.jail.example import Example, examples
 from dockerjail.jail.filter import Filter
-from dockerjail.jail.redos import LONGEST, Explosion, explodes, explosion
 from dockerjail.jail.rule import Rule, UseDns
-from dockerjail.jail.spoof import GUILTY, caught, rooms, spoof, text_only
 from dockerjail.jail.tags import TagError, expand
-from dockerjail.jail.tree import Atomic, Chars, Either, Group, IfGroup, Place, Repeat
+from dockerjail.lint import tree
+from dockerjail.lint.example import Example, examples
+from dockerjail.lint.redos import LONGEST, Explosion, explodes, explosion
+from dockerjail.lint.spoof import GUILTY, caught, rooms, spoof, text_only
+from dockerjail.lint.tree import Atomic, Chars, Either, Group, IfGroup, Place, Repeat
 
 _TRIED: Final = 24
 """Regexes that are tried in place of a slow one."""

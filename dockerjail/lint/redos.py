@@ -15,9 +15,9 @@ from itertools import pairwise
 from math import inf, log2
 from typing import Final
 
-from dockerjail.jail import tree
-from dockerjail.jail.example import LONG, examples, once
-from dockerjail.jail.tree import (
+from dockerjail.lint import tree
+from dockerjail.lint.example import LONG, examples, once
+from dockerjail.lint.tree import (
     Again,
     Atomic,
     Chars,

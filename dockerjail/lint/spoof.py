@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from dockerjail.errors import FilterError
-from dockerjail.jail import tree
 from dockerjail.jail.address import address
-from dockerjail.jail.example import Example, examples
 from dockerjail.jail.filter import Filter
-from dockerjail.jail.redos import fits
 from dockerjail.jail.rule import Format, Rule
 from dockerjail.jail.tags import expand
+from dockerjail.lint import tree
+from dockerjail.lint.example import Example, examples
+from dockerjail.lint.redos import fits
 
 GUILTY: Final = ("203.0.113.7", "2001:db8::7")
 INNOCENT: Final = ("198.51.100.1", "2001:db8:bad::1")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Final, NamedTuple
 
-from dockerjail.jail import tree
-from dockerjail.jail.tree import Again, Atomic, Chars, Either, Group, IfGroup, Node, Repeat
+from dockerjail.lint import tree
+from dockerjail.lint.tree import Again, Atomic, Chars, Either, Group, IfGroup, Node, Repeat
 
 LONG: Final = 16
 """A repeat that goes on at least so often is room for somebody's text."""
