@@ -56,20 +56,16 @@ class Jails(Mapping[str, JailPolicy]):
         self._borrowed = borrowed
         self._base = base
         self._made: dict[str, JailPolicy] = {}
-        self._theirs: frozenset[str] = frozenset()
-        if borrowed is not None:
-            # fail2ban's own jails make way for what is shipped here: nobody chose them
-            yielding = {name for name in borrowed.jails & self._shipped if borrowed.stock(name)}
-            self._theirs = borrowed.jails - {*own} - yielding
+        self._theirs = theirs(borrowed, shipped) - {*own} if borrowed else frozenset()
         self._names = tuple(sorted({*own, *self._theirs, *filters} - {*withheld}))
         self._known = frozenset(self._names)
 
     @property
     def longest_findtime(self) -> float:
         """The longest findtime of any, in seconds; no shipped filter is read to find out."""
-        theirs = self._borrowed.longest_findtime if self._borrowed is not None else 0.0
+        longest = self._borrowed.longest_findtime if self._borrowed is not None else 0.0
         own = (jail.findtime for jail in self._own.values())
-        return max(self._base.findtime, theirs, *own, 0.0)
+        return max(self._base.findtime, longest, *own, 0.0)
 
     @property
     def own(self) -> frozenset[str]:
@@ -145,6 +141,12 @@ class Known:
     filters: Mapping[str, FilterText]
     withheld: Mapping[str, str]
     problems: tuple[Problem, ...]
+
+
+def theirs(borrowed: Borrowed, shipped: Collection[str]) -> frozenset[str]:
+    """Return fail2ban's jails but those that make way for a shipped one, since nobody chose them."""
+    yielding = {name for name in borrowed.jails.intersection(shipped) if borrowed.stock(name)}
+    return borrowed.jails - yielding
 
 
 def with_filter(base: JailPolicy, name: str, text: FilterText) -> JailPolicy:
@@ -265,7 +267,7 @@ class _Reader:
         wanted = found.get("filter", name)
         policy = replace(self._base, name=name)
         borrowed = self._borrowed if "filter" not in found and name not in self.filters else None
-        if borrowed is not None and name in borrowed.jails:
+        if borrowed is not None and name in theirs(borrowed, self._shipped):
             try:
                 policy = borrowed.jail(name, self._base)
             except Mistake as mistake:

@@ -59,7 +59,9 @@ def _written(policy: JailPolicy, format: Format) -> JailPolicy:
         return policy
     if format is Format.TEXT and policy.rule.structured:
         return policy
-    return replace(policy, rule=replace(policy.rule, format=format))
+    if policy.rule.maxlines > 1:
+        return policy  # what is put together of several lines is text
+    return replace(policy, rule=replace(policy.rule, format=format, prefix=""))
 
 
 def _as_shipped(policy: JailPolicy) -> JailPolicy:

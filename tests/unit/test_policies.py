@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dockerjail.ban.scope import resolve
 from dockerjail.config.filters import Shipped
+from dockerjail.config.flaw import flaw
 from dockerjail.config.mistake import Mistake
 from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.settings import Settings, load
@@ -480,6 +481,40 @@ def test_a_filter_that_only_came_with_fail2ban_makes_way_unless_options_ask_for_
     write(tmp_path / "f", {"filter.d/grafana.local": "[Definition]\nmode = local\n"})
     filters = theirs(tmp_path, "[x]\nfilter = own\n").filters
     assert filters["grafana"].rule.failregex == ("^local <HOST>",)
+
+
+def test_a_table_of_the_daemons_file_lies_over_the_jail_that_a_label_would_get(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "f", {"jail.conf": "[grafana]\nfilter = own\n[gitea]\nfilter = own\n"})
+    theirs(tmp_path, "[gitea]\nmaxretry = 2\n")
+    path = tmp_path / "dockerjail.toml"
+    path.write_text(
+        f"[fail2ban]\npath = {str(tmp_path / 'f')!r}\n"
+        "[jails.grafana]\nfindtime = '1h'\n[jails.gitea]\nfindtime = '1h'\n"
+    )
+    jails = load(path, {}).jails
+    assert jails["grafana"].rule == Shipped()["grafana"].rule
+    assert (jails["gitea"].rule.failregex, jails["gitea"].maxretry) == (("^x <HOST>",), 2)
+    assert {jails["grafana"].findtime, jails["gitea"].findtime} == {3600.0}
+
+
+def test_a_format_of_the_container_does_not_spoil_a_filter_made_for_text(tmp_path: Path) -> None:
+    labels = {
+        "dockerjail.enable": "true",
+        "dockerjail.format": "json",
+        "dockerjail.jail.a.failregex": "^x <HOST>",
+        "dockerjail.jail.a.prefix": "sshd[1]: ",
+        "dockerjail.jail.b.failregex": "^x <HOST>",
+        "dockerjail.jail.b.maxlines": "3",
+    }
+    known = theirs(tmp_path, "[x]\nfilter = own\n")
+    chosen, problems = policies(Container(id="c", name="c", service="c", labels=labels), known)
+    assert not problems
+    assert [(jail.rule.format, flaw(jail.rule)) for jail in chosen] == [
+        (Format.JSON, None),
+        (Format.AUTO, None),
+    ]
 
 
 def test_whom_jail_local_lets_pass_no_jail_bans(tmp_path: Path) -> None:
