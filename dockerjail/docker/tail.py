@@ -71,8 +71,9 @@ _POLLS = 30
 _FILE_LIFE = 5.0
 _HASTY_POLL = 0.25
 """
-Files that rotate faster than this many seconds are read and not followed: before
-Engine 23 a follower that was busy elsewhere for the life of a file skips it.
+Files that rotate faster than this many seconds are read and not followed: a follower
+that was busy elsewhere for the life of a file skips it. (Engine 26.1, 150 000 lines at
+once into files of 2 MB: 1 of 60 runs went from the first file to the last.)
 """
 
 
@@ -458,8 +459,8 @@ class Tail:
 
     @property
     def _hasty(self) -> bool:
-        """Whether the files of the log rotate too fast to be followed, on this Engine."""
-        if not self._rate or self._dialect() is not Dialect.OLD:
+        """Whether the files of the log rotate too fast to be followed."""
+        if not self._rate:
             return False
         self._pour(0)
         return self._flood > self._rate
