@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.lab import fail2ban as fail2ban_lab
 from tests.lab import images, machine, netns, tree
 from tests.lab.attacker import Attacker
 from tests.lab.engine import Engine
@@ -128,3 +129,13 @@ def _unable() -> str | None:
     with netns.create_unique("djlab-probe") as space:
         made = space.run("nft", "add table inet probe", check=False)
     return f"the kernel has no nf_tables: {made.stderr}" if made.returncode else None
+
+
+@pytest.fixture(scope="session")
+def fail2ban() -> fail2ban_lab.Fail2banPackage:
+    """The distribution's package; CI must have it."""
+    if not fail2ban_lab.available():
+        if os.environ.get("CI"):
+            pytest.fail("CI must run this test, but there is no apt here", pytrace=False)
+        pytest.skip("there is no apt here")
+    return fail2ban_lab.package()

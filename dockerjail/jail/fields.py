@@ -33,6 +33,7 @@ from dockerjail.jail import logfmt
 from dockerjail.jail.address import address as read_address
 from dockerjail.jail.logfmt import Twice, gather
 from dockerjail.jail.rule import Condition, Format, Rule
+from dockerjail.jail.skeleton import SHORTEST
 from dockerjail.model import Address, Subject
 
 CUT_FROM: Final = 16384
@@ -62,9 +63,6 @@ TEXTS: Final = (
 
 LINE_BREAK: Final = "\u2028"
 """Stands for LF in a text: no regex takes it for the end of a line."""
-
-SHORTEST: Final = 2
-"""Bytes that a literal must have to say anything."""
 
 Fields = Mapping[str, object]
 """A parsed line: dict, list, `Twice`, str, `Number`, bool or None in it."""

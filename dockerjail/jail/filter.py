@@ -190,9 +190,7 @@ class Filter:
         bare = line.bare if self._cut is None else self._cut(line.whole)
         if self._scrolls and memory is not None:
             return self._scrolled(bare, line, memory)
-        found = self._first(bare)
-        if found is None and bare != line.whole:
-            found = self._first(line.whole)
+        found = self._either(bare, line.whole)
         if found is not None:
             return self._weigh(found, (bare, line.whole), line.at, memory)
         hit = self._prefixed(bare, line, memory) if self.rule.prefix else None
@@ -219,7 +217,7 @@ class Filter:
         # never taken apart at an LF inside: a proper encoder kept it from beginning a line
         whole = seen.text.rstrip("\r\n") + "\n"
         bare = cut(whole) if self._cut is None else self._cut(whole)
-        found = self._first(bare) or (self._first(whole) if bare != whole else None)
+        found = self._either(bare, whole)
         if found is None:
             return None
         return self._weigh(found, (bare, whole, line.whole), line.at, memory, seen)
@@ -243,7 +241,7 @@ class Filter:
         """Judge a line as Docker's json-file driver writes it."""
         whole = wrap(line.whole[:-1], line.at, line.stream) + "\n"
         bare = cut(whole) if self._cut is None else self._cut(whole)
-        found = self._first(bare) or self._first(whole)
+        found = self._either(bare, whole)
         if found is None:
             return None
         return self._weigh(found, (bare, whole, line.whole), line.at, memory)
@@ -263,6 +261,11 @@ class Filter:
         if self._ignores("\n".join(lines) + "\n"):
             return None
         return self._make(found, found.text, line.at, memory, lines=lines)
+
+    def _either(self, bare: str, whole: str) -> _Found | None:
+        """Find the first failregex that hits a text without its date, else with it."""
+        found = self._first(bare)
+        return self._first(whole) if found is None and bare != whole else found
 
     def _first(self, text: str) -> _Found | None:
         """Find the first failregex that hits `text`, or what the prefregex makes of it."""

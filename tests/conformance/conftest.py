@@ -11,16 +11,6 @@ from tests.lab.oracle import Oracle
 
 
 @pytest.fixture(scope="session")
-def fail2ban() -> lab.Fail2banPackage:
-    """The distribution's package; CI must have it."""
-    if not lab.available():
-        if os.environ.get("CI"):
-            pytest.fail("CI must run this test, but there is no apt here", pytrace=False)
-        pytest.skip("there is no apt here")
-    return lab.package()
-
-
-@pytest.fixture(scope="session")
 def samples(fail2ban: lab.Fail2banPackage) -> Path:
     """The directory of fail2ban's samples; they are counted, so it must be this version's."""
     version = (fail2ban.dist_packages / "fail2ban/version.py").read_text()

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import fail2ban, images
+from tests.lab import images
 from tests.lab.engine import Engine
+from tests.lab.fail2ban import Fail2banPackage
 from tests.lab.jailer import SERVE, Jailer, banned, follows, say
 
 pytestmark = pytest.mark.e2e
@@ -71,12 +72,10 @@ SSH = "Failed password for invalid user x from 203.0.113.9 port 1 from {} port 4
 
 
 @pytest.fixture
-def theirs(tmp_path: Path) -> Path:
+def theirs(fail2ban: Fail2banPackage, tmp_path: Path) -> Path:
     """A user's /etc/fail2ban: Debian's files, and his own beside them."""
-    if not fail2ban.available():
-        pytest.skip("needs apt and dpkg to fetch Debian's fail2ban")
     etc = tmp_path / "fail2ban"
-    shutil.copytree(fail2ban.package().etc, etc)
+    shutil.copytree(fail2ban.etc, etc)
     (etc / "jail.local").write_text(JAIL_LOCAL)
     (etc / "filter.d" / "shop.conf").write_text(SHOP)
     return etc
