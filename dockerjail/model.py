@@ -31,6 +31,13 @@ class Stream(IntEnum):
     STDERR = 2
 
 
+class Mode(StrEnum):
+    """Whether a ban is carried out, or only recorded (a dry run)."""
+
+    ENFORCE = "enforce"
+    OBSERVE = "observe"
+
+
 class Port(NamedTuple):
     """A port of the host, as a client addresses it."""
 
@@ -39,6 +46,17 @@ class Port(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.number}/{self.protocol}"
+
+
+class Direct(NamedTuple):
+    """
+    An address that clients reach past the host: that of a container on a macvlan network.
+
+    Its packets come in by `device`, the network's parent, and meet no prerouting chain.
+    """
+
+    device: str
+    address: Address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +80,9 @@ class Container:
     (`shop-web`), else the swarm service, else the name. `published` are ports
     of the host, `exposed` the container's own. `networks` are the ids of the
     user-defined networks it is attached to. `gateways` and `subnets` are those
-    of all its networks. Of a container that uses another one's network
-    (`network_mode: service:x`) all these are the other one's.
+    of all its networks, `addresses` its own on them. `direct` are its addresses on macvlan and ipvlan
+    networks; a device that nobody can name is empty. Of a container that uses another one's
+    network (`network_mode: service:x`) all these are the other one's.
     """
 
     id: str
@@ -79,6 +98,8 @@ class Container:
     networks: frozenset[str] = frozenset()
     gateways: frozenset[Address] = frozenset()
     subnets: frozenset[Subject] = frozenset()
+    addresses: frozenset[Address] = frozenset()
+    direct: frozenset[Direct] = frozenset()
     log_driver: str = "json-file"
     log_options: Mapping[str, str] = field(default_factory=dict)
     created_at: float = 0.0
@@ -137,12 +158,18 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offence:
-    """`maxretry` failures by one subject within `findtime`."""
+    """
+    `maxretry` failures by one subject within `findtime`.
+
+    `container` and `address` are those of the last: an address within `subject`.
+    """
 
     jail: str
     subject: Subject
     at: float
     failures: int
+    container: str = ""
+    address: Address | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,17 +177,24 @@ class Scope:
     """
     From what a ban keeps its subject out.
 
-    `ports` None is everything, an empty tuple nothing; `why` says in words how
-    the ports were found, or why there are none.
+    `ports` None is everything. `addresses` are those of containers that clients reach
+    past the host (macvlan), closed as wholes. Neither is nothing; `why` says in words how
+    they were found, or why there are none.
     """
 
     ports: tuple[Port, ...] | None
     why: str
+    addresses: tuple[Address, ...] = ()
+
+    @property
+    def nothing(self) -> bool:
+        """Whether nobody is kept out of anything."""
+        return self.ports == () and not self.addresses
 
     def __str__(self) -> str:
         if self.ports is None:
             return "everything"
-        return ", ".join(map(str, self.ports)) or "nothing"
+        return ", ".join(map(str, (*self.ports, *self.addresses))) or "nothing"
 
 
 class Blocktype(StrEnum):
@@ -170,14 +204,26 @@ class Blocktype(StrEnum):
     REJECT = "reject"
 
 
+class Cause(StrEnum):
+    """What a ban was made for."""
+
+    FAILURES = "failures"
+    BANS = "bans"
+    """Bans in other jails (recidive)."""
+    NEIGHBOURS = "neighbours"
+    """Bans of addresses in the network that is banned (aggregation)."""
+    OPERATOR = "operator"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ban:
     """
     A subject kept out of `scope` until a moment, or for good (`until` None).
 
-    `jail` is `name@service`, or a bare name for a ban by hand. `failures` is how
-    many lines led to it, `count` its number among the subject's bans in that
-    jail, `reason` the operator's words.
+    `jail` is `name@service`, or a bare name for a ban by hand and for the host's recidive. `failures` is how
+    many lines (bans, neighbours: what `cause` says) led to it, `count` its number among the
+    subject's bans in that jail, `reason` the operator's words. `container` is whose line was the last. A ban that is
+    observed is in force in name only. One that is `forced` holds although somebody ignores its subject.
     """
 
     id: int
@@ -190,6 +236,10 @@ class Ban:
     count: int = 1
     reason: str = ""
     blocktype: Blocktype = Blocktype.DROP
+    cause: Cause = Cause.FAILURES
+    mode: Mode = Mode.ENFORCE
+    container: str = ""
+    forced: bool = False
 
     @property
     def key(self) -> tuple[str, Subject]:
@@ -205,30 +255,48 @@ class UnbanReason(StrEnum):
     IGNORED = "ignored"
 
 
+class Counter(NamedTuple):
+    """Packets and bytes that were dropped or rejected."""
+
+    packets: int
+    bytes: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unban:
-    """The end of a ban."""
+    """The end of a ban, and what it had blocked until then, as far as it was counted."""
 
     ban: Ban
     at: float
     reason: UnbanReason
+    blocked: Counter | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """
+    Somebody whom an operator lets pass whatever a ban says, until a moment or for good (None).
+
+    `who` is an address or network as `written`, or a name of a host that is looked up
+    again and again.
+    """
+
+    who: str
+    at: float
+    until: float | None
+    comment: str = ""
 
 
 class Element(NamedTuple):
     """
     What the kernel blocks, and how: packets of `subject` to `port`, or to any (None).
 
-    Two bans may want one subject kept from one port in both ways: these are two
+    With `to`, packets that go past the host to that address (`Direct`), whatever the port: these can
+    only be dropped. Two bans may want one subject kept from one port in both ways: these are two
     elements, each with its own end. While both stand, the packet is dropped.
     """
 
     subject: Subject
     port: Port | None
     blocktype: Blocktype = Blocktype.DROP
-
-
-class Counter(NamedTuple):
-    """What one element has dropped or rejected so far."""
-
-    packets: int
-    bytes: int
+    to: Address | None = None

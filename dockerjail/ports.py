@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dockerjail.model import (
+    Address,
+    Allowance,
     Ban,
     Container,
     Counter,
     Cursor,
+    Direct,
     Element,
     Failure,
+    Port,
     Stream,
     Subject,
     Unban,
@@ -79,8 +83,19 @@ class Settled:
     ban: int | None
 
 
-Entry = Failure | Settled | Ban | Unban
-"""What the warden writes, in the order it happened. A `Ban` whose id is known replaces it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disallowed:
+    """The end of an `Allowance`, by its `who`."""
+
+    who: str
+
+
+Entry = Failure | Settled | Ban | Unban | Allowance | Disallowed
+"""
+What the warden writes, in the order it happened.
+
+A `Ban` whose id is known replaces it, an `Allowance` the one of the same `who`.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +106,7 @@ class State:
     failures: Sequence[Failure] = ()
     cursors: Mapping[CursorKey, Cursor] = field(default_factory=dict)
     next_ban: int = 1
+    allowances: Sequence[Allowance] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +115,14 @@ class BanRecord:
     A ban as it is remembered.
 
     `ended_at` None says that nobody ended it: it is in force, or its `until`
-    passed while no daemon ran.
+    passed while no daemon ran. `blocked` is what it had blocked when it ended, None when
+    nobody counted.
     """
 
     ban: Ban
     ended_at: float | None = None
     ended_why: UnbanReason | None = None
+    blocked: Counter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +138,7 @@ class Store(Protocol):
 
     async def load(self, *, now: float, findtime: float) -> State:
         """
-        Read bans still in force, failures that still count, and all cursors.
+        Read bans and allowances still in force, failures that still count, and all cursors.
 
         Failures come in the order they were written, only those younger than
         `findtime` seconds.
@@ -144,8 +162,14 @@ class Store(Protocol):
         """
         ...
 
-    async def times_banned(self, jail: str, subject: Subject) -> int:
-        """Count the bans that `subject` has had in `jail`, as far as they are remembered."""
+    async def bans_against(
+        self, subject: Subject, *, since: float, limit: int = 1000
+    ) -> Sequence[Ban]:
+        """
+        Read the bans that exactly `subject` has had in any jail, the newest first.
+
+        Those that began at `since` or later, as far as they are remembered.
+        """
         ...
 
     async def totals(self) -> Mapping[str, tuple[int, int]]:
@@ -202,7 +226,31 @@ class Firewall(Protocol):
         """Say whether it can answer what it blocks; if not, an element to reject is an error."""
         ...
 
-    async def replace(self, blocks: Iterable[Block], *, allow: Collection[Subject]) -> None:
+    @property
+    def deaf(self) -> Mapping[str, str]:
+        """
+        Say at which devices of direct addresses it cannot stand, and why in words.
+
+        An element `to` an address behind one is taken, and blocks nothing.
+        """
+        ...
+
+    async def adopt(self, *, allow: Collection[Subject], direct: Collection[Direct] = ()) -> bool:
+        """
+        Take over the table of an earlier process, with what it blocks and has counted.
+
+        False, and nothing is changed, if there is none that stands as `replace` would put it;
+        elements do not count: compare them with `present`.
+        """
+        ...
+
+    async def replace(
+        self,
+        blocks: Iterable[Block],
+        *,
+        allow: Collection[Subject],
+        direct: Collection[Direct] = (),
+    ) -> None:
         """Put the whole table in place: no moment without protection."""
         ...
 
@@ -219,6 +267,22 @@ class Firewall(Protocol):
         """Let these pass whatever a ban says, in place of those before; bans stay."""
         ...
 
+    async def guard(self, direct: Collection[Direct]) -> None:
+        """Stand before these addresses too, in place of those before; bans stay."""
+        ...
+
+    async def disturbed(self) -> bool:
+        """
+        Say whether anybody else has changed the ruleset since this was last asked, cheaply.
+
+        True also when it cannot be told. The end of an element's time is no change.
+        """
+        ...
+
+    async def blocked(self) -> Counter:
+        """Read what all of it has blocked since the table was put in place."""
+        ...
+
     async def present(self) -> Mapping[Element, float | None]:
         """Read what the kernel blocks now, and until when."""
         ...
@@ -233,4 +297,36 @@ class Firewall(Protocol):
 
     def changes(self) -> AsyncGenerator[str]:
         """Yield a word on each change to the table that was not ours. Ends never."""
+        ...
+
+
+class Host(Protocol):
+    """The host's own place in its networks. Raises `FirewallError`."""
+
+    async def addresses(self) -> frozenset[Address]:
+        """Return every address of every link, loopback's too."""
+        ...
+
+    async def gateways(self) -> frozenset[Address]:
+        """Return where default routes lead."""
+        ...
+
+    async def resolvers(self) -> frozenset[Address]:
+        """Return the name servers that the host asks."""
+        ...
+
+    def changes(self) -> AsyncGenerator[None]:
+        """Yield when one of these may have changed. Ends never."""
+        ...
+
+
+class Flows(Protocol):
+    """The connections that the kernel knows of. Raises `FirewallError` when it knows none."""
+
+    async def seen(self, address: Address, ports: Collection[Port] | None) -> bool:
+        """Say whether `address` has or lately had a flow to one of `ports`, or to any (None)."""
+        ...
+
+    async def clients(self, address: Address) -> Mapping[Address, int]:
+        """Count by their source the flows that end at `address`, after DNAT."""
         ...

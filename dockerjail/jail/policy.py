@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dockerjail.jail.growth import Growth
 from dockerjail.jail.rule import NOTHING, Rule
-from dockerjail.model import Blocktype, Port, Stream, Subject
+from dockerjail.model import Blocktype, Mode, Port, Stream, Subject
 
 ALL_STREAMS = frozenset(Stream)
 
@@ -24,6 +25,21 @@ class ScopeKind(StrEnum):
     HOST = "host"
 
 
+class Verify(StrEnum):
+    """What must bear a line out before somebody is banned for it."""
+
+    NOTHING = "none"
+    CONNTRACK = "conntrack"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregate:
+    """Ban a whole /24 or /48 when `addresses` subjects in it were banned within `time` seconds."""
+
+    addresses: int
+    time: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JailPolicy:
     """
@@ -34,6 +50,10 @@ class JailPolicy:
     others. `origin` is who defined the filter, `ports_by_label`
     whether a label chose the ports: what a label defines, selects from the shipped
     jails or chooses is kept to its own service's ports.
+
+    `ignorefrom` are the words of `ignoreip` that stand for addresses which change: names
+    of hosts, and `file:/path`. A jail that `recidive`s counts the bans of others, and no
+    lines: it has no rule.
     """
 
     name: str
@@ -42,7 +62,9 @@ class JailPolicy:
     maxretry: int = 5
     findtime: float = 600.0
     bantime: float | None = 600.0
+    growth: Growth | None = None
     ignoreip: tuple[Subject, ...] = ()
+    ignorefrom: tuple[str, ...] = ()
     scope: ScopeKind = ScopeKind.AUTO
     ports: tuple[Port, ...] | None = None
     ports_by_label: bool = False
@@ -51,3 +73,7 @@ class JailPolicy:
     streams: frozenset[Stream] = ALL_STREAMS
     ipv4_prefix: int = 32
     ipv6_prefix: int = 64
+    aggregate: Aggregate | None = None
+    mode: Mode = Mode.ENFORCE
+    verify: Verify = Verify.NOTHING
+    recidive: bool = False
