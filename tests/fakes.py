@@ -16,8 +16,8 @@ from dockerjail.errors import (
     LogsUnreadable,
     StoreError,
 )
-from dockerjail.model import Ban, Container, Cursor, Failure, Stream, Subject, Unban
-from dockerjail.ports import BanRecord, CursorKey, Entry, History, Settled, State
+from dockerjail.model import Allowance, Ban, Container, Cursor, Failure, Stream, Subject, Unban
+from dockerjail.ports import BanRecord, CursorKey, Disallowed, Entry, History, Settled, State
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,6 +38,7 @@ class MemoryStore:
         self._failures: list[_Counted] = []
         self._bans: dict[int, BanRecord] = {}
         self._cursors: dict[CursorKey, Cursor] = {}
+        self._allowances: dict[str, Allowance] = {}
         self._totals: dict[str, tuple[int, int]] = {}
         self._next_ban = 1
 
@@ -56,6 +57,14 @@ class MemoryStore:
             ],
             cursors=dict(self._cursors),
             next_ban=self._next_ban,
+            allowances=sorted(
+                (
+                    each
+                    for each in self._allowances.values()
+                    if each.until is None or each.until > now
+                ),
+                key=lambda each: (each.at, each.who),
+            ),
         )
 
     async def record(
@@ -87,21 +96,34 @@ class MemoryStore:
             case Ban():
                 if entry.id not in self._bans:
                     self._count(entry.jail, bans=1)
-                self._bans[entry.id] = BanRecord(ban=entry)
+                self._bans[entry.id] = BanRecord(
+                    ban=replace(entry, container=entry.container[:255])
+                )
                 self._next_ban = max(self._next_ban, entry.id + 1)
             case Unban():
                 record = self._bans.get(entry.ban.id)
                 if record is not None and record.ended_at is None:
                     self._bans[entry.ban.id] = BanRecord(
-                        ban=record.ban, ended_at=entry.at, ended_why=entry.reason
+                        ban=record.ban,
+                        ended_at=entry.at,
+                        ended_why=entry.reason,
+                        blocked=entry.blocked,
                     )
+            case Allowance():
+                self._allowances[entry.who] = entry
+            case Disallowed():
+                self._allowances.pop(entry.who, None)
 
     def _count(self, jail: str, *, failures: int = 0, bans: int = 0) -> None:
         before = self._totals.get(jail, (0, 0))
         self._totals[jail] = (before[0] + failures, before[1] + bans)
 
-    async def times_banned(self, jail: str, subject: Subject) -> int:
-        return sum(record.ban.key == (jail, subject) for record in self._bans.values())
+    async def bans_against(
+        self, subject: Subject, *, since: float, limit: int = 1000
+    ) -> Sequence[Ban]:
+        bans = [record.ban for record in self._bans.values()]
+        against = [ban for ban in bans if ban.subject == subject and ban.at >= since]
+        return sorted(against, key=lambda ban: (ban.at, ban.id), reverse=True)[:limit]
 
     async def totals(self) -> Mapping[str, tuple[int, int]]:
         return dict(self._totals)
@@ -129,7 +151,7 @@ class MemoryStore:
         return [row.failure for row in reversed(self._failures)]
 
     async def purge(self, now: float) -> int:
-        before = len(self._failures) + len(self._bans)
+        before = len(self._failures) + len(self._bans) + len(self._allowances)
         forgotten = now - self._keep
         counting = min(forgotten, now - self._findtime)
         self._bans = {
@@ -143,7 +165,12 @@ class MemoryStore:
             if row.ban in self._bans
             or (row.ban is None and row.failure.at >= (forgotten if row.spent else counting))
         ]
-        return before - len(self._failures) - len(self._bans)
+        self._allowances = {
+            who: each
+            for who, each in self._allowances.items()
+            if each.until is None or each.until > now
+        }
+        return before - len(self._failures) - len(self._bans) - len(self._allowances)
 
 
 def _is_over(record: BanRecord, *, before: float) -> bool:

@@ -329,6 +329,7 @@ class Warden:
         scope = self._scope_for(jail, name)
         if scope is None:
             return None
+        earlier = await self._store.bans_against(subject, since=0.0)
         return Ban(
             id=self._number(),
             jail=jail,
@@ -337,7 +338,7 @@ class Warden:
             at=offence.at,
             until=until,
             failures=offence.failures,
-            count=await self._store.times_banned(jail, subject) + 1,
+            count=1 + sum(ban.jail == jail for ban in earlier),
             blocktype=policy.blocktype,
         )
 

@@ -1,5 +1,5 @@
 """
-The door to SQLite: bans, failures and cursors in one file.
+The door to SQLite: bans, failures, allowances and cursors in one file.
 
 In come entries in the order they happened and the cursors behind them; both are
 on disk together or not at all. Out go the state for a start, and answers for the
@@ -18,10 +18,18 @@ import json
 import os
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import lru_cache
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from itertools import groupby, starmap
 from pathlib import Path
 from types import TracebackType
@@ -31,10 +39,15 @@ import aiosqlite
 
 from dockerjail.errors import StoreError
 from dockerjail.model import (
+    Address,
+    Allowance,
     Ban,
     Blocktype,
+    Cause,
+    Counter,
     Cursor,
     Failure,
+    Mode,
     Port,
     Protocol,
     Scope,
@@ -43,7 +56,7 @@ from dockerjail.model import (
     Unban,
     UnbanReason,
 )
-from dockerjail.ports import BanRecord, CursorKey, Entry, History, Settled, State
+from dockerjail.ports import BanRecord, CursorKey, Disallowed, Entry, History, Settled, State
 from dockerjail.store.migrate import examine, migrate, shipped
 
 _OLDEST_SQLITE = (3, 37, 0)
@@ -61,27 +74,37 @@ _SPARE_PAGES = 1024
 _JOURNAL_LIMIT = 64 * 1024 * 1024
 """Bytes of journal kept once a long reader has let it grow."""
 
+_LONGEST_CONTAINER = 255
+"""Characters of a container that a ban remembers: ids have 64, names are for their owner to choose."""
+
 _PROTOCOLS: Mapping[str, Protocol] = {"tcp": "tcp", "udp": "udp", "sctp": "sctp"}
 
 _SELECT_BAN = """
     SELECT id, jail, subject, scope, why, at, until, failures, count, reason, blocktype,
-        ended_at, ended_why
+        cause, mode, container, forced, ended_at, ended_why, packets, bytes
     FROM ban
 """
 _SELECT_FAILURE = "SELECT jail, subject, at, container, text, fields FROM failure "
 
 _WRITE_BAN = """
     INSERT INTO ban
-        (id, jail, subject, scope, why, at, until, failures, count, reason, blocktype)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        (id, jail, subject, scope, why, at, until, failures, count, reason, blocktype,
+        cause, mode, container, forced)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET
         jail = excluded.jail, subject = excluded.subject, scope = excluded.scope,
         why = excluded.why, at = excluded.at, until = excluded.until,
         failures = excluded.failures, count = excluded.count, reason = excluded.reason,
-        blocktype = excluded.blocktype,
-        ended_at = NULL, ended_why = NULL
+        blocktype = excluded.blocktype, cause = excluded.cause, mode = excluded.mode,
+        container = excluded.container, forced = excluded.forced,
+        ended_at = NULL, ended_why = NULL, packets = NULL, bytes = NULL
 """
-_WRITE_UNBAN = "UPDATE ban SET ended_at = ?, ended_why = ? WHERE id = ? AND ended_at IS NULL"
+_WRITE_UNBAN = """
+    UPDATE ban SET ended_at = ?, ended_why = ?, packets = ?, bytes = ?
+    WHERE id = ? AND ended_at IS NULL
+"""
+_WRITE_ALLOWANCE = "INSERT OR REPLACE INTO allowance (who, at, until, comment) VALUES (?, ?, ?, ?)"
+_WRITE_DISALLOWED = "DELETE FROM allowance WHERE who = ?"
 _WRITE_SETTLED = """
     UPDATE failure SET spent = 1, ban = ? WHERE subject = ? AND jail = ? AND spent = 0
 """
@@ -111,6 +134,10 @@ _PURGE = (
         WHERE coalesce(ended_at, until) < :forgotten
             AND NOT EXISTS (SELECT 1 FROM failure WHERE failure.ban = ban.id)
         LIMIT :step)
+    """,
+    """
+    DELETE FROM allowance WHERE who IN (
+        SELECT who FROM allowance WHERE until <= :now LIMIT :step)
     """,
 )
 
@@ -230,7 +257,7 @@ class SqliteStore:
     async def load(self, *, now: float, findtime: float) -> State:
         """See `Store.load`."""
         self._findtime = findtime
-        # Nobody writes meanwhile, so the four answers fit together. `+id` sorts what
+        # Nobody writes meanwhile, so the five answers fit together. `+id` sorts what
         # an index found; plain `id` would make SQLite walk through all of history.
         async with self._writing:
             bans = await self._bans(
@@ -241,12 +268,21 @@ class SqliteStore:
             )
             cursors = await self._read("SELECT container, stream, ns, seen FROM cursor")
             last = await self._read("SELECT seq FROM sqlite_sequence WHERE name = 'ban'")
+            allowances = await self._read(
+                "SELECT who, at, until, comment FROM allowance"
+                " WHERE until IS NULL OR until > ? ORDER BY at, who",
+                now,
+            )
         with self._decoding():
             return State(
                 bans=[record.ban for record in bans],
                 failures=failures,
                 cursors={(row[0], Stream(row[1])): Cursor(*row[2:]) for row in cursors},
                 next_ban=last[0][0] + 1 if last else 1,
+                allowances=[
+                    Allowance(who=who, at=at, until=until, comment=comment)
+                    for who, at, until, comment in allowances
+                ],
             )
 
     async def record(
@@ -271,12 +307,17 @@ class SqliteStore:
                 for sql, parameters in statements:
                     await db.executemany(sql, parameters)
 
-    async def times_banned(self, jail: str, subject: Subject) -> int:
-        """See `Store.times_banned`."""
-        ((count,),) = await self._read(
-            "SELECT count(*) FROM ban WHERE subject = ? AND jail = ?", str(subject), jail
+    async def bans_against(
+        self, subject: Subject, *, since: float, limit: int = 1000
+    ) -> Sequence[Ban]:
+        """See `Store.bans_against`."""
+        records = await self._bans(
+            "WHERE subject = ? AND at >= ? ORDER BY at DESC, id DESC LIMIT ?",
+            str(subject),
+            since,
+            limit,
         )
-        return int(count)
+        return [record.ban for record in records]
 
     async def totals(self) -> Mapping[str, tuple[int, int]]:
         """See `Store.totals`."""
@@ -316,6 +357,7 @@ class SqliteStore:
         limits = {
             "forgotten": forgotten,
             "counting": min(forgotten, now - self._findtime),
+            "now": now,
             "step": _PURGE_STEP,
         }
         purged = 0
@@ -495,7 +537,7 @@ def _statements(entries: Sequence[Entry]) -> Iterator[tuple[str, Iterable[Any]]]
     settled: list[tuple[int | None, str, str]] = []
     failures: list[tuple[Failure, Settled | None]] = []
     open_: dict[tuple[str, Subject], list[int]] = {}
-    verdicts: list[Ban | Unban] = []
+    others: list[Ban | Unban | Allowance | Disallowed] = []
     for entry in entries:
         match entry:
             case Failure():
@@ -506,12 +548,10 @@ def _statements(entries: Sequence[Entry]) -> Iterator[tuple[str, Iterable[Any]]]
                 for index in open_.pop((entry.jail, entry.subject), ()):
                     failures[index] = (failures[index][0], entry)
             case _:
-                verdicts.append(entry)
-    for _, run in groupby(verdicts, type):
-        together = [*run]
-        bans = [_ban_row(entry) for entry in together if isinstance(entry, Ban)]
-        unbans = [_unban_row(entry) for entry in together if isinstance(entry, Unban)]
-        yield (_WRITE_BAN, bans) if bans else (_WRITE_UNBAN, unbans)
+                others.append(entry)
+    for kind, run in groupby(others, type):
+        sql, row = _WRITTEN[kind]
+        yield sql, [row(entry) for entry in run]
     if settled:
         yield _WRITE_SETTLED, settled
     if failures:
@@ -532,11 +572,33 @@ def _ban_row(ban: Ban) -> tuple[Any, ...]:
         ban.count,
         _storable(ban.reason),
         ban.blocktype.value,
+        ban.cause.value,
+        ban.mode.value,
+        _storable(ban.container[:_LONGEST_CONTAINER]),
+        int(ban.forced),
     )
 
 
 def _unban_row(unban: Unban) -> tuple[Any, ...]:
-    return unban.at, unban.reason.value, unban.ban.id
+    packets, octets = unban.blocked or (None, None)
+    return unban.at, unban.reason.value, packets, octets, unban.ban.id
+
+
+def _allowance_row(allowance: Allowance) -> tuple[Any, ...]:
+    who, comment = _storable(allowance.who), _storable(allowance.comment)
+    return who, allowance.at, allowance.until, comment
+
+
+def _disallowed_row(end: Disallowed) -> tuple[Any, ...]:
+    return (_storable(end.who),)
+
+
+_WRITTEN: Mapping[type, tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
+    Ban: (_WRITE_BAN, _ban_row),
+    Unban: (_WRITE_UNBAN, _unban_row),
+    Allowance: (_WRITE_ALLOWANCE, _allowance_row),
+    Disallowed: (_WRITE_DISALLOWED, _disallowed_row),
+}
 
 
 def _failure_row(failure: Failure, settled: Settled | None) -> tuple[Any, ...]:
@@ -571,18 +633,23 @@ def _scope(text: str, why: str) -> Scope:
         return Scope(ports=None, why=why)
     if text == "nothing":
         return Scope(ports=(), why=why)
-    ports = []
-    for port in text.split(", "):
-        number, slash, protocol = port.partition("/")
-        if not slash or protocol not in _PROTOCOLS:
-            raise ValueError(f"{port!r} is not a port such as 80/tcp")
-        ports.append(Port(int(number), _PROTOCOLS[protocol]))
-    return Scope(ports=tuple(ports), why=why)
+    ports: list[Port] = []
+    addresses: list[Address] = []
+    for part in text.split(", "):
+        number, slash, protocol = part.partition("/")
+        if not slash:
+            addresses.append(ip_address(part))
+        elif protocol in _PROTOCOLS:
+            ports.append(Port(int(number), _PROTOCOLS[protocol]))
+        else:
+            raise ValueError(f"{part!r} is neither a port such as 80/tcp nor an address")
+    return Scope(ports=tuple(ports), why=why, addresses=tuple(addresses))
 
 
 def _ban_record(row: Sequence[Any]) -> BanRecord:
-    *values, ended_at, ended_why = row
-    id_, jail, subject, scope, why, at, until, failures, count, reason, blocktype = values
+    *values, ended_at, ended_why, packets, octets = row
+    id_, jail, subject, scope, why, at, until, failures, count, reason, *more = values
+    blocktype, cause, mode, container, forced = more
     ban = Ban(
         id=id_,
         jail=jail,
@@ -594,9 +661,16 @@ def _ban_record(row: Sequence[Any]) -> BanRecord:
         count=count,
         reason=reason,
         blocktype=Blocktype(blocktype),
+        cause=Cause(cause),
+        mode=Mode(mode),
+        container=container,
+        forced=bool(forced),
     )
     return BanRecord(
-        ban=ban, ended_at=ended_at, ended_why=None if ended_why is None else UnbanReason(ended_why)
+        ban=ban,
+        ended_at=ended_at,
+        ended_why=None if ended_why is None else UnbanReason(ended_why),
+        blocked=None if packets is None else Counter(packets, octets),
     )
 
 

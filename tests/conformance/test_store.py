@@ -1,17 +1,22 @@
 """What every `Store` promises: the one in SQLite, and its twin in memory."""
 
 from collections.abc import AsyncIterator
-from ipaddress import ip_network
+from dataclasses import replace
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
 from dockerjail.errors import StoreError
 from dockerjail.model import (
+    Allowance,
     Ban,
     Blocktype,
+    Cause,
+    Counter,
     Cursor,
     Failure,
+    Mode,
     Port,
     Scope,
     Stream,
@@ -19,7 +24,7 @@ from dockerjail.model import (
     Unban,
     UnbanReason,
 )
-from dockerjail.ports import BanRecord, Settled, State, Store
+from dockerjail.ports import BanRecord, Disallowed, Settled, State, Store
 from dockerjail.store.sqlite import SqliteStore
 from tests.fakes import MemoryStore
 
@@ -34,6 +39,7 @@ OTHER = ip_network("198.51.100.9/32")
 SIX = ip_network("2001:db8:1:2::/64")
 WEB, DB = "aa" * 32, "bb" * 32
 EVERYTHING = Scope(ports=None, why="asked for by the jail")
+EMPTY = State(bans=[], failures=[], cursors={}, next_ban=1, allowances=[])
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -93,7 +99,7 @@ async def load(store: Store, now: float = NOW) -> State:
 
 
 async def test_a_new_store_is_empty(store: Store) -> None:
-    assert await load(store) == State(bans=[], failures=[], cursors={}, next_ban=1)
+    assert await load(store) == EMPTY
 
 
 @pytest.mark.parametrize(
@@ -102,6 +108,12 @@ async def test_a_new_store_is_empty(store: Store) -> None:
         Scope(ports=None, why="the jail says host"),
         Scope(ports=(), why="a label may not ban from more than its own ports; it has none"),
         Scope(ports=(Port(80), Port(443), Port(53, "udp")), why="published by shop-web"),
+        Scope(ports=(), addresses=(ip_address("192.0.2.9"),), why="shop-web is on a macvlan"),
+        Scope(
+            ports=(Port(80), Port(53, "udp")),
+            addresses=(ip_address("192.0.2.9"), ip_address("2001:db8::9")),
+            why="shop-web is on a macvlan too",
+        ),
     ],
 )
 @pytest.mark.parametrize("subject", [ATTACKER, SIX, ip_network("192.0.2.0/24")])
@@ -112,6 +124,26 @@ async def test_a_ban_comes_back_as_it_was_written(
     written = ban(7, scope=scope, subject=subject, count=3, blocktype=blocktype)
     await store.record([written], {})
     assert (await load(store)).bans == [written]
+
+
+@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("mode", Mode)
+@pytest.mark.parametrize("forced", [False, True])
+async def test_a_ban_comes_back_with_what_it_was_made_for_and_how(
+    store: Store, cause: Cause, mode: Mode, forced: bool
+) -> None:
+    written = replace(ban(), cause=cause, mode=mode, forced=forced, container=WEB)
+    await store.record([written], {})
+    assert (await load(store)).bans == [written]
+    assert await store.bans_against(ATTACKER, since=NOW) == [written]
+
+
+async def test_a_container_with_an_endless_name_is_remembered_by_its_beginning(
+    store: Store,
+) -> None:
+    await store.record([replace(ban(), container="shop-" + "x" * 100_000)], {})
+    (remembered,) = (await load(store)).bans
+    assert remembered.container == "shop-" + "x" * 250
 
 
 async def test_a_failure_comes_back_as_it_was_written(store: Store) -> None:
@@ -253,6 +285,9 @@ async def test_a_known_ban_is_replaced(store: Store) -> None:
     await store.record([wider], {})
     assert (await load(store)).bans == [wider]
     assert await store.totals() == {JAIL: (0, 1)}
+    changed = replace(wider, mode=Mode.OBSERVE, cause=Cause.BANS, container=DB, forced=True)
+    await store.record([changed], {})
+    assert (await load(store)).bans == [changed]
 
 
 async def test_the_last_word_on_a_ban_stands(store: Store) -> None:
@@ -272,6 +307,23 @@ async def test_the_first_end_of_a_ban_stands(store: Store) -> None:
     assert await store.bans_of(JAIL) == [ended]
 
 
+@pytest.mark.parametrize("blocked", [None, Counter(0, 0), Counter(7, 3_000_000_000_000)])
+async def test_what_a_ban_had_blocked_is_remembered_when_it_ends(
+    store: Store, blocked: Counter | None
+) -> None:
+    end = Unban(ban=ban(), at=NOW + 1, reason=UnbanReason.EXPIRED, blocked=blocked)
+    await store.record([ban(), end], {})
+    record = BanRecord(ban=ban(), ended_at=NOW + 1, ended_why=UnbanReason.EXPIRED, blocked=blocked)
+    assert await store.bans_of(JAIL) == [record]
+    assert (await store.history(ATTACKER)).bans == [record]
+
+
+async def test_a_ban_that_is_in_force_again_has_blocked_nothing_yet(store: Store) -> None:
+    end = Unban(ban=ban(), at=NOW + 1, reason=UnbanReason.OPERATOR, blocked=Counter(7, 420))
+    await store.record([ban(), end, ban()], {})
+    assert await store.bans_of(JAIL) == [BanRecord(ban=ban())]
+
+
 async def test_the_end_of_an_unknown_ban_changes_nothing(store: Store) -> None:
     await store.record([Unban(ban=ban(), at=NOW, reason=UnbanReason.EXPIRED)], {})
     assert await store.bans_of(JAIL) == []
@@ -280,19 +332,77 @@ async def test_the_end_of_an_unknown_ban_changes_nothing(store: Store) -> None:
 
 async def test_writing_nothing_is_allowed(store: Store) -> None:
     await store.record([], {})
-    assert await load(store) == State(bans=[], failures=[], cursors={}, next_ban=1)
+    assert await load(store) == EMPTY
+
+
+# Whom operators let pass
+
+
+OFFICE = Allowance(who="198.51.100.0/24", at=NOW, until=NOW + 600, comment="the office")
+HOME = Allowance(who="jürgen.example.org", at=NOW - 1, until=None)
+
+
+async def test_an_allowance_comes_back_as_it_was_written(store: Store) -> None:
+    await store.record([OFFICE, HOME], {})
+    assert (await load(store)).allowances == [HOME, OFFICE]
+
+
+async def test_an_allowance_whose_time_has_passed_is_over(store: Store) -> None:
+    await store.record([OFFICE, HOME], {})
+    assert (await load(store, NOW + 599.5)).allowances == [HOME, OFFICE]
+    assert (await load(store, NOW + 600)).allowances == [HOME]
+
+
+async def test_a_known_allowance_is_replaced(store: Store) -> None:
+    for_good = replace(OFFICE, at=NOW + 1, until=None, comment="")
+    await store.record([OFFICE], {})
+    await store.record([for_good], {})
+    assert (await load(store)).allowances == [for_good]
+
+
+async def test_a_disallowed_address_is_no_longer_let_pass(store: Store) -> None:
+    await store.record([OFFICE, HOME], {})
+    await store.record([Disallowed(who=OFFICE.who), Disallowed(who="never.allowed")], {})
+    assert (await load(store)).allowances == [HOME]
+
+
+async def test_the_last_word_on_an_allowance_stands(store: Store) -> None:
+    end = Disallowed(who=OFFICE.who)
+    await store.record([OFFICE, end, ban(), OFFICE, HOME, Disallowed(who=HOME.who)], {})
+    state = await load(store)
+    assert (state.allowances, state.bans) == ([OFFICE], [ban()])
+
+
+async def test_allowances_are_purged_when_they_are_over_and_no_sooner(store: Store) -> None:
+    await load(store)
+    await store.record([OFFICE, HOME], {})
+    assert await store.purge(NOW + 599) == 0
+    assert await store.purge(NOW + 600) == 1
+    assert (await load(store)).allowances == [HOME]
+    assert await store.purge(NOW + 1000 * KEEP) == 0
 
 
 # Questions
 
 
-async def test_bans_are_counted_per_jail_and_subject(store: Store) -> None:
+async def test_the_bans_against_a_subject_are_those_of_every_jail_newest_first(
+    store: Store,
+) -> None:
     over = Unban(ban=ban(1), at=NOW, reason=UnbanReason.EXPIRED)
-    bans = [ban(1), ban(2), ban(3, jail=OTHER_JAIL), ban(4, subject=OTHER)]
-    await store.record([*bans, over], {})
-    assert await store.times_banned(JAIL, ATTACKER) == 2
-    assert await store.times_banned(OTHER_JAIL, ATTACKER) == 1
-    assert await store.times_banned(OTHER_JAIL, SIX) == 0
+    late_told = ban(3, jail=OTHER_JAIL, at=NOW - 5)
+    await store.record([ban(1), ban(2), late_told, ban(4, subject=OTHER), over], {})
+    assert await store.bans_against(ATTACKER, since=0.0) == [ban(2), ban(1), late_told]
+    assert await store.bans_against(ATTACKER, since=NOW) == [ban(2), ban(1)]
+    assert await store.bans_against(ATTACKER, since=NOW + 1) == []
+    assert await store.bans_against(ATTACKER, since=0.0, limit=1) == [ban(2)]
+    assert await store.bans_against(SIX, since=0.0) == []
+
+
+async def test_the_bans_against_an_address_are_not_those_of_its_network(store: Store) -> None:
+    network = ip_network("203.0.113.0/24")
+    await store.record([ban(1, subject=network), ban(2)], {})
+    assert await store.bans_against(ATTACKER, since=0.0) == [ban(2)]
+    assert await store.bans_against(network, since=0.0) == [ban(1, subject=network)]
 
 
 async def test_totals_count_everything_there_ever_was(store: Store) -> None:

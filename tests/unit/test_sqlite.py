@@ -16,10 +16,13 @@ import pytest
 
 from dockerjail.errors import StoreError
 from dockerjail.model import (
+    Allowance,
     Ban,
     Blocktype,
+    Cause,
     Cursor,
     Failure,
+    Mode,
     Port,
     Scope,
     Stream,
@@ -260,14 +263,26 @@ async def test_the_operator_can_read_while_the_daemon_writes(tmp_path: Path) -> 
         with closing(sqlite3.connect(path)) as reader:
             reader.execute("BEGIN")
             banned = reader.execute(
-                "SELECT id, subject, scope, blocktype, until FROM banned"
+                "SELECT id, subject, scope, blocktype, mode, cause, forced, until FROM banned"
             ).fetchall()
-            assert banned == [(1, "203.0.113.7/32", "443/tcp", "drop", "for good")]
+            how = "drop", "enforce", "failures", "no"
+            assert banned == [(1, "203.0.113.7/32", "443/tcp", *how, "for good")]
             failed = reader.execute("SELECT jail, container, text, spent FROM failed").fetchall()
             assert failed == [(JAIL, WEB[:12], "401", "no")]
             unban = Unban(ban=ban(), at=NOW, reason=UnbanReason.OPERATOR)
             await store.record([failure(NOW + 1), unban], {})
             assert await store.totals() == {JAIL: (2, 2)}
+
+
+async def test_the_operator_can_read_whom_he_lets_pass(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    office = Allowance(who="198.51.100.7", at=NOW, until=None, comment="office")
+    over = Allowance(who="198.51.100.8", at=1.0, until=2.0)
+    async with store_at(path) as store:
+        await store.record([office, over], {})
+        with closing(sqlite3.connect(path)) as reader:
+            allowed = reader.execute("SELECT who, until, comment FROM allowed").fetchall()
+            assert allowed == [("198.51.100.7", "for good", "office")]
 
 
 async def test_bans_of_a_database_from_before_blocktypes_drop(tmp_path: Path) -> None:
@@ -298,7 +313,55 @@ async def test_bans_of_a_database_from_before_blocktypes_drop(tmp_path: Path) ->
             assert reader.execute("SELECT id, blocktype FROM banned").fetchall() == [(3, "reject")]
 
 
+async def test_bans_of_a_database_from_before_modes_are_enforced(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(sqlite3.connect(path)) as db:
+        for migration in shipped()[:2]:
+            db.executescript(migration.sql)
+        db.execute("PRAGMA user_version = 2")
+        row = "INSERT INTO ban VALUES (?, ?, ?, ?, '', ?, ?, ?, 1, ?, ?, ?, 'reject')"
+        seven, eight, nine = (f"203.0.113.{n}/32" for n in (7, 8, 9))
+        db.execute(row, (3, JAIL, seven, "443/tcp", NOW, None, 5, "", None, None))
+        db.execute(row, (4, "hand", eight, "everything", NOW, NOW + 9, 0, "rude", None, None))
+        db.execute(row, (5, JAIL, nine, "nothing", NOW, NOW + 9, 5, "", NOW, "expired"))
+        for at, container, number in (NOW - 1, WEB, 3), (NOW - 2, "bb" * 32, 3), (NOW, WEB, None):
+            db.execute(
+                "INSERT INTO failure (jail, subject, at, container, text, spent, ban)"
+                " VALUES (?, ?, ?, ?, '401', ?, ?)",
+                (JAIL, seven, at, container, number is not None, number),
+            )
+        db.commit()
+    async with store_at(path) as store:
+        state = await store.load(now=NOW, findtime=600)
+        judged, by_hand = state.bans
+        assert (judged.id, judged.cause, judged.container) == (3, Cause.FAILURES, WEB)
+        assert (by_hand.id, by_hand.cause, by_hand.container) == (4, Cause.OPERATOR, "")
+        assert {(ban.mode, ban.forced, ban.blocktype) for ban in state.bans} == {
+            (Mode.ENFORCE, False, Blocktype.REJECT)
+        }
+        assert [failure.at for failure in state.failures] == [NOW]
+        assert (state.allowances, state.next_ban) == ([], 6)
+        (over,) = (await store.history(ip_network(nine))).bans
+        assert (over.ended_at, over.ended_why, over.blocked) == (NOW, UnbanReason.EXPIRED, None)
+        assert await store.bans_against(ATTACKER, since=0.0) == [judged]
+
+
 # How large it gets
+
+
+async def test_the_bans_against_a_subject_are_found_by_an_index_however_many_there_are(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state.db"
+    asked: list[str] = []
+    async with store_at(path) as store:
+        assert store._reader is not None
+        await store._reader.set_trace_callback(asked.append)
+        await store.bans_against(ATTACKER, since=NOW, limit=10)
+    (question,) = [sql for sql in asked if "FROM ban" in sql]
+    with closing(sqlite3.connect(path)) as db:
+        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {question}")]
+    assert plan == ["SEARCH ban USING INDEX ban_subject (subject=? AND at>?)"]
 
 
 async def test_a_purge_gives_the_space_back(tmp_path: Path) -> None:
@@ -389,6 +452,9 @@ async def test_a_lock_by_another_program_is_named(tmp_path: Path) -> None:
         "subject = 'attacker'",
         "scope = 'the web'",
         "scope = '80/icmp'",
+        "scope = '80/tcp, 192.0.2'",
+        "cause = 'spite'",
+        "mode = 'maybe'",
         "ended_at = 1, ended_why = 'mercy'",
     ],
 )
