@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from dockerjail.config import options
+from dockerjail.config import options, values
 from dockerjail.config.fail2ban.mistakes import Fail2banError
 from dockerjail.config.fail2ban.read import Fail2ban
 from dockerjail.config.flaw import flaw
 from dockerjail.config.mistake import Mistake
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.jail.rule import Rule
-from dockerjail.model import Blocktype, Problem, Subject
+from dockerjail.model import Blocktype, Problem
 
 STOCK: Final = frozenset(
     {
@@ -63,9 +63,9 @@ class Borrowed:
         return name in STOCK and not self._fail2ban.added_to(name)
 
     @property
-    def ignoreip(self) -> tuple[Subject, ...]:
+    def ignored(self) -> values.Ignored:
         """Whom the user's `[DEFAULT]` lets pass; none where that cannot be read."""
-        return self._fail2ban.ignoreip
+        return self._fail2ban.ignored
 
     @property
     def enabled(self) -> tuple[str, ...]:
@@ -103,6 +103,7 @@ class Borrowed:
                 ours[key] = options.LABEL[key](text)
             except Mistake as mistake:
                 raise _mistake(mistake.at(f"{jail.place} dockerjail.{key}")) from None
+        ignored = values.Ignored(base.ignoreip, base.ignorefrom) | jail.ignored
         policy = replace(
             base,
             name=name,
@@ -111,7 +112,8 @@ class Borrowed:
             maxretry=jail.maxretry,
             findtime=jail.findtime,
             bantime=jail.bantime,
-            ignoreip=tuple(dict.fromkeys((*base.ignoreip, *jail.ignoreip))),
+            ignoreip=ignored.addresses,
+            ignorefrom=ignored.sources,
             scope=ScopeKind.HOST if jail.everything else ScopeKind.AUTO,
             ports=jail.ports,
             and_published=jail.ports is not None,

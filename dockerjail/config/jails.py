@@ -294,8 +294,14 @@ class _Reader:
             policy = replace(policy, and_published=False)
         if "scope" in found and "ports" not in found:
             policy = replace(policy, ports=None)
-        ignoreip = dict.fromkeys((*policy.ignoreip, *found.get("ignoreip", ())))
-        return replace(policy, origin=Origin.DAEMON, ignoreip=tuple(ignoreip))
+        ignored = values.Ignored(policy.ignoreip, policy.ignorefrom)
+        ignored |= found.get("ignoreip", values.NOBODY)
+        return replace(
+            policy,
+            origin=Origin.DAEMON,
+            ignoreip=ignored.addresses,
+            ignorefrom=ignored.sources,
+        )
 
     def _no_filter(self, name: str, filters: Mapping[str, FilterText]) -> Mistake:
         if name in self.spoilt:

@@ -50,7 +50,10 @@ NUMBERED = ("failregex", "ignoreregex")
 """Options of which there may be several, as `failregex.1`, `failregex.2`."""
 
 GLOBAL = frozenset(
-    {"ignoreip", "docker", "store", "control", "firewall", "log", "defaults", "containers"}
+    {
+        *("ignoreip", "docker", "store", "control", "firewall", "budget", "log", "fail2ban"),
+        *("defaults", "containers"),
+    }
 )
 """What the daemon's file sets for all, and a label for nobody."""
 

@@ -60,7 +60,7 @@ TUNING: Mapping[str, Callable[[object], object]] = MappingProxyType(
 LABEL = MappingProxyType({**DEFINING, **TUNING})
 """All that a label may set, if the daemon's policy lets it."""
 
-FILE = MappingProxyType({**LABEL, "enabled": values.boolean, "ignoreip": values.addresses})
+FILE = MappingProxyType({**LABEL, "enabled": values.boolean, "ignoreip": values.ignored})
 """All that the daemon's own file may set."""
 
 

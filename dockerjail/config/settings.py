@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, PlainValidator, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -31,7 +31,7 @@ from dockerjail.config.labels import LabelPolicy
 from dockerjail.config.mistake import Mistake, listed, meant, shown
 from dockerjail.errors import ConfigError
 from dockerjail.jail.policy import JailPolicy, Origin
-from dockerjail.model import Problem, Subject
+from dockerjail.model import Mode, Problem, Subject
 
 DEFAULT_PATH = Path("/etc/dockerjail/dockerjail.toml")
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -42,6 +42,10 @@ LONGEST_SOCKET = 107
 
 def _zero_or_more(value: object) -> float:
     return duration.parse(value, zero=True)
+
+
+def _limit(value: object) -> int:
+    return values.count(value, least=0, most=1_000_000)
 
 
 def _level(value: object) -> str:
@@ -138,9 +142,22 @@ class ControlSettings(_Section):
 
 
 class FirewallSettings(_Section):
-    """`[firewall]`: the name of our table in the kernel."""
+    """
+    `[firewall]`: the name of our table in the kernel, and whether it holds bans at all.
+
+    With `owner`, nobody else may change the table, where the kernel has such (Linux 6.9).
+    """
 
     table: Annotated[str, PlainValidator(_table)] = "dockerjail"
+    mode: Annotated[Mode, PlainValidator(values.mode)] = Mode.ENFORCE
+    owner: Annotated[bool, PlainValidator(values.boolean)] = False
+
+
+class BudgetSettings(_Section):
+    """`[budget]`: how many bans the log of one container may lead to; 0 is no limit."""
+
+    bans_per_minute: Annotated[int, PlainValidator(_limit)] = 200
+    active: Annotated[int, PlainValidator(_limit)] = 5000
 
 
 class LogSettings(_Section):
@@ -157,12 +174,29 @@ class Fail2banSettings(_Section):
 
 
 class Defaults(_Section):
-    """`[defaults]`: the numbers of a jail that says nothing else; seconds."""
+    """
+    `[defaults]`: what a jail does of which nothing else is said; seconds.
+
+    The names in the file are those of a jail's options, in `ignoreip` also names of hosts
+    and files.
+    """
 
     maxretry: Annotated[int, PlainValidator(values.count)] = 5
     findtime: Annotated[float, PlainValidator(duration.parse)] = 600.0
     bantime: Annotated[float | None, PlainValidator(duration.parse_bantime)] = 600.0
-    ignoreip: Annotated[tuple[Subject, ...], PlainValidator(values.addresses)] = ()
+    ignored: Annotated[values.Ignored, PlainValidator(values.ignored)] = Field(
+        default=values.NOBODY, alias="ignoreip"
+    )
+
+    @property
+    def ignoreip(self) -> tuple[Subject, ...]:
+        """Whom no jail bans."""
+        return self.ignored.addresses
+
+    @property
+    def ignorefrom(self) -> tuple[str, ...]:
+        """Names of hosts and `file:/path`, for those that no jail bans either."""
+        return self.ignored.sources
 
     def policy(self) -> JailPolicy:
         """Return these numbers as a jail that looks for nothing yet."""
@@ -173,6 +207,7 @@ class Defaults(_Section):
             findtime=self.findtime,
             bantime=self.bantime,
             ignoreip=self.ignoreip,
+            ignorefrom=self.ignorefrom,
         )
 
 
@@ -181,13 +216,17 @@ SECTIONS: Mapping[str, type[_Section]] = {
     "store": StoreSettings,
     "control": ControlSettings,
     "firewall": FirewallSettings,
+    "budget": BudgetSettings,
     "log": LogSettings,
     "fail2ban": Fail2banSettings,
     "defaults": Defaults,
 }
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {
-    **{name: tuple(section.model_fields) for name, section in SECTIONS.items()},
+    **{
+        name: tuple(field.alias or key for key, field in section.model_fields.items())
+        for name, section in SECTIONS.items()
+    },
     "filters": tuple(jails.FILTER),
     "jails": tuple(options.FILE),
     "containers": tuple(assigned.OPTIONS),
@@ -202,7 +241,8 @@ class Settings:
 
     `source` is the file that was read, None when there is none. `jails` are all that
     the daemon knows, shipped ones too; `withheld` says for a jail that is written down
-    but left out why. `containers` are those that get jails without a label. `docker.host`
+    but left out why. `recidive` is the jail that counts the bans of the whole host, if there is
+    to be one. `containers` are those that get jails without a label. `docker.host`
     is never empty.
     """
 
@@ -211,10 +251,12 @@ class Settings:
     store: StoreSettings
     control: ControlSettings
     firewall: FirewallSettings
+    budget: BudgetSettings
     log: LogSettings
     fail2ban: Fail2banSettings
     defaults: Defaults
     jails: jails.Jails
+    recidive: JailPolicy | None
     filters: Mapping[str, FilterText]
     withheld: Mapping[str, str]
     containers: tuple[assigned.Assigned, ...]
@@ -252,8 +294,8 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     defaults = sections.defaults
     if borrowed is not None:
         # whoever lets an address pass in jail.local means it, whichever filter accuses it
-        ignoreip = tuple(dict.fromkeys((*defaults.ignoreip, *borrowed.ignoreip)))
-        defaults = defaults.model_copy(update={"ignoreip": ignoreip})
+        ignored = defaults.ignored | borrowed.ignored
+        defaults = defaults.model_copy(update={"ignored": ignored})
     known = jails.read(
         named.filters,
         named.jails,
@@ -274,10 +316,12 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         store=sections.store,
         control=sections.control,
         firewall=sections.firewall,
+        budget=sections.budget,
         log=sections.log,
         fail2ban=sections.fail2ban,
         defaults=defaults,
         jails=known.jails,
+        recidive=None,
         filters=known.filters,
         withheld=known.withheld,
         containers=containers,
@@ -319,6 +363,7 @@ class _Sections(_Layered):
     store: StoreSettings = StoreSettings()
     control: ControlSettings = ControlSettings()
     firewall: FirewallSettings = FirewallSettings()
+    budget: BudgetSettings = BudgetSettings()
     log: LogSettings = LogSettings()
     fail2ban: Fail2banSettings = Fail2banSettings()
     defaults: Defaults = Defaults()

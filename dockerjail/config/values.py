@@ -8,12 +8,14 @@ list) and raises `Mistake` with what is wrong and what to write.
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import IPv6Address, IPv6Network, ip_network
-from typing import cast
+from pathlib import PurePosixPath
+from typing import NamedTuple, cast
 
+from dockerjail.config import duration
 from dockerjail.config.mistake import LISTED, Mistake, listed, nearest, shown
-from dockerjail.jail.policy import ALL_STREAMS, ScopeKind
+from dockerjail.jail.policy import ALL_STREAMS, Aggregate, ScopeKind, Verify
 from dockerjail.jail.rule import Condition, Format, UseDns
-from dockerjail.model import Blocktype, Port, Protocol, Stream, Subject
+from dockerjail.model import Blocktype, Mode, Port, Protocol, Stream, Subject
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 
@@ -102,16 +104,53 @@ LONGEST_PREFIX = 100
 LONGEST_REFERENCE = 2000
 """Characters of a filter's name with its options, which are put into one another, and then again."""
 
+MOST_NEIGHBOURS = 256
+"""Addresses of a /24; more than that cannot be banned before it is."""
+
+MOST_MULTIPLIERS = 100
+
+MOST_TIMES = 1e9
+"""By how much a bantime may be multiplied: a second to more than thirty years."""
+
+FILE = "file:"
+"""What a word of `ignoreip` begins with that is a file of such words."""
+
 _SELECTOR = re.compile(r"(?!\$?\.|\$\[)(?!.*(?:\.\.|\.\Z|\[\d+\]))[^\s=,;|]{1,200}")
 """Keys with dots between them; how jq and JSONPath write them is no such thing."""
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _COUNT = re.compile(r"[0-9]{1,9}")
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(
+    rf"(?=.{{1,253}}\Z)(?!.*\.[0-9]+\Z){_LABEL}(?:\.{_LABEL})*", re.IGNORECASE | re.ASCII
+)
+_AGGREGATE = re.compile(r"(?P<addresses>[0-9]{1,9})(?:\s+in\s+(?P<time>.+))?", re.IGNORECASE)
 _PORT = re.compile(
     r"(?P<first>[a-z0-9]+)(?:[-:](?P<last>[a-z0-9]+))?(?:/(?P<protocol>[a-z]+))?", re.ASCII
 )
 _MAPPED = 96
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
+
+
+class Ignored(NamedTuple):
+    """
+    Whom an `ignoreip` lets pass.
+
+    `sources` are the words for addresses that change: names of hosts, and `file:/path`.
+    """
+
+    addresses: tuple[Subject, ...] = ()
+    sources: tuple[str, ...] = ()
+
+    def __or__(self, other: "Ignored") -> "Ignored":
+        """Return whom either of the two lets pass."""
+        return Ignored(
+            tuple(dict.fromkeys((*self.addresses, *other.addresses))),
+            tuple(dict.fromkeys((*self.sources, *other.sources))),
+        )
+
+
+NOBODY = Ignored()
 
 
 def boolean(value: object) -> bool:
@@ -126,15 +165,15 @@ def boolean(value: object) -> bool:
     raise Mistake(f"{shown(value)} is neither true nor false", "write true or false")
 
 
-def count(value: object, *, most: int = 10_000) -> int:
-    """Return a whole number from 1 to `most`."""
-    remedy = "write a whole number such as 5"
+def count(value: object, *, least: int = 1, most: int = 10_000) -> int:
+    """Return a whole number from `least` to `most`."""
+    remedy = f"write a whole number such as {max(least, 5)}"
     if isinstance(value, str) and _COUNT.fullmatch(value.strip()):
         value = int(value.strip())
     if isinstance(value, bool) or not isinstance(value, int):
         raise Mistake(f"{shown(value)} is not a whole number", remedy)
-    if value < 1:
-        raise Mistake(f"{shown(value)} is less than 1", remedy)
+    if value < least:
+        raise Mistake(f"{shown(value)} is less than {least}", remedy)
     if value > most:
         raise Mistake(f"{shown(value)} is more than {most}", remedy)
     return value
@@ -405,6 +444,43 @@ def address(value: object) -> Subject:
     return network
 
 
+def ignored(value: object) -> Ignored:
+    """
+    Return whom a list lets pass, separated by commas or blanks.
+
+    Addresses and networks as `addresses` reads them, names of hosts, and files that hold
+    such words: `file:/etc/dockerjail/friends`. Nothing is looked up or opened here.
+    """
+    found = NOBODY
+    for word in _words(value):
+        found |= _ignored(word)
+    return found
+
+
+def _ignored(word: str) -> Ignored:
+    if word.lower().startswith(FILE):
+        path = word[len(FILE) :]
+        if not PurePosixPath(path).is_absolute() or not path.isprintable():
+            remedy = f"write the whole path, from / on: {FILE}/etc/dockerjail/friends"
+            raise Mistake(f"{shown(word)} is no file with an absolute path", remedy)
+        return Ignored(sources=(FILE + path,))
+    if word.startswith("/"):
+        raise Mistake(f"{shown(word)} is no address", f"write {FILE}{word}")
+    if _HOST.fullmatch(word) and re.search("[a-zA-Z]", word):
+        return Ignored(sources=(word.lower(),))
+    try:
+        return Ignored(addresses=(address(word),))
+    except Mistake:
+        if "%" in word:
+            raise
+        what = f"{shown(word)} is neither an address nor a network, and no name of a host"
+        remedy = (
+            "write an address such as 192.0.2.7, a network such as 10.0.0.0/8, "
+            f"the name of a host, or {FILE}/PATH"
+        )
+        raise Mistake(what, remedy) from None
+
+
 def _prefix(mask: IPv6Address) -> int:
     bits = f"{int(mask):0128b}"
     prefix = bits.count("1")
@@ -451,6 +527,84 @@ def blocktype(value: object) -> Blocktype:
         if word.lower().startswith(known):
             return known
     return Blocktype(choice(word, tuple(Blocktype)))
+
+
+def ipv4_prefix(value: object) -> int:
+    """Return how many bits of an IPv4 address tell one client from another."""
+    return _bits(value, 32, "32 for single addresses, 24 for their /24")
+
+
+def ipv6_prefix(value: object) -> int:
+    """Return how many bits of an IPv6 address tell one client from another."""
+    return _bits(value, 128, "64 for a customer's network, 56 or 48 for larger ones")
+
+
+def _bits(value: object, most: int, usual: str) -> int:
+    if isinstance(value, str):
+        value = value.strip().removeprefix("/")
+    try:
+        return count(value, most=most)
+    except Mistake:
+        what = f"{shown(value)} is no prefix length from 1 to {most}"
+        raise Mistake(what, f"write {usual}") from None
+
+
+def mode(value: object) -> Mode:
+    """Return the mode meant by `enforce` or `observe`."""
+    return Mode(choice(value, tuple(Mode)))
+
+
+def verify(value: object) -> Verify:
+    """Return what must bear a line out, by `none` or `conntrack`."""
+    return Verify(choice(value, tuple(Verify)))
+
+
+def aggregate(value: object) -> Aggregate | None:
+    """Return `10 in 1h`, or 10 alone, which is within an hour; None for `off`."""
+    if value is False or (isinstance(value, str) and value.strip().lower() in _FALSE - {"0"}):
+        return None
+    remedy = "write how many addresses, and within what time: 10 in 1h, or off"
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise Mistake(f"{shown(value)} is no number of addresses in a time", remedy)
+    parts = _AGGREGATE.fullmatch(str(value).strip())
+    if parts is None:
+        raise Mistake(f"{shown(value)} is no number of addresses in a time", remedy)
+    addresses = int(parts["addresses"])
+    if not 2 <= addresses <= MOST_NEIGHBOURS:
+        what = f"{shown(value)}: the addresses are a number from 2 to {MOST_NEIGHBOURS}"
+        raise Mistake(what, remedy)
+    return Aggregate(
+        addresses=addresses,
+        time=duration.parse(parts["time"]) if parts["time"] else duration.HOUR,
+    )
+
+
+def multipliers(value: object) -> tuple[float, ...]:
+    """Return the numbers in `1 5 30 60`, by which a bantime is multiplied; none is fine."""
+    found = []
+    remedy = "write numbers such as 1 5 30 60 300"
+    items = value if isinstance(value, list | tuple) else [value]
+    for item in items:
+        if isinstance(item, bool) or not isinstance(item, int | float | str):
+            raise Mistake(f"{shown(item)} is no number", remedy)
+        for word in str(item).replace(",", " ").split() if isinstance(item, str) else [item]:
+            try:
+                number = float(word)
+            except (ValueError, OverflowError):
+                raise Mistake(f"{shown(word)} is no number", remedy) from None
+            if not 0 < number < MOST_TIMES:
+                raise Mistake(f"{shown(word)} is no number more than 0", remedy)
+            found.append(number)
+    if len(found) > MOST_MULTIPLIERS:
+        raise Mistake(
+            f"is more than {MOST_MULTIPLIERS} numbers", "write fewer: the last one goes on"
+        )
+    return tuple(found)
+
+
+def maxtime(value: object) -> float | None:
+    """Return the longest that a bantime may grow to, in seconds; None for no limit."""
+    return duration.parse_bantime(value)
 
 
 def _words(value: object) -> Iterator[str]:

@@ -306,7 +306,7 @@ def compare_jails(package: lab.Fail2banPackage, etc: Path) -> None:
         } == {key: said[key] for key in ("maxretry", "findtime", "bantime")}, name
         assert (name, jail.everything) == (name, ports is None)
         assert (name, set(jail.ports or ())) == (name, ports or set())
-        assert list(map(str, jail.ignoreip)) == [
+        assert list(map(str, jail.ignored.addresses)) == [
             {"127.0.0.1/8": "127.0.0.0/8", "::1": "::1/128"}.get(each, each)
             for each in said["addignoreip"]
         ]

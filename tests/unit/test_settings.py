@@ -19,7 +19,7 @@ from dockerjail.config.settings import Settings, load
 from dockerjail.errors import ConfigError
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.jail.rule import Rule
-from dockerjail.model import Container, Port, Stream
+from dockerjail.model import Container, Mode, Port, Stream
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,6 +65,9 @@ def test_without_file_and_environment_the_defaults_hold() -> None:
     assert found.store.keep == 90 * 86400
     assert found.control.socket == Path("/run/dockerjail/control.sock")
     assert found.firewall.table == "dockerjail"
+    assert found.firewall.mode is Mode.ENFORCE
+    assert found.firewall.owner is False
+    assert (found.budget.bans_per_minute, found.budget.active) == (200, 5000)
     assert found.log.level == "INFO"
     assert (found.defaults.maxretry, found.defaults.findtime, found.defaults.bantime) == (
         5,
@@ -193,8 +196,8 @@ def test_a_regex_in_double_quotes_is_answered_with_single_quotes(desk: Desk) -> 
             "FILE line 2, [defaults] bantime: a date is no duration; write a duration such as",
         ),
         (
-            "[defaults]\nignoreip = ['example.com']\n",
-            "FILE line 2, [defaults] ignoreip: 'example.com' is a name, and names are not looked up",
+            "[defaults]\nignoreip = ['1.2.3']\n",
+            "FILE line 2, [defaults] ignoreip: '1.2.3' is neither an address nor a network, and no",
         ),
         ("[defaults]\nignoreip = [true]\n", "true cannot stand in a list here"),
         (
@@ -215,6 +218,9 @@ def test_a_regex_in_double_quotes_is_answered_with_single_quotes(desk: Desk) -> 
         ("[store]\npath = 'data.sqlite3'\n", "'data.sqlite3' is no absolute path; write the whole"),
         ("[control]\nsocket = '/" + "x" * 107 + "'\n", "is longer than 107 bytes, the kernel's"),
         ("[firewall]\ntable = 'a b'\n", "[firewall] table: 'a b' is no name of a table"),
+        ("[firewall]\nmode = 'dry'\n", "[firewall] mode: 'dry' is none of enforce, observe; write"),
+        ("[firewall]\nowner = 'perhaps'\n", "owner: 'perhaps' is neither true nor false"),
+        ("[budget]\nactive = -1\n", "[budget] active: -1 is less than 0; write a whole number"),
         ("[log]\nlevel = 'INF'\n", "'INF' is none of debug, error, info, warning; write info"),
     ],
 )
@@ -236,7 +242,7 @@ def test_a_wrong_setting_is_answered_with_its_place_and_what_to_write(
         ("DOCKERJAIL_LOG", "x", ": is no setting; write one of DOCKERJAIL_LOG__LEVEL"),
         ("DOCKERJAIL_JAILS__A", "x", ": is no setting; write DOCKERJAIL_JAILS__NAME__OPTION"),
         ("DOCKERJAIL_", "x", ": is no setting; write DOCKERJAIL_SECTION__OPTION with a section of"),
-        ("DOCKERJAIL_XYZ__QQQ__A", "x", "with a section of control, defaults, docker, fail2ban, "),
+        ("DOCKERJAIL_XYZ__QQQ__A", "x", "with a section of budget, control, defaults, docker, "),
         ("DOCKERJAIL_DEFAULTS__MAXRETRY", "five", ": 'five' is not a whole number; write a whole"),
         ("DOCKERJAIL_Log__Level", "loud", ": 'loud' is none of debug, error, info, warning"),
         ("DOCKER_HOST", "ssh://x", ": 'ssh://x' is no address of an Engine; write unix:///var/run"),
@@ -328,6 +334,36 @@ def test_a_jail_of_the_file_has_all_its_options_and_else_the_defaults(desk: Desk
         scope=ScopeKind.HOST,
         streams=frozenset({Stream.STDERR}),
     )
+
+
+def test_ignoreip_holds_names_and_files_beside_addresses(desk: Desk) -> None:
+    found = desk.load(
+        """
+        [defaults]
+        ignoreip = ["192.0.2.1", "home.example.org", "file:/absent/friends"]
+        [jails.a]
+        failregex = '^a <HOST>'
+        ignoreip = "db, file:/absent/friends 198.51.100.0/24"
+        """
+    )
+    assert found.problems == ()
+    assert found.defaults.ignoreip == (ip_network("192.0.2.1"),)
+    assert found.defaults.ignorefrom == ("home.example.org", "file:/absent/friends")
+    jail = found.jails["a"]
+    assert jail.ignoreip == (ip_network("192.0.2.1"), ip_network("198.51.100.0/24"))
+    assert jail.ignorefrom == ("home.example.org", "file:/absent/friends", "db")
+    assert found.jails["sshd"].ignorefrom == found.defaults.ignorefrom
+
+
+def test_a_budget_of_nothing_is_no_limit(desk: Desk) -> None:
+    found = desk.load("[budget]\nbans_per_minute = 0\n", DOCKERJAIL_BUDGET__ACTIVE="0")
+    assert (found.budget.bans_per_minute, found.budget.active) == (0, 0)
+
+
+def test_a_dry_run_of_everything_is_one_word(desk: Desk) -> None:
+    assert desk.load("[firewall]\nmode = 'observe'\n").firewall.mode is Mode.OBSERVE
+    assert desk.load("", DOCKERJAIL_FIREWALL__MODE="Observe").firewall.mode is Mode.OBSERVE
+    assert desk.load("[firewall]\nowner = true\n").firewall.owner is True
 
 
 def test_a_filter_of_the_file_is_a_jail_of_its_name_too(desk: Desk) -> None:

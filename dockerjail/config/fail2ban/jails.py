@@ -26,7 +26,7 @@ from dockerjail.config.fail2ban.merged import INCLUDES, Merged, MergedSection
 from dockerjail.config.fail2ban.mistakes import Fail2banError, problem, wrong
 from dockerjail.config.mistake import Mistake, listed, meant, nearest, shown
 from dockerjail.jail.rule import Rule
-from dockerjail.model import Port, Problem, Subject
+from dockerjail.model import Port, Problem
 
 MAXRETRY: Final = 3
 FINDTIME: Final = 600.0
@@ -84,7 +84,7 @@ class Fail2banJail:
     maxretry: int = MAXRETRY
     findtime: float = FINDTIME
     bantime: float | None = BANTIME
-    ignoreip: tuple[Subject, ...] = ()
+    ignored: values.Ignored = values.NOBODY
     ports: tuple[Port, ...] | None = None
     everything: bool = False
     reject: bool = False
@@ -105,16 +105,16 @@ class Library:
     filters: Callable[[], tuple[str, ...]]
 
 
-def ignored(text: str) -> tuple[tuple[Subject, ...], tuple[Mistake, ...]]:
-    """Return the addresses and networks of an `ignoreip`, and what is none."""
-    found: dict[Subject, None] = {}
+def ignored(text: str) -> tuple[values.Ignored, tuple[Mistake, ...]]:
+    """Return whom an `ignoreip` lets pass, and what in it is nobody."""
+    found = values.NOBODY
     mistakes: list[Mistake] = []
     for word in text.replace(",", " ").split():
         try:
-            found[values.address(word)] = None
+            found |= values.ignored(word)
         except Mistake as mistake:
             mistakes.append(mistake)
-    return tuple(found), tuple(mistakes)
+    return found, tuple(mistakes)
 
 
 def names(merged: Merged) -> tuple[str, ...]:
@@ -232,7 +232,7 @@ class _Reader:
             maxretry=self._number("maxretry", values.count, MAXRETRY),
             findtime=self._number("findtime", duration.parse, FINDTIME),
             bantime=self._number("bantime", duration.parse_bantime, BANTIME),
-            ignoreip=self._ignoreip(),
+            ignored=self._ignored(),
             ports=enforcement.ports,
             everything=enforcement.everything,
             reject=enforcement.reject,
@@ -318,7 +318,7 @@ class _Reader:
         except Mistake as mistake:
             raise Fail2banError(mistake.at(self._names.place(key))) from None
 
-    def _ignoreip(self) -> tuple[Subject, ...]:
+    def _ignored(self) -> values.Ignored:
         found, mistakes = ignored(self._names.text("ignoreip") or "")
         place = self._names.place("ignoreip")
         for mistake in mistakes:

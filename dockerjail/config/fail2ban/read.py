@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Final
 
+from dockerjail.config import values
 from dockerjail.config.fail2ban import filters, jails
 from dockerjail.config.fail2ban.files import Files
 from dockerjail.config.fail2ban.filters import FilterReading
@@ -19,7 +20,7 @@ from dockerjail.config.fail2ban.jails import Fail2banJail, Library
 from dockerjail.config.fail2ban.merged import Merged
 from dockerjail.config.fail2ban.mistakes import Fail2banError, wrong
 from dockerjail.jail.rule import Rule
-from dockerjail.model import Problem, Subject
+from dockerjail.model import Problem
 
 VERSION: Final = "1.1.0"
 """What `%(fail2ban_version)s` is: the version whose files are read as it reads them."""
@@ -95,13 +96,13 @@ class Fail2ban:
         return any(PurePath(file).suffix == ".local" for file in found.files) or len(own) > 1
 
     @property
-    def ignoreip(self) -> tuple[Subject, ...]:
+    def ignored(self) -> values.Ignored:
         """Return whom `[DEFAULT]` lets pass, in every jail that says nothing else."""
         names = Names(self._jails.merged, DEFAULT, builtin=self._builtin)
         try:
             text = names.text("ignoreip")
         except Fail2banError:
-            return ()  # told when a jail is asked for
+            return values.NOBODY  # told when a jail is asked for
         return jails.ignored(text or "")[0]
 
     def saying(self, key: str) -> tuple[str, ...]:

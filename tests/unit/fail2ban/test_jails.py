@@ -90,18 +90,23 @@ def test_a_jail_that_looks_for_nothing_is_refused(tmp_path: Path) -> None:
     assert problem.what == "has no failregex"
 
 
-def test_addresses_to_ignore_are_taken_and_names_are_told_of(tmp_path: Path) -> None:
+def test_addresses_names_and_files_to_ignore_are_taken_and_what_is_none_is_told(
+    tmp_path: Path,
+) -> None:
     found = jail(
-        tmp_path, "ignoreip = 127.0.0.1/8 ::1,192.0.2.0/255.255.255.0\n  home.example 1.2.3"
+        tmp_path,
+        "ignoreip = 127.0.0.1/8 ::1,192.0.2.0/255.255.255.0\n"
+        "  Home.example 1.2.3 file:/etc/friends file:friends",
     )
-    assert found.ignoreip == (
+    assert found.ignored.addresses == (
         ip_network("127.0.0.0/8"),
         ip_network("::1"),
         ip_network("192.0.2.0/24"),
     )
+    assert found.ignored.sources == ("home.example", "file:/etc/friends")
     assert whats(found) == [
-        "'home.example' is a name, and names are not looked up here: it is not ignored",
-        "'1.2.3' is neither an address nor a network: it is not ignored",
+        "'1.2.3' is neither an address nor a network, and no name of a host: it is not ignored",
+        "'file:friends' is no file with an absolute path: it is not ignored",
     ]
 
 
