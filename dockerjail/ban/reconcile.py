@@ -3,14 +3,15 @@ What the kernel should hold, and what to change so that it does. Pure.
 
 Several bans may want the same element (two jails, one address, one port): it
 stays until the last of them ends. If one drops and the other rejects, these are two
-elements; that a drop wins is decided by the order in which the kernel looks.
+elements; that a drop wins is decided by the order in which the kernel looks. A ban that is
+only observed wants none.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dockerjail.model import Ban, Blocktype, Element, Subject
+from dockerjail.model import Ban, Blocktype, Element, Mode, Subject
 from dockerjail.ports import Block
 
 BanKey = tuple[str, Subject]
@@ -32,11 +33,25 @@ class Change:
 
 
 def elements(ban: Ban, *, rejects: bool = True) -> tuple[Element, ...]:
-    """Return the elements that enforce `ban`; all drop if the packet filter never `rejects`."""
+    """
+    Return the elements that enforce `ban`; all drop if the packet filter never `rejects`.
+
+    What goes past the host can only be dropped, and no packet leads from one family's
+    address to one of the other.
+    """
+    if ban.mode is Mode.OBSERVE:
+        return ()
+    subject, scope = ban.subject, ban.scope
     blocktype = ban.blocktype if rejects else Blocktype.DROP
-    if ban.scope.ports is None:
-        return (Element(ban.subject, None, blocktype),)
-    return tuple(Element(ban.subject, port, blocktype) for port in ban.scope.ports)
+    if scope.ports is None:
+        return (Element(subject, None, blocktype),)
+    ports = (Element(subject, port, blocktype) for port in scope.ports)
+    past = (
+        Element(subject, None, Blocktype.DROP, address)
+        for address in scope.addresses
+        if address.version == subject.version
+    )
+    return (*ports, *past)
 
 
 class Ledger:

@@ -1,21 +1,29 @@
 """The ledger against a model, and what it says to change."""
 
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.ban.reconcile import Ledger, elements, reconcile
-from dockerjail.model import Ban, Blocktype, Element, Port, Scope
+from dockerjail.model import Ban, Blocktype, Element, Mode, Port, Scope
 
 SUBJECTS = [ip_network("203.0.113.7"), ip_network("2001:db8::/64")]
 PORTS = [Port(80), Port(443), Port(53, "udp")]
+LAN4, LAN6 = ip_address("192.0.2.5"), ip_address("2001:db8:1::5")
 
 
-def ban(jail, subject, ports, until, blocktype=Blocktype.DROP):
-    scope = Scope(ports=ports, why="")
+def ban(jail, subject, ports, until, blocktype=Blocktype.DROP, addresses=(), mode=Mode.ENFORCE):
+    scope = Scope(ports=ports, why="", addresses=addresses)
     return Ban(
-        id=1, jail=jail, subject=subject, scope=scope, at=0, until=until, blocktype=blocktype
+        id=1,
+        jail=jail,
+        subject=subject,
+        scope=scope,
+        at=0,
+        until=until,
+        blocktype=blocktype,
+        mode=mode,
     )
 
 
@@ -26,6 +34,8 @@ bans = st.builds(
     st.none() | st.lists(st.sampled_from(PORTS), unique=True).map(tuple),
     st.none() | st.sampled_from([10.0, 20.0, 30.0]),
     st.sampled_from(Blocktype),
+    st.sampled_from([(), (LAN4,), (LAN4, LAN6)]),
+    st.sampled_from(Mode),
 )
 steps = st.lists(st.tuples(st.booleans(), bans), max_size=30)
 
@@ -91,11 +101,32 @@ def test_where_nothing_can_be_rejected_every_ban_drops():
     assert ledger.wanted() == {Element(SUBJECTS[0], Port(80)): 20.0}
 
 
+def test_an_address_past_the_host_is_closed_to_its_own_family_and_only_dropped():
+    both = ban("a@x", SUBJECTS[0], (Port(80),), 10.0, Blocktype.REJECT, (LAN4, LAN6))
+    assert elements(both) == (
+        Element(SUBJECTS[0], Port(80), Blocktype.REJECT),
+        Element(SUBJECTS[0], None, Blocktype.DROP, LAN4),
+    )
+    six = ban("a@x", SUBJECTS[1], (), 10.0, addresses=(LAN4, LAN6))
+    assert elements(six) == (Element(SUBJECTS[1], None, Blocktype.DROP, LAN6),)
+
+
+def test_a_ban_that_is_only_observed_has_nothing_in_the_kernel():
+    ledger = Ledger()
+    enforced = ban("a@x", SUBJECTS[0], None, 10.0, addresses=(LAN4,))
+    observed = ban("a@x", SUBJECTS[0], None, 10.0, addresses=(LAN4,), mode=Mode.OBSERVE)
+    assert not ledger.put(observed)
+    ledger.put(enforced)
+    assert ledger.put(observed).remove == (Element(SUBJECTS[0], None),)
+    assert len(ledger) == 0
+
+
 ends = st.none() | st.floats(0, 1e9)
 kernels = st.dictionaries(
     st.builds(
         Element, st.sampled_from(SUBJECTS), st.sampled_from(PORTS), st.sampled_from(Blocktype)
-    ),
+    )
+    | st.builds(Element, st.just(SUBJECTS[0]), st.none(), st.just(Blocktype.DROP), st.just(LAN4)),
     ends,
 )
 

@@ -7,7 +7,7 @@ import pytest
 from dockerjail.ban.scope import elsewhere, resolve
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.jail.rule import Rule
-from dockerjail.model import Container, Port
+from dockerjail.model import Container, Direct, Port
 
 HTTP, ALT, DNS = Port(8080), Port(8443), Port(53, "udp")
 UNTRUSTED = pytest.mark.parametrize("origin", [Origin.LABEL, Origin.SHIPPED])
@@ -125,6 +125,102 @@ def test_on_the_host_network_without_ports_a_label_gets_nothing(origin):
     app = container("app", host_network=True)
     assert scope_of(policy(origin), app).ports == ()
     assert scope_of(policy(Origin.DAEMON), app).ports is None
+
+
+LAN4, LAN6, LAN_OTHER = map(ip_address, ("192.0.2.5", "2001:db8::5", "192.0.2.9"))
+
+
+def on_lan(name, *addresses, device="eth0", **options):
+    direct = frozenset(Direct(device, address) for address in addresses)
+    options = {"addresses": frozenset(addresses)} | options
+    return container(name, direct=direct, **options)
+
+
+@pytest.mark.parametrize("origin", Origin)
+def test_on_macvlan_it_is_the_containers_own_addresses(origin):
+    app = on_lan("app", LAN6, LAN4, exposed=frozenset({HTTP}))
+    scope = scope_of(policy(origin), app, others=[on_lan("other", LAN_OTHER), WEB])
+    assert (scope.ports, scope.addresses) == ((), (LAN4, LAN6))
+    assert not scope.nothing
+    assert (
+        scope.why == "addresses of the service past the host (macvlan, ipvlan) are closed as wholes"
+    )
+
+
+@pytest.mark.parametrize("origin", Origin)
+def test_who_publishes_and_is_on_macvlan_too_has_both_closed(origin):
+    app = on_lan("app", LAN4, published=frozenset({HTTP}))
+    scope = scope_of(policy(origin), app)
+    assert (scope.ports, scope.addresses) == ((HTTP,), (LAN4,))
+    assert scope.why.startswith("published by the service; addresses of the service past the host")
+
+
+@pytest.mark.parametrize("origin", Origin)
+def test_an_address_is_closed_as_a_whole_whatever_ports_a_label_names(origin):
+    app = on_lan("app", LAN4)
+    scope = scope_of(policy(origin, ports=(Port(22),), ports_by_label=True), app)
+    assert (scope.ports, scope.addresses) == ((), (LAN4,))
+    assert "ports that the jail's label names do not matter" in scope.why
+    assert "closed as wholes" in scope.why
+
+
+def test_a_label_still_chooses_among_the_ports_of_who_is_on_macvlan_too():
+    app = on_lan("app", LAN4, published=frozenset({HTTP, ALT}))
+    scope = scope_of(policy(ports=(ALT, Port(22)), ports_by_label=True), app)
+    assert (scope.ports, scope.addresses) == ((ALT,), (LAN4,))
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_the_daemons_jail_closes_its_ports_and_the_services_addresses(by_file):
+    jail = policy(Origin.DAEMON, ports=(Port(22),), and_published=by_file)
+    scope = scope_of(jail, on_lan("app", LAN4))
+    assert (scope.ports, scope.addresses) == ((Port(22),), (LAN4,))
+
+
+def test_the_whole_host_includes_what_is_past_it():
+    scope = scope_of(policy(Origin.DAEMON, scope=ScopeKind.HOST), on_lan("app", LAN4))
+    assert (scope.ports, scope.addresses) == (None, ())
+
+
+@pytest.mark.parametrize("origin", Origin)
+def test_behind_a_proxy_on_macvlan_it_is_the_proxys_addresses(origin):
+    app = container("app", networks=frozenset({"net1"}))
+    proxy = on_lan("nginx", LAN4, networks=frozenset({"net1"}))
+    stranger = on_lan("db", LAN_OTHER, networks=frozenset({"net2"}))
+    scope = scope_of(policy(origin), app, others=[proxy, stranger])
+    assert (scope.ports, scope.addresses) == ((), (LAN4,))
+    assert "nginx on the same network" in scope.why
+
+
+@pytest.mark.parametrize("origin", Origin)
+@pytest.mark.parametrize("ports", [None, (HTTP,)])
+def test_an_address_without_a_device_cannot_be_closed_and_that_is_said(origin, ports):
+    app = on_lan("app", LAN4, device="")
+    scope = scope_of(policy(origin, ports=ports, ports_by_label=True), app)
+    assert scope.nothing
+    what, _, remedy = scope.why.partition("; ")
+    assert what.startswith("cannot be enforced: 192.0.2.5 of the service is reached past the host")
+    assert "option parent" in remedy
+
+
+def test_what_can_be_closed_is_closed_beside_what_cannot():
+    app = on_lan("app", LAN4, device="", published=frozenset({HTTP}))
+    scope = scope_of(policy(), app)
+    assert (scope.ports, scope.addresses) == ((HTTP,), ())
+    assert "192.0.2.5 stays open" in scope.why
+
+
+@pytest.mark.parametrize("owner_runs", [True, False])
+def test_an_address_that_another_container_got_meanwhile_is_not_closed(owner_runs):
+    app = on_lan("app", LAN4, LAN6, running=False)
+    heir = on_lan("heir", LAN4, running=owner_runs)
+    scope = scope_of(policy(), app, others=[heir])
+    assert scope.addresses == ((LAN6,) if owner_runs else (LAN4, LAN6))
+
+
+def test_replicas_that_run_count_with_their_addresses():
+    one, stopped = on_lan("app-1", LAN4), on_lan("app-2", LAN6, running=False)
+    assert scope_of(policy(), one, stopped).addresses == (LAN4,)
 
 
 GATEWAY = ip_address("172.17.0.1")
