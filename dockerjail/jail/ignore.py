@@ -5,6 +5,7 @@ Loopback, unspecified, multicast and link-local addresses always; what else (gat
 this host's addresses, `ignoreip`) comes in as a table from networks to reasons.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from ipaddress import IPv4Address, ip_network
 from typing import Final
@@ -28,12 +29,14 @@ class Ignore:
     """
     Answers why an address is never banned; the narrowest network has the word.
 
-    `version` grows with each `update`, so that answers can be remembered meanwhile.
+    The table may be long (a file of `ignoreip`): no answer takes longer by it than a search
+    in order does. `version` grows with each `update`, so that answers can be remembered meanwhile.
     """
 
     def __init__(self, reasons: Mapping[Subject, str] | None = None) -> None:
         self.version = 0
         self._tables: dict[int, list[tuple[int, dict[int, str]]]] = {4: [], 6: []}
+        self._begins: dict[int, list[tuple[int, int, str]]] = {4: [], 6: []}
         self._reasons: Mapping[Subject, str] = {}
         self.update(reasons or {})
 
@@ -50,7 +53,12 @@ class Ignore:
         tables: dict[int, list[tuple[int, dict[int, str]]]] = {4: [], 6: []}
         for version, shift in sorted(by_length):
             tables[version].append((shift, by_length[version, shift]))
-        self._tables = tables
+        begins: dict[int, list[tuple[int, int, str]]] = {4: [], 6: []}
+        for (version, shift), table in by_length.items():
+            begins[version] += [(prefix << shift, shift, why) for prefix, why in table.items()]
+        for each in begins.values():
+            each.sort()
+        self._tables, self._begins = tables, begins
         self.version += 1
 
     def why(self, address: Address) -> str | None:
@@ -66,11 +74,13 @@ class Ignore:
         """Return why somebody within `subject` is never banned; None if there is nobody."""
         if subject.prefixlen == subject.max_prefixlen:
             return None
-        first, length = int(subject.network_address), subject.max_prefixlen - subject.prefixlen
-        for shift, table in self._tables[subject.version]:
-            if shift >= length:
-                break
-            for prefix, why in table.items():
-                if (prefix << shift) >> length == first >> length:
-                    return why
+        length = subject.max_prefixlen - subject.prefixlen
+        first = int(subject.network_address)
+        begins = self._begins[subject.version]
+        # what lies within begins within; where several begin, the narrowest comes first
+        place = bisect_left(begins, (first,))
+        if place < len(begins) and begins[place][0] == first and begins[place][1] >= length:
+            place = bisect_left(begins, (first + 1,))
+        if place < len(begins) and begins[place][0] < first + (1 << length):
+            return begins[place][2]
         return None

@@ -3,7 +3,8 @@ Jails: the chunks of a container in, failures and offences out. Pure: no clock, 
 
 A `Jail` runs as `name@service`: one filter, one window, shared by the replicas and the
 re-created containers of a service. A `Bench` is where the jails of one container sit
-and judge its chunks; `Jails` knows them all.
+and judge its chunks; `Jails` knows them all. A jail that counts the bans of others
+(`recidive`) sits among them and is shown no line.
 
 Colours are taken out of the lines first (ANSI's SGR sequences), unless a regex asks for
 them. What an exact match costs is bounded by the length of a line, not by time: whoever
@@ -93,9 +94,12 @@ class Jail:
     `lines_matched` counts the lines that a failregex hit, `failures_total` those that
     counted against somebody, `refused_total` those without an address that can be
     banned; `last_refused` says why the last was not. All since the process started.
+    Without a `filter` it reads no lines.
     """
 
-    def __init__(self, policy: JailPolicy, service: str, *, ignore: Ignore, filter: Filter) -> None:
+    def __init__(
+        self, policy: JailPolicy, service: str, *, ignore: Ignore, filter: Filter | None
+    ) -> None:
         self.name = f"{policy.name}@{service}"
         self.service = service
         self.policy = policy
@@ -108,13 +112,14 @@ class Jail:
         self.last_refused = ""
         self._everywhere = ignore
         self._here = _own(policy)
+        self._exempt = Ignore()
         self._known: dict[Address | Subject, tuple[Subject, str | None]] = {}
         self._known_at = ignore.version
         self._memories: dict[str, Memory] = {}
 
     def memory(self, container: str) -> Memory | None:
         """Return what the filter remembers of the container with this id, if it remembers."""
-        if not self.filter.remembers:
+        if self.filter is None or not self.filter.remembers:
             return None
         if container not in self._memories:
             self._memories[container] = Memory(self.policy.rule.maxlines)
@@ -124,7 +129,28 @@ class Jail:
         """Forget the lines of a container that is gone."""
         self._memories.pop(container, None)
 
-    def follow(self, policy: JailPolicy, filter: Filter) -> None:
+    def exempt(self, networks: Mapping[Subject, str]) -> None:
+        """
+        Take whom the policy's `ignorefrom` stands for by now, with the reason in words.
+
+        They are ignored beside its `ignoreip`, from the next line on, also by a policy that
+        it goes on by.
+        """
+        before = self._exempt.version
+        self._exempt.update(networks)
+        if self._exempt.version != before:
+            self._known.clear()
+
+    def why(self, found: Address | Subject) -> str | None:
+        """
+        Return the reason in words why this jail ignores somebody, or somebody within a network.
+
+        By its own `ignoreip` and whom it exempts: None says nothing of what others protect.
+        """
+        own = _network(found)
+        return _spared(own, self._here) or _spared(own, self._exempt)
+
+    def follow(self, policy: JailPolicy, filter: Filter | None) -> None:
         """Go on by another policy of the same name; what was counted stays."""
         if filter != self.filter:
             self._memories.clear()
@@ -171,7 +197,14 @@ class Jail:
         )
         full = self.window.add(subject, line.at)
         if full is not None:
-            yield Offence(jail=self.name, subject=subject, at=full.at, failures=full.failures)
+            yield Offence(
+                jail=self.name,
+                subject=subject,
+                at=full.at,
+                failures=full.failures,
+                container=container,
+                address=_one(found),
+            )
 
     def _look_up(self, found: Address | Subject) -> tuple[Subject, str | None]:
         """Return whom a failure counts against, and why it does not, if it does not."""
@@ -187,14 +220,13 @@ class Jail:
         """Widen an address to what the jail counts by; never over one that is ignored."""
         own = _network(found)
         prefix = self.policy.ipv4_prefix if own.version == 4 else self.policy.ipv6_prefix
-        for ignore in (self._everywhere, self._here):
-            why = ignore.why(own.network_address) or ignore.inside(own)
-            if why is not None:
-                return own, why
+        why = _spared(own, self._everywhere) or self.why(own)
+        if why is not None:
+            return own, why
         if prefix >= own.prefixlen:
             return own, None
         around = own.supernet(new_prefix=prefix)
-        if self._everywhere.inside(around) or self._here.inside(around):
+        if any(each.inside(around) for each in (self._everywhere, self._here, self._exempt)):
             return own, None
         return around, None
 
@@ -221,7 +253,14 @@ class Bench:
         if self._version != self._owner.version:
             self._version = self._owner.version
             self._gates = {
-                s: _Gate([j for j in self.jails if s in j.policy.streams]) for s in Stream
+                stream: _Gate(
+                    [
+                        (jail, jail.filter)
+                        for jail in self.jails
+                        if jail.filter is not None and stream in jail.policy.streams
+                    ]
+                )
+                for stream in Stream
             }
         gate = self._gates[chunk.stream]
         if not gate.jails:
@@ -237,8 +276,8 @@ class Bench:
             line, full = _line(chunk, data, start, end)
             reading = read(line.text, line.at, line.stream, full=full)
             for index in which:
-                jail = gate.jails[index]
-                hit = jail.filter.judge(reading, jail.memory(container.id))
+                jail, filter = gate.jails[index]
+                hit = filter.judge(reading, jail.memory(container.id))
                 if hit is None:
                     continue
                 for what in jail.weigh(hit, line, container.name):
@@ -323,7 +362,7 @@ class Jails:
                 del self._waiting[name]
 
     def _seat(self, policy: JailPolicy, service: str) -> Jail:
-        compiled = _filter(policy.rule)
+        compiled = None if policy.recidive else _filter(policy.rule)
         jail = self._jails.get(f"{policy.name}@{service}")
         if jail is None:
             jail = Jail(policy, service, ignore=self.ignore, filter=compiled)
@@ -343,9 +382,9 @@ class _Gate:
     again and again, since logs change.
     """
 
-    def __init__(self, jails: Sequence[Jail]) -> None:
+    def __init__(self, jails: Sequence[tuple[Jail, Filter]]) -> None:
         self.jails = tuple(jails)
-        filters = tuple(jail.filter for jail in jails)
+        filters = tuple(filter for _, filter in jails)
         self.colourless = not any(
             _ESCAPE.search(regex)
             for each in filters
@@ -390,6 +429,11 @@ def _sieve(filters: tuple[Filter, ...]) -> Sieve:
 
 def _own(policy: JailPolicy) -> Ignore:
     return Ignore(dict.fromkeys(policy.ignoreip, f"in ignoreip of jail {policy.name}"))
+
+
+def _spared(own: Subject, ignore: Ignore) -> str | None:
+    """Return why a network, or somebody within it, is ignored."""
+    return ignore.why(own.network_address) or ignore.inside(own)
 
 
 def _one(found: Address | Subject) -> Address:

@@ -86,3 +86,26 @@ def test_every_address_of_a_network_is_found_and_no_other(
     covering = [n for n in (*ignored, *ALWAYS) if address in n]
     why = Ignore({n: str(n) for n in ignored}).why(address)
     assert (why is not None) == bool(covering)
+
+
+@given(st.lists(networks, max_size=8), networks)
+def test_somebody_inside_is_found_if_a_narrower_network_is(
+    ignored: list[Subject], subject: Subject
+) -> None:
+    inside = [
+        n
+        for n in (*ignored, *ALWAYS)
+        if n.version == 4 and n != subject and n.prefixlen > subject.prefixlen and n[0] in subject
+    ]
+    why = Ignore({n: str(n) for n in ignored}).inside(subject)
+    assert (why is not None) == bool(inside)
+    if why is not None:
+        assert why in {str(n) for n in inside} | set(ALWAYS.values())
+
+
+def test_networks_that_begin_alike_are_told_apart() -> None:
+    ignore = Ignore({ip_network("10.0.0.0/8"): "wide", ip_network("10.0.0.9/32"): "one"})
+    assert ignore.inside(ip_network("10.0.0.0/24")) == "one"
+    assert ignore.inside(ip_network("10.0.0.0/8")) == "one"
+    assert ignore.inside(ip_network("10.0.0.0/29")) is None
+    assert ignore.inside(ip_network("0.0.0.0/1")) is not None

@@ -84,6 +84,20 @@ def test_an_offence_follows_the_failure_that_completes_it() -> None:
     assert (offence.at, offence.failures) == (AT + 2, 3)
 
 
+def test_an_offence_names_the_container_and_the_address_of_its_last_failure() -> None:
+    jails = Jails()
+    twin = replace(WEB, id="5a" * 32, name="shop-web-2")
+    wide = replace(POLICY, ipv4_prefix=24)
+    seat(wide, jails=jails).judge(chunk(failed("203.0.113.7"), failed("203.0.113.8")))
+    verdict = seat(wide, jails=jails, container=twin).judge(
+        chunk(failed("203.0.113.9"), at=2, container=twin)
+    )
+    offence = verdict.entries[-1]
+    assert isinstance(offence, Offence)
+    assert (offence.container, offence.address) == ("shop-web-2", ip_address("203.0.113.9"))
+    assert offence.subject == ip_network("203.0.113.0/24")
+
+
 def test_failures_add_up_over_chunks_and_streams() -> None:
     bench = seat()
     bench.judge(chunk(failed("203.0.113.7")))
@@ -185,6 +199,83 @@ def test_who_is_ignored_may_change_at_any_time() -> None:
     assert bench.judge(chunk(failed("203.0.113.7"))).ignored
     ignore.update({})
     assert bench.judge(chunk(failed("203.0.113.7"))).entries
+
+
+def test_whom_a_jail_exempts_is_ignored_at_once_and_only_there() -> None:
+    jails = Jails()
+    other = replace(POLICY, name="other")
+    bench = seat(POLICY, other, jails=jails)
+    assert len(bench.judge(chunk(failed("203.0.113.7"))).entries) == 2
+    jail = jails.get("login@shop-web")
+    assert jail is not None
+    jail.exempt({ip_network("203.0.113.7/32"): "it is office.example.org"})
+    verdict = bench.judge(chunk(failed("203.0.113.7"), at=1))
+    assert kinds(verdict.entries) == ["Failure other 203.0.113.7/32"]
+    assert verdict.ignored == [
+        ("login@shop-web", ip_address("203.0.113.7"), "it is office.example.org", AT + 1)
+    ]
+    jail.exempt({})
+    assert len(bench.judge(chunk(failed("203.0.113.7"), at=2)).entries) == 3
+
+
+def test_whom_a_jail_exempts_stays_so_when_its_policy_changes() -> None:
+    jails = Jails()
+    bench = seat(jails=jails)
+    jail = jails.get("login@shop-web")
+    assert jail is not None
+    jail.exempt({ip_network("203.0.113.7/32"): "the office"})
+    seat(replace(POLICY, ignoreip=(ip_network("198.51.100.0/24"),)), jails=jails)
+    assert not bench.judge(chunk(failed("203.0.113.7"), failed("198.51.100.9"))).entries
+
+
+def test_a_network_with_an_exempted_neighbour_is_not_taken_whole() -> None:
+    jails = Jails()
+    bench = seat(replace(POLICY, ipv4_prefix=24), jails=jails)
+    jail = jails.get("login@shop-web")
+    assert jail is not None
+    jail.exempt({ip_network("203.0.113.200/32"): "the office"})
+    verdict = bench.judge(chunk(failed("203.0.113.7")))
+    assert [str(entry.subject) for entry in verdict.entries] == ["203.0.113.7/32"]
+
+
+def test_a_jail_says_why_it_ignores_somebody_or_a_network_around_him() -> None:
+    jails = Jails(Ignore({ip_network("192.0.2.1/32"): "a gateway"}))
+    seat(replace(POLICY, ignoreip=(ip_network("198.51.100.0/24"),)), jails=jails)
+    jail = jails.get("login@shop-web")
+    assert jail is not None
+    jail.exempt({ip_network("2001:db8::5/128"): "the office"})
+    assert jail.why(ip_address("198.51.100.9")) == "in ignoreip of jail login"
+    assert jail.why(ip_network("198.51.100.9/32")) == "in ignoreip of jail login"
+    assert jail.why(ip_network("198.51.0.0/16")) == "in ignoreip of jail login"
+    assert jail.why(ip_network("2001:db8::/64")) == "the office"
+    assert jail.why(ip_address("2001:db8::6")) is None
+    assert jail.why(ip_address("192.0.2.1")) is None
+
+
+RECIDIVE = JailPolicy(name="recidive", origin=Origin.DAEMON, recidive=True, findtime=86400.0)
+
+
+def test_a_jail_that_counts_bans_has_a_seat_and_is_shown_no_line() -> None:
+    jails = Jails()
+    bench = seat(RECIDIVE, POLICY, jails=jails)
+    assert [jail.name for jail in bench.jails] == ["recidive@shop-web", "login@shop-web"]
+    assert not bench.problems
+    jail = jails.get("recidive@shop-web")
+    assert jail is not None
+    assert (jail.policy, jail.filter, jail.memory(WEB.id)) == (RECIDIVE, None, None)
+    verdict = bench.judge(chunk(*[failed("203.0.113.7")] * 3))
+    assert {entry.jail for entry in verdict.entries} == {"login@shop-web"}
+    assert not seat(RECIDIVE).judge(chunk(failed("203.0.113.7"))).entries
+
+
+def test_a_jail_may_turn_from_bans_to_lines_and_back() -> None:
+    jails = Jails()
+    lines = replace(POLICY, name="recidive")
+    bench = seat(RECIDIVE, jails=jails)
+    seat(lines, jails=jails)
+    assert bench.judge(chunk(failed("203.0.113.7"))).entries
+    seat(RECIDIVE, jails=jails)
+    assert not bench.judge(chunk(failed("203.0.113.7"), at=1)).entries
 
 
 @pytest.mark.parametrize(
