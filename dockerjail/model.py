@@ -79,9 +79,10 @@ class Container:
     `service` is what counters are shared by: the compose project and service
     (`shop-web`), else the swarm service, else the name. `published` are ports
     of the host, `exposed` the container's own. `networks` are the ids of the
-    user-defined networks it is attached to. `gateways` and `subnets` are those
-    of all its networks, `addresses` its own on them. `direct` are its addresses on macvlan and ipvlan
-    networks; a device that nobody can name is empty. Of a container that uses another one's
+    user-defined networks it is attached to, `gateways` those of all its networks,
+    `addresses` its own on them. `direct` are its addresses on macvlan and ipvlan
+    networks; a device that nobody can name is empty. Clients live in the subnets of
+    these, so they are none of its `networks` and `subnets`. Of a container that uses another one's
     network (`network_mode: service:x`) all these are the other one's.
     """
 

@@ -22,6 +22,7 @@ from dockerjail.model import (
     Element,
     Failure,
     Port,
+    Problem,
     Stream,
     Subject,
     Unban,
@@ -45,6 +46,10 @@ class Engine(Protocol):
 
     async def inspect(self, container: str) -> Container | None:
         """Look at one container by id; None when there is none."""
+        ...
+
+    def problems(self) -> Sequence[Problem]:
+        """List what the Engine does not tell although bans need it, as far as it was asked."""
         ...
 
     def events(self, *, since: float) -> AsyncGenerator[str]:

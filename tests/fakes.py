@@ -16,7 +16,17 @@ from dockerjail.errors import (
     LogsUnreadable,
     StoreError,
 )
-from dockerjail.model import Allowance, Ban, Container, Cursor, Failure, Stream, Subject, Unban
+from dockerjail.model import (
+    Allowance,
+    Ban,
+    Container,
+    Cursor,
+    Failure,
+    Problem,
+    Stream,
+    Subject,
+    Unban,
+)
 from dockerjail.ports import BanRecord, CursorKey, Disallowed, Entry, History, Settled, State
 
 
@@ -207,7 +217,8 @@ class FakeEngine:
     """
     The `Engine` in memory: containers with logs, events, and all that goes wrong.
 
-    `away`, when set, is the reason that nobody answers. `clock` stamps lines.
+    `away`, when set, is the reason that nobody answers, `untold` what it does not
+    tell. `clock` stamps lines. What stops gives its addresses back.
     """
 
     def __init__(self, *, clock: Callable[[], float], version: str = "26.1.5") -> None:
@@ -218,6 +229,7 @@ class FakeEngine:
         self._logs: dict[str, FakeLog] = {}
         self._newest = 0
         self.away = ""
+        self.untold: list[Problem] = []
         self.deaf = False  # events get lost
         self.unreadable: dict[str, str] = {}
         self.unknown: dict[str, str] = {}  # why nothing can be learned of a container
@@ -237,7 +249,9 @@ class FakeEngine:
             self.log(container).frames.append(
                 self._entry(Stream.STDOUT, f"{text}\n".encode(), None)
             )
-        self._known[container.id] = replace(self._known[container.id], running=False)
+        self._known[container.id] = replace(
+            self._known[container.id], running=False, addresses=frozenset(), direct=frozenset()
+        )
         for follower in self.log(container).followers:
             follower.put_nowait(None)
         self._tell(container.id)
@@ -293,6 +307,9 @@ class FakeEngine:
         if container in self.unknown:
             raise ContainerUnknown(self.unknown[container])
         return self._known.get(container)
+
+    def problems(self) -> Sequence[Problem]:
+        return self.untold
 
     async def events(self, *, since: float) -> AsyncGenerator[str]:
         self._answer()

@@ -3,8 +3,9 @@ DOOR to the Docker Engine: the only place for aiodocker and aiohttp's client.
 
 In go ids and cursors, out come `Container`s, ids of containers to which something
 happened, and the bytes of logs. Only GET is ever sent: `/version`, `/events`,
-`/containers/json`, `/containers/{id}/json`, `/containers/{id}/logs`; a read-only
-socket proxy that lets these pass is enough.
+`/containers/json`, `/containers/{id}/json`, `/containers/{id}/logs`, `/networks`; a read-only
+socket proxy that lets these pass is enough. One that does not pass `/networks` hides
+which containers are reached past the host: that is a problem, and no reason to stop.
 
 aiodocker makes the connection and asks for versions, lists and details. Events and
 logs go over its public session, because its own iterators hide a cut connection,
@@ -33,7 +34,7 @@ from dockerjail.errors import (
     EngineUnavailable,
     LogsUnreadable,
 )
-from dockerjail.model import Container
+from dockerjail.model import Container, Problem
 from dockerjail.stamp import NANO
 
 NEWEST_TESTED = (1, 45)
@@ -76,6 +77,9 @@ class DockerEngine:
         self._tls = _tls(self.url)
         self._docker: Docker | None = None
         self._version = ""
+        self._networks: dict[str, inspect.Network] = {}
+        self._untold: Problem | None = None
+        self._asking = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -121,17 +125,23 @@ class DockerEngine:
         podman = "podman" in json.dumps(answer.get("Components")).lower()
         number = str(answer.get("Version") or "")
         self._version = f"Podman {number}" if podman else number
+        self._networks.clear()
+        self._untold = None
         return self._version
 
     async def list(self) -> Sequence[tuple[str, str]]:
         """List all containers, stopped ones too: id and a digest of their state."""
         docker = await self._ready()
         keys = ("Names", "State", "Labels", "Ports", "NetworkSettings")
+        if self._podman:  # it names networks, and a name may be given anew
+            self._networks.clear()
         try:
-            return [
-                (str(item["Id"]), inspect.digest({key: _get(item, key) for key in keys}))
+            listed = [
+                (str(item["Id"]), {key: _get(item, key) for key in keys})
                 for item in await docker.containers.list(all="1")
             ]
+            await self._learn_networks([item for _, item in listed], again=True)
+            return [(id_, inspect.digest(item, self._networks)) for id_, item in listed]
         except DockerError as error:
             raise self._translate(error) from error
         except _LOST as error:
@@ -148,10 +158,15 @@ class DockerEngine:
             return None
         owner = inspect.network_owner(data)
         shown = await self._show(owner) if owner else None
+        await self._learn_networks([data if shown is None else shown])
         try:
-            return inspect.container(data, owner=shown)
+            return inspect.container(data, owner=shown, networks=self._networks)
         except _NONSENSE as error:
             raise ContainerUnknown(f"what the Engine says of it makes no sense: {error}") from error
+
+    def problems(self) -> Sequence[Problem]:
+        """List what it does not tell although bans need it."""
+        return [] if self._untold is None else [self._untold]
 
     async def events(self, *, since: float) -> AsyncGenerator[str]:
         """
@@ -277,6 +292,56 @@ class DockerEngine:
             raise ContainerUnknown("the Engine's answer is no JSON object")
         return data
 
+    @property
+    def _podman(self) -> bool:
+        return self._version.startswith("Podman")
+
+    async def _learn_networks(
+        self, containers: Sequence[Mapping[str, Any]], *, again: bool = False
+    ) -> None:
+        """
+        See to it that the networks of these containers are known: they never change.
+
+        One question answers for all networks. If it is refused, only a list asks `again`.
+        """
+        wanted = frozenset[str]().union(*map(inspect.attached, containers))
+        async with self._asking:
+            if wanted <= self._networks.keys() or (self._untold is not None and not again):
+                return
+            self._untold = await self._ask_networks()
+            if self._untold is None:  # of one that has been removed nothing will be told
+                gone = dict.fromkeys(wanted - self._networks.keys(), inspect.Network(""))
+                self._networks.update(gone)
+
+    async def _ask_networks(self) -> Problem | None:
+        """Ask for all networks; say why there was no answer."""
+        docker = await self._ready()
+        remedy = "it is asked again with the next list of containers"
+        try:
+            async with asyncio.timeout(_LOOK):
+                listed = await docker.networks.list()
+            self._networks.update(inspect.networks(listed, podman=self._podman))
+        except TimeoutError:
+            why = f"no answer within {_LOOK:.0f} seconds"
+        except DockerError as error:
+            if isinstance(error.__cause__ or error.__context__, _LOST):
+                raise self._translate(error) from error
+            why = f"the answer is {error.status} {_message(str(error.message))!r}"
+            if error.status in (401, 403, 404, 405):
+                remedy = "let the socket proxy pass GET on /networks (NETWORKS=1)"
+        except _LOST as error:
+            raise self._lost(error) from error
+        except _NONSENSE as error:
+            why = f"the answer cannot be read: {error!r}"
+        else:
+            return None
+        return Problem(
+            place="Docker Engine",
+            what="it does not tell which networks are macvlan or ipvlan, so no ban closes a "
+            f"container's own address there: GET /networks: {why}",
+            remedy=remedy,
+        )
+
     @asynccontextmanager
     async def _get(
         self, path: str, parameters: Mapping[str, str]
@@ -320,8 +385,8 @@ class DockerEngine:
         what = f"the Docker Engine at {self.url} answers {status} {_message(text)!r}"
         if status in (401, 403):
             what += (
-                "; let the socket proxy pass GET on /version, /events and /containers "
-                "(CONTAINERS=1, EVENTS=1, VERSION=1)"
+                "; let the socket proxy pass GET on /version, /events, /containers and /networks "
+                "(CONTAINERS=1, EVENTS=1, NETWORKS=1, VERSION=1)"
             )
         return EngineUnavailable(what)
 

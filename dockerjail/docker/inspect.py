@@ -1,5 +1,5 @@
 """
-The Engine's JSON about a container, read into a `Container`. Pure.
+The Engine's JSON about containers and networks, read into `Container`s. Pure.
 
 Any key may be missing: what one Engine always sends another leaves out (Podman;
 Docker's API from 1.52 on has addresses only under `Networks`; a container that
@@ -9,14 +9,19 @@ does not run has no ports). What is missing is empty, never an error.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import Any, cast
 
-from dockerjail.model import Address, Container, Port, Problem, Protocol, Subject
+from dockerjail.model import Address, Container, Direct, Port, Problem, Protocol, Subject
 from dockerjail.stamp import seconds
 
 _BUILTIN_NETWORKS = frozenset({"bridge", "default", "host", "none", "podman", "ingress"})
+_PAST_THE_HOST = {"macvlan": "dm-", "ipvlan": "di-"}
+"""Drivers whose containers are reached past the host, and how Docker names the link that it
+makes for a network without a parent, before 12 digits of the network's id."""
+
 _PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 _DIRECT_DRIVERS = frozenset({"json-file", "local", "journald", "k8s-file"})
 _UNREADABLE_DRIVERS = frozenset({"none", "passthrough", "passthrough-tty"})
@@ -27,39 +32,92 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 Json = Mapping[str, Any]
 
 
-def container(data: Json, *, owner: Json | None = None) -> Container:
+@dataclass(frozen=True, slots=True)
+class Network:
+    """
+    What a container's own JSON does not say of a network.
+
+    `device` is the host's, by which packets come to containers that are reached
+    `past_the_host`; empty when the Engine does not name it.
+    """
+
+    driver: str
+    device: str = ""
+
+    @property
+    def past_the_host(self) -> bool:
+        """Whether packets from outside reach its containers without meeting the host's chains."""
+        return self.driver in _PAST_THE_HOST
+
+
+Networks = Mapping[str, Network]
+"""Networks by what a container's JSON has as `NetworkID`: an id, a name under Podman."""
+
+
+def networks(listed: Iterable[Json], *, podman: bool) -> dict[str, Network]:
+    """Read the answer to `GET /networks`."""
+    listed = list(listed)
+    parents = {str(item.get("Name")): _parent(item) for item in listed}
+    found: dict[str, Network] = {}
+    for item in listed:
+        driver, id_ = str(item.get("Driver") or ""), str(item.get("Id") or "")
+        # A network that swarm made from a `--config-only` one may leave its options there.
+        device = _parent(item) or parents.get(str(_part(item, "ConfigFrom").get("Network")), "")
+        if not device and driver in _PAST_THE_HOST and not podman:
+            device = _PAST_THE_HOST[driver] + id_[:12]
+        found[id_] = Network(driver, device)
+        if podman:
+            found[str(item.get("Name"))] = found[id_]
+    return found
+
+
+def attached(data: Json) -> frozenset[str]:
+    """Return the ids of the networks of one container that its JSON does not tell all about."""
+    places = _part(data, "NetworkSettings", "Networks")
+    return frozenset(
+        str(id_)
+        for name in places
+        if name not in _BUILTIN_NETWORKS and (id_ := _part(places, name).get("NetworkID"))
+    )
+
+
+def container(
+    data: Json, *, owner: Json | None = None, networks: Networks | None = None
+) -> Container:
     """
     Read the answer to `GET /containers/{id}/json`.
 
     `owner` is the same answer for the container whose network this one uses, see
-    `network_owner`: ports and addresses are then the owner's.
+    `network_owner`: ports and addresses are then the owner's. A network that is not
+    among `networks` is taken for a bridge.
     """
     labels = {str(key): str(value) for key, value in _part(data, "Config", "Labels").items()}
     name = str(data.get("Name") or "").removeprefix("/")
-    state = _part(data, "State")
     log = _part(data, "HostConfig", "LogConfig")
     network = data if owner is None else owner
-    published, exposed = _ports(network)
-    networks, gateways, subnets = _networks(network)
+    known = networks or {}
+    published, exposed = _ports(network, known)
+    places = _places(network, known)
     return Container(
         id=str(data.get("Id") or ""),
         name=name,
         service=service(labels, name),
         image=str(_part(data, "Config").get("Image") or data.get("ImageName") or ""),
         labels=labels,
-        # While it waits for its restart policy the Engine says running and restarting.
-        running=bool(state.get("Running")) and not state.get("Restarting"),
+        running=_runs(data),
         tty=bool(_part(data, "Config").get("Tty")),
         host_network=_mode(network) == "host",
         published=published,
         exposed=exposed,
-        networks=networks,
-        gateways=gateways,
-        subnets=subnets,
+        networks=frozenset(places.networks),
+        gateways=frozenset(places.gateways),
+        subnets=frozenset(places.subnets),
+        addresses=frozenset(places.addresses),
+        direct=frozenset(places.direct),
         log_driver=str(log.get("Type") or "json-file"),
         log_options={str(key): str(value) for key, value in _part(log, "Config").items()},
         created_at=_time(data.get("Created")),
-        started_at=_time(state.get("StartedAt")),
+        started_at=_time(_part(data, "State").get("StartedAt")),
     )
 
 
@@ -84,9 +142,10 @@ def service(labels: Mapping[str, str], name: str) -> str:
     return task if _NAME.fullmatch(task) else name
 
 
-def digest(item: Json) -> str:
+def digest(item: Json, networks: Networks | None = None) -> str:
     """Condense one item of `GET /containers/json`: it changes when a look is worth it."""
-    networks = _part(item, "NetworkSettings", "Networks")
+    places = _part(item, "NetworkSettings", "Networks")
+    kinds = [(networks or {}).get(id_) for id_ in sorted(attached(item))]
     facts = (
         sorted(item.get("Names") or ()),
         item.get("State"),
@@ -95,11 +154,12 @@ def digest(item: Json) -> str:
         sorted(
             (
                 name,
-                str(_part(networks, name).get("NetworkID")),
-                str(_part(networks, name).get("Gateway")),
+                str(_part(places, name).get("NetworkID")),
+                str(_part(places, name).get("Gateway")),
             )
-            for name in networks
+            for name in places
         ),
+        [kind and (kind.driver, kind.device) for kind in kinds],
     )
     return hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=12).hexdigest()
 
@@ -137,6 +197,10 @@ def _part(data: Json, *path: str) -> Json:
             return {}
         data = part
     return data
+
+
+def _parent(network: Json) -> str:
+    return str(_part(network, "Options").get("parent") or "")
 
 
 def _mode(data: Json) -> str:
@@ -185,49 +249,83 @@ def _bound(bindings: Json) -> Iterator[Port]:
                 yield port
 
 
-def _ports(data: Json) -> tuple[frozenset[Port], frozenset[Port]]:
+def _runs(data: Json) -> bool:
+    """Whether it runs; while it waits for its restart policy it is said to run and restart."""
+    state = _part(data, "State")
+    return bool(state.get("Running")) and not state.get("Restarting")
+
+
+def _ports(data: Json, networks: Networks) -> tuple[frozenset[Port], frozenset[Port]]:
     """
     Return the ports published on the host, and those of the container itself.
 
     Only a running container has its published ports resolved; of others the wish
-    counts as far as it names a port: their last lines are still being judged.
+    counts as far as it names a port: their last lines are still being judged. A wish
+    comes true on no network that is past the host.
     """
-    actual = _part(data, "NetworkSettings", "Ports")
+    settings = _part(data, "NetworkSettings")
+    actual = _part(settings, "Ports")
     wish = _part(data, "HostConfig", "PortBindings")
     exposed = {*actual, *wish, *_part(data, "Config", "ExposedPorts")}
+    places = _part(settings, "Networks")
+    known = [networks.get(str(_part(places, name).get("NetworkID"))) for name in places]
+    told = _runs(data) and isinstance(settings.get("Ports"), Mapping)
+    in_vain = bool(known) and all(network and network.past_the_host for network in known)
     published: frozenset[Port] = frozenset()
     if _mode(data) != "host":
-        published = frozenset(_bound(actual or wish))
+        published = frozenset(_bound(actual if actual or told or in_vain else wish))
     return published, frozenset(port for key in exposed if (port := _port(key)) is not None)
 
 
-def _networks(
-    data: Json,
-) -> tuple[frozenset[str], frozenset[Address], frozenset[Subject]]:
-    """Return ids of user-defined networks; gateways and subnets of all."""
-    ids: set[str] = set()
-    gateways: set[Address] = set()
-    subnets: set[Subject] = set()
+@dataclass(slots=True)
+class _Places:
+    """Where a container is attached; fields as in `Container`."""
+
+    networks: set[str] = field(default_factory=set)
+    gateways: set[Address] = field(default_factory=set)
+    subnets: set[Subject] = field(default_factory=set)
+    addresses: set[Address] = field(default_factory=set)
+    direct: set[Direct] = field(default_factory=set)
+
+
+def _places(data: Json, networks: Networks) -> _Places:
+    """
+    Collect what the container's networks are, and its addresses on them.
+
+    Clients live in the subnet of a network past the host, whose other containers are no proxies.
+    """
+    found = _Places()
     settings = _part(data, "NetworkSettings")
-    attached = _part(settings, "Networks")
-    for name in attached:
-        network = _part(attached, name)
-        if network.get("NetworkID") and name not in _BUILTIN_NETWORKS:
-            ids.add(str(network["NetworkID"]))
+    endpoints = _part(settings, "Networks")
     # Before API 1.52 the default bridge stands at the top level as well; some
     # versions of Podman have it only there.
-    for network in (settings, *(_part(attached, name) for name in attached)):
+    for name, endpoint in (
+        ("", settings),
+        *((name, _part(endpoints, name)) for name in endpoints),
+    ):
+        id_ = str(endpoint.get("NetworkID") or "")
+        network = networks.get(id_)
+        past_the_host = network is not None and network.past_the_host
+        if id_ and name not in _BUILTIN_NETWORKS and not past_the_host:
+            found.networks.add(id_)
         for key in ("Gateway", "IPv6Gateway"):
-            if (gateway := _address(network.get(key))) is not None:
-                gateways.add(gateway)
-        for key, length in (
-            ("IPAddress", "IPPrefixLen"),
-            ("GlobalIPv6Address", "GlobalIPv6PrefixLen"),
+            if (gateway := _address(endpoint.get(key))) is not None:
+                found.gateways.add(gateway)
+        for key, length, wish in (
+            ("IPAddress", "IPPrefixLen", "IPv4Address"),
+            ("GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPv6Address"),
         ):
-            own, prefix = _address(network.get(key)), network.get(length)
-            if own is not None and isinstance(prefix, int) and 0 < prefix <= own.max_prefixlen:
-                subnets.add(ip_network((own, prefix), strict=False))
-    return frozenset(ids), frozenset(gateways), frozenset(subnets)
+            own, prefix = _address(endpoint.get(key)), endpoint.get(length)
+            if own is None and past_the_host and not _runs(data):
+                own = _address(_part(endpoint, "IPAMConfig").get(wish))
+            if own is None:
+                continue
+            found.addresses.add(own)
+            if network is not None and past_the_host:
+                found.direct.add(Direct(network.device, own))
+            elif isinstance(prefix, int) and 0 < prefix <= own.max_prefixlen:
+                found.subnets.add(ip_network((own, prefix), strict=False))
+    return found
 
 
 def _address(text: object) -> Address | None:

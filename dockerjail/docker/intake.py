@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 
 from dockerjail.docker.cursor import Dialect, dialect
@@ -87,6 +88,7 @@ class Intake:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._looking: set[str] = set()
         self._again: set[str] = set()
+        self._untold: frozenset[Problem] = frozenset()
         self._seen_all = False
         self._settled = asyncio.Event()
         self._room = asyncio.Semaphore(_QUESTIONS)
@@ -109,6 +111,10 @@ class Intake:
         found = self.containers.get(container)
         if found is not None and self._seen_all and self._tails is not None:
             self._tend(self._tails, found)
+
+    def problems(self) -> list[Problem]:
+        """List what the Engine does not tell, of all containers and of single ones."""
+        return [*self._engine.problems(), *self.unclear.values()]
 
     def _disconnected(self, error: Exception) -> None:
         self.connected = False
@@ -151,6 +157,10 @@ class Intake:
     async def _reconcile(self, hint: Callable[[str], None], *, afresh: bool) -> None:
         """Find what events left out."""
         listed = dict(await self._engine.list())
+        untold = frozenset(self._engine.problems())
+        for problem in untold - self._untold:
+            logger.warning("%s", problem)
+        self._untold = untold
         known = self.containers.keys() | self._stored.keys()
         for container, digest in listed.items():
             tail = self.tails.get(container)
@@ -214,6 +224,7 @@ class Intake:
         """Take in what was found."""
         before = self.containers.pop(name, None)
         if container is not None:
+            container = _as_it_was(container, before)
             self.containers[container.id] = container
         if container != before:
             self._changed()
@@ -285,6 +296,13 @@ class Intake:
         self.tails.pop(container, None)
         self._stored.pop(container, None)
         self._gone(container)
+
+
+def _as_it_was(container: Container, before: Container | None) -> Container:
+    """Keep the addresses that a container gave back when it stopped: its last lines are to come."""
+    if container.running or container.addresses or before is None:
+        return container
+    return replace(container, addresses=before.addresses, direct=before.direct)
 
 
 @asynccontextmanager

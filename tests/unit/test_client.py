@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import socket
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from dockerjail.errors import (
     EngineUnavailable,
     LogsUnreadable,
 )
-from dockerjail.model import Container
+from dockerjail.model import Container, Direct
 
 WEB = Container(id="c1", name="web", service="web")
 VERSION = {"Version": "26.1.5", "ApiVersion": "1.45", "MinAPIVersion": "1.24"}
@@ -263,12 +264,126 @@ async def test_events_name_the_container_they_are_about(dockerd, engine):
     assert "since=1000.500000000" in dockerd.asked[-1]
 
 
+LAN_ID = "a" * 64
+LAN = {"Name": "lan", "Id": LAN_ID, "Driver": "macvlan", "Options": {"parent": "eth0"}}
+PLACES = {"Networks": {"lan": {"NetworkID": LAN_ID, "IPAddress": "192.0.2.2", "IPPrefixLen": 24}}}
+ITEM = {"Id": "c1", "Names": ["/web"], "State": "running", "NetworkSettings": PLACES}
+SHOWN = {"Id": "c1", "Name": "/web", "NetworkSettings": PLACES}
+DIRECT = frozenset({Direct("eth0", ip_address("192.0.2.2"))})
+
+
+@pytest.fixture
+def on_lan(dockerd):
+    dockerd.answers |= {
+        "containers/json": (200, [ITEM]),
+        "containers/c1/json": (200, SHOWN),
+        "/networks": (200, [LAN]),
+    }
+    return dockerd
+
+
+def questions(dockerd):
+    return dockerd.asked.count("GET /v1.45/networks")
+
+
+async def test_networks_are_asked_for_once(on_lan, engine):
+    for _ in range(3):
+        await engine.list()
+        assert (await engine.inspect("c1")).direct == DIRECT
+    assert questions(on_lan) == 1
+    assert engine.problems() == []
+
+
+async def test_many_looks_at_once_ask_for_networks_once(on_lan, engine):
+    found = await asyncio.gather(*(engine.inspect("c1") for _ in range(16)))
+    assert {container.direct for container in found} == {DIRECT}
+    assert questions(on_lan) == 1
+
+
+async def test_networks_that_every_engine_has_are_not_asked_for(on_lan, engine):
+    places = {"Networks": {"bridge": {"NetworkID": "b" * 64, "IPAddress": "172.17.0.2"}}}
+    on_lan.answers["containers/json"] = (200, [ITEM | {"NetworkSettings": places}])
+    on_lan.answers["containers/c1/json"] = (200, SHOWN | {"NetworkSettings": places})
+    await engine.list()
+    await engine.inspect("c1")
+    assert questions(on_lan) == 0
+
+
+async def test_a_new_network_is_asked_for(on_lan, engine):
+    await engine.list()
+    id_ = "9" * 64
+    places = {"Networks": {"new": PLACES["Networks"]["lan"] | {"NetworkID": id_}}}
+    on_lan.answers["containers/c1/json"] = (200, SHOWN | {"NetworkSettings": places})
+    on_lan.answers["/networks"] = (200, [LAN, LAN | {"Id": id_, "Options": {"parent": "eth9"}}])
+    assert {d.device for d in (await engine.inspect("c1")).direct} == {"eth9"}
+    assert questions(on_lan) == 2
+
+
+async def test_a_network_that_is_gone_is_not_asked_for_again(on_lan, engine):
+    on_lan.answers["/networks"] = (200, [])
+    for _ in range(3):
+        await engine.list()
+        assert (await engine.inspect("c1")).direct == frozenset()
+    assert questions(on_lan) == 1
+    assert engine.problems() == []
+
+
+@pytest.mark.parametrize("status", [403, 404])
+async def test_a_proxy_that_hides_networks_is_a_problem_with_a_remedy(on_lan, engine, status):
+    on_lan.answers["/networks"] = (status, b"Forbidden")
+    listed = await engine.list()
+    assert [(await engine.inspect("c1")).direct for _ in range(3)] == [frozenset()] * 3
+    assert questions(on_lan) == 1
+    (problem,) = engine.problems()
+    assert "macvlan" in problem.what
+    assert f"{status} 'Forbidden'" in problem.what
+    assert "NETWORKS=1" in problem.remedy
+
+    on_lan.answers["/networks"] = (200, [LAN])
+    assert await engine.list() != listed  # so that each container is looked at again
+    assert engine.problems() == []
+    assert (await engine.inspect("c1")).direct == DIRECT
+
+
+@pytest.mark.parametrize("answer", [b"[{", None, [1], {"x": 1}, 7])
+async def test_strange_networks_are_a_problem_and_no_end(on_lan, engine, answer):
+    on_lan.answers["/networks"] = (200, answer)
+    await engine.list()
+    assert (await engine.inspect("c1")).direct == frozenset()
+    (problem,) = engine.problems()
+    assert "cannot be read" in problem.what
+
+
+async def test_another_engine_has_other_networks(on_lan, engine):
+    await engine.list()
+    on_lan.answers["/networks"] = (200, [LAN | {"Options": {"parent": "eth9"}}])
+    await engine.version()
+    assert {d.device for d in (await engine.inspect("c1")).direct} == {"eth9"}
+
+
+async def test_podmans_networks_go_by_names_that_may_be_given_anew(on_lan, engine):
+    on_lan.answers["/version"] = (
+        200,
+        VERSION | {"Version": "5.4.2", "Components": [{"Name": "Podman Engine"}]},
+    )
+    places = {"Networks": {"lan": PLACES["Networks"]["lan"] | {"NetworkID": "lan"}}}
+    on_lan.answers["containers/json"] = (200, [ITEM | {"NetworkSettings": places}])
+    on_lan.answers["containers/c1/json"] = (200, SHOWN | {"NetworkSettings": places})
+    on_lan.answers["/networks"] = (200, [LAN | {"Options": {}}])
+    await engine.list()
+    assert {d.device for d in (await engine.inspect("c1")).direct} == {""}
+    on_lan.answers["/networks"] = (200, [LAN | {"Driver": "bridge", "Options": {}}])
+    await engine.list()
+    assert (await engine.inspect("c1")).direct == frozenset()
+
+
 async def test_only_get_is_ever_sent(dockerd, engine):
     dockerd.answers |= {
         "containers/json": (200, []),
         "/events": (200, b""),
         "/logs": (200, b""),
-        "containers/c1/json": (200, {"Id": "c1"}),
+        "containers/c1/json": (200, SHOWN),
+        "/networks": (200, [LAN]),
     }
     await engine.version()
     await engine.list()

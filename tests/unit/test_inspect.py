@@ -6,8 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockerjail.docker.inspect import container, digest, network_owner, readable, service
-from dockerjail.model import Container, Port
+from dockerjail.docker.inspect import (
+    Network,
+    attached,
+    container,
+    digest,
+    network_owner,
+    networks,
+    readable,
+    service,
+)
+from dockerjail.model import Container, Direct, Port
 
 WEB = {
     "Id": "f" * 64,
@@ -81,6 +90,7 @@ def test_a_compose_container_is_read_whole():
         networks=frozenset({"n1"}),
         gateways=frozenset(map(ip_address, ("172.18.0.1", "172.17.0.1", "fd00:1::1"))),
         subnets=frozenset(map(ip_network, ("172.18.0.0/16", "172.17.0.0/16", "fd00:1::/64"))),
+        addresses=frozenset(map(ip_address, ("172.18.0.5", "172.17.0.2", "fd00:1::5"))),
         log_driver="json-file",
         log_options={"max-size": "1m"},
         created_at=1795344759.5,
@@ -170,6 +180,134 @@ def test_the_default_bridge_of_older_engines_stands_at_the_top_level():
     assert found.subnets == {ip_network("10.88.0.0/16")}
 
 
+LAN4, LAN6 = ip_address("192.0.2.2"), ip_address("2001:db8:77::2")
+LAN = {
+    "NetworkID": "a" * 64,
+    "Gateway": "192.0.2.1",
+    "IPAddress": "192.0.2.2",
+    "IPPrefixLen": 24,
+    "IPv6Gateway": "2001:db8:77::1",
+    "GlobalIPv6Address": "2001:db8:77::2",
+    "GlobalIPv6PrefixLen": 64,
+}
+BRIDGE = WEB["NetworkSettings"]["Networks"]["shop_default"]
+KNOWN = {"a" * 64: Network("macvlan", "eth0"), "n1": Network("bridge")}
+
+
+def at(*names, running=True, **changes):
+    """What Docker says of a container on these networks that wishes to publish 80."""
+    places = {"lan": LAN | changes, "shop_default": BRIDGE}
+    return changed(
+        State={"Running": running},
+        HostConfig={"PortBindings": {"8000/tcp": [{"HostIp": "", "HostPort": "80"}]}},
+        NetworkSettings={"Ports": {}, "Networks": {name: places[name] for name in names}},
+    )
+
+
+def test_on_macvlan_clients_reach_the_containers_own_addresses():
+    found = container(at("lan"), networks=KNOWN)
+    assert found.direct == {Direct("eth0", LAN4), Direct("eth0", LAN6)}
+    assert found.addresses == {LAN4, LAN6}
+
+
+def test_the_subnet_of_a_macvlan_network_is_the_clients_but_its_gateway_a_gateway():
+    found = container(at("lan"), networks=KNOWN)
+    assert found.subnets == frozenset()
+    assert found.networks == frozenset()
+    assert found.gateways == {ip_address("192.0.2.1"), ip_address("2001:db8:77::1")}
+
+
+def test_each_network_counts_as_what_it_is():
+    found = container(at("lan", "shop_default"), networks=KNOWN)
+    assert {direct.address for direct in found.direct} == {LAN4, LAN6}
+    assert found.networks == {"n1"}
+    assert ip_network("172.18.0.0/16") in found.subnets
+    assert ip_address("172.18.0.5") in found.addresses
+
+
+def test_a_network_of_which_nothing_is_told_is_taken_for_a_bridge():
+    found = container(at("lan"))
+    assert found.direct == frozenset()
+    assert ip_network("192.0.2.0/24") in found.subnets
+    assert found.networks == {"a" * 64}
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_macvlan_publishes_nothing_whatever_is_wished(running):
+    assert container(at("lan", running=running), networks=KNOWN).published == frozenset()
+
+
+def test_what_does_not_run_publishes_what_it_will_on_its_bridge():
+    data = at("lan", "shop_default", running=False)
+    assert container(data, networks=KNOWN).published == {Port(80)}
+
+
+def test_what_runs_publishes_only_what_came_true():
+    assert container(at("shop_default")).published == frozenset()
+
+
+def test_a_stopped_containers_fixed_address_is_its_own():
+    """Others have given theirs back."""
+    given_back = {"IPAddress": "", "GlobalIPv6Address": ""}
+    assert container(at("lan", running=False, **given_back), networks=KNOWN).direct == frozenset()
+    fixed = {"IPAMConfig": {"IPv4Address": "192.0.2.2"}} | given_back
+    found = container(at("lan", running=False, **fixed), networks=KNOWN)
+    assert found.direct == {Direct("eth0", LAN4)}
+
+
+def test_a_sidecar_is_reached_where_its_owner_is():
+    sidecar = changed(
+        HostConfig={"NetworkMode": "container:owner"},
+        NetworkSettings={"Ports": {}, "Networks": {}},
+    )
+    found = container(sidecar, owner=at("lan"), networks=KNOWN)
+    assert found.direct == container(at("lan"), networks=KNOWN).direct
+    assert found.addresses == {LAN4, LAN6}
+
+
+def test_networks_that_every_engine_has_need_no_question():
+    assert attached(WEB) == {"n1"}
+    assert attached({}) == frozenset()
+
+
+LISTED = [
+    {"Name": "bridge", "Id": "b" * 64, "Driver": "bridge", "Options": {}},
+    {"Name": "lan", "Id": "a" * 64, "Driver": "macvlan", "Options": {"parent": "eth0.10"}},
+    {"Name": "l3", "Id": "c" * 64, "Driver": "ipvlan", "Options": {"ipvlan_mode": "l3"}},
+    {"Name": "inner", "Id": "d" * 64, "Driver": "macvlan", "Options": None},
+    {"Name": "conf", "Id": "e" * 64, "Driver": "null", "Options": {"parent": "eth1"}},
+    {
+        "Name": "swarmed",
+        "Id": "f" * 64,
+        "Driver": "macvlan",
+        "Scope": "swarm",
+        "ConfigFrom": {"Network": "conf"},
+    },
+]
+
+
+def test_the_device_of_a_network_is_its_parent():
+    found = networks(LISTED, podman=False)
+    assert found["a" * 64] == Network("macvlan", "eth0.10")
+    assert found["b" * 64] == Network("bridge")
+    assert not found["b" * 64].past_the_host
+
+
+def test_docker_makes_a_link_for_a_network_without_a_parent():
+    found = networks(LISTED, podman=False)
+    assert found["d" * 64].device == "dm-dddddddddddd"
+    assert found["c" * 64].device == "di-cccccccccccc"
+
+
+def test_a_network_may_have_its_parent_from_a_configuration():
+    assert networks(LISTED, podman=False)["f" * 64] == Network("macvlan", "eth1")
+
+
+def test_podman_names_networks_and_tells_no_parent():
+    found = networks([{"Name": "lan", "Id": "a" * 64, "Driver": "macvlan"}], podman=True)
+    assert found["lan"] == Network("macvlan", "")
+
+
 def test_never_started_is_no_time():
     assert container(changed(State={"StartedAt": "0001-01-01T00:00:00Z"})).started_at == 0.0
 
@@ -196,7 +334,8 @@ JSON = st.recursive(
 def test_nothing_that_an_engine_leaves_out_or_makes_up_is_an_error(part, key, value):
     whole = WEB[part]
     broken = {**whole, key: value} if isinstance(whole, dict) and key else value
-    assert isinstance(container({**WEB, part: broken}), Container)
+    assert isinstance(container({**WEB, part: broken}, networks=KNOWN), Container)
+    assert networks([{**LISTED[1], part: broken, key: value}], podman=False)
 
 
 ITEM = {
@@ -208,6 +347,12 @@ ITEM = {
     "Ports": [{"PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}, {"PrivatePort": 81}],
     "NetworkSettings": {"Networks": {"net": {"NetworkID": "n1", "Gateway": "172.18.0.1"}}},
 }
+
+
+def test_a_digest_changes_when_more_is_known_of_a_network():
+    known = {"n1": Network("macvlan", "eth0")}
+    assert digest(ITEM, known) != digest(ITEM)
+    assert digest(ITEM, known | {"n2": Network("bridge")}) == digest(ITEM, known)
 
 
 def test_a_digest_stays_while_only_time_passes():

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from dockerjail.docker.intake import Intake
 from dockerjail.docker.tail import State
-from dockerjail.model import Container, Cursor, Stream
+from dockerjail.model import Container, Cursor, Direct, Problem, Stream
 from dockerjail.retry import Backoff
 from tests.fakes import FakeEngine
 
@@ -562,6 +563,37 @@ async def test_a_container_seen_twice_is_followed_once():
             house.engine._tell("c1")
             await asyncio.sleep(0.3)
         assert len(house.engine.log(WEB).followers) == 1
+
+
+LAN = ip_address("192.0.2.5")
+ON_LAN = replace(WEB, addresses=frozenset({LAN}), direct=frozenset({Direct("eth0", LAN)}))
+
+
+async def test_a_container_that_stopped_is_still_known_by_its_addresses():
+    house = House()
+    house.engine.start(ON_LAN)
+    async with house.running():
+        house.engine.stop(ON_LAN)
+        await asyncio.sleep(0.1)
+        stopped = house.intake.containers[WEB.id]
+        assert not stopped.running
+        assert (stopped.addresses, stopped.direct) == (ON_LAN.addresses, ON_LAN.direct)
+        house.engine.start(WEB)
+        await asyncio.sleep(0.1)
+        assert house.intake.containers[WEB.id].direct == frozenset()
+
+
+async def test_what_the_engine_does_not_tell_is_said_once(caplog):
+    house = House()
+    problem = Problem(place="Docker Engine", what="it does not tell", remedy="ask its proxy")
+    house.engine.untold.append(problem)
+    async with house.running(reconcile_every=1.0):
+        await asyncio.sleep(5)
+        assert house.intake.problems() == [problem]
+        assert caplog.text.count("it does not tell; ask its proxy") == 1
+        house.engine.untold.clear()
+        await asyncio.sleep(2)
+        assert house.intake.problems() == []
 
 
 async def test_a_bug_in_the_receiver_stops_the_intake():
