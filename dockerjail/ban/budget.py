@@ -1,0 +1,126 @@
+"""
+How many bans the log of one container may lead to. Pure: times come in.
+
+Who can write into a log can have others banned. A container that bans more than its budget
+goes to observation: its bans are recorded and not carried out, until it has kept
+within its budget for a while.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+REST: Final = 600.0
+"""Seconds that a container has to keep within its budget before its bans are carried out again."""
+
+CONTAINERS: Final = 4096
+"""Containers that are remembered; the one that banned longest ago is forgotten first."""
+
+_ENOUGH: Final = 1 - 1e-9
+"""A coin, but for what is lost by adding fractions."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Purse:
+    """
+    One container's coins: a ban takes one, and they come back with time, up to a full purse.
+
+    `since` is when its bans began to be observed, `over_at` when one last did not fit.
+    """
+
+    coins: float
+    at: float
+    since: float | None = None
+    over_at: float = 0.0
+    held: int = 0
+    untold: bool = False
+
+
+class Budget:
+    """
+    Bans by container: `per_minute`, as many at once, and `active` at a time; 0 is no limit.
+
+    `rest` is in seconds.
+    """
+
+    def __init__(self, per_minute: int = 200, active: int = 5000, rest: float = REST) -> None:
+        self.per_minute = per_minute
+        self.active = active
+        self.rest = rest
+        self._purses: OrderedDict[str, _Purse] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._purses)
+
+    def admit(self, container: str, at: float, active: int) -> bool:
+        """
+        Say whether a ban at `at` is carried out; if not, it is to be observed.
+
+        `active` are the bans that are carried out already because of the container's lines.
+        """
+        purse = self._purse(container, at)
+        fits = self._pay(purse) and not self._crowded(active)
+        if (
+            purse.since is not None
+            and at >= purse.over_at + self.rest
+            and not self._crowded(active)
+        ):
+            purse.since = None  # it had recovered before this ban
+        if not fits:
+            purse.over_at = max(purse.over_at, at)
+            if purse.since is None:
+                purse.since, purse.held, purse.untold = at, 0, True
+        if purse.since is None:
+            return True
+        purse.held += 1
+        return False
+
+    def newly_tripped(self, container: str) -> bool:
+        """Say whether a container went beyond its budget; of each time only the first to ask learns."""
+        purse = self._purses.get(container)
+        if purse is None or not purse.untold:
+            return False
+        purse.untold = False
+        return True
+
+    def tripped(self, container: str, at: float, active: int = 0) -> float | None:
+        """Return since when a container's bans are observed, None if the next would not be."""
+        purse = self._purses.get(container)
+        if purse is None:
+            return None
+        rested = at >= purse.over_at + self.rest and not self._crowded(active)
+        return None if rested else purse.since
+
+    def observed(self, container: str) -> int:
+        """Return how many bans were held back since a container last went beyond its budget."""
+        purse = self._purses.get(container)
+        return purse.held if purse else 0
+
+    def forget(self, container: str) -> None:
+        """Let go of a container that is gone."""
+        self._purses.pop(container, None)
+
+    def _purse(self, container: str, at: float) -> _Purse:
+        """Return a container's purse, with the coins that came back until `at`."""
+        purse = self._purses.get(container)
+        if purse is None:
+            if len(self._purses) >= CONTAINERS:
+                self._purses.popitem(last=False)
+            purse = self._purses[container] = _Purse(coins=self.per_minute, at=at)
+        self._purses.move_to_end(container)
+        if at > purse.at:
+            back = (at - purse.at) * self.per_minute / 60
+            purse.coins = min(self.per_minute, purse.coins + back)
+            purse.at = at
+        return purse
+
+    def _pay(self, purse: _Purse) -> bool:
+        if not self.per_minute:
+            return True
+        if purse.coins < _ENOUGH:
+            return False
+        purse.coins = max(0.0, purse.coins - 1)
+        return True
+
+    def _crowded(self, active: int) -> bool:
+        return bool(self.active) and active >= self.active
