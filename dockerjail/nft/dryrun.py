@@ -9,59 +9,120 @@ outside this object is read or changed.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dockerjail.errors import FirewallError
-from dockerjail.model import Blocktype, Counter, Element, Subject
+from dockerjail.model import Blocktype, Counter, Direct, Element, Subject
+from dockerjail.nft import ruleset
 from dockerjail.ports import Block
 
 
-class DryRun:
-    """The `Firewall` port, in memory; `rejects` False is that of an old kernel."""
+@dataclass(slots=True)
+class _Table:
+    """What outlives the one who put it."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.time, rejects: bool = True) -> None:
+    standing: bool = False
+    blocks: dict[Element, float | None] = field(default_factory=dict)
+    generation: int = 0
+
+
+class DryRun:
+    """
+    The `Firewall` port, in memory.
+
+    `rejects` False is that of an old kernel, `ingress` False that of an older one. `after`
+    is the one of an earlier process, whose table stands. The devices of `away` are not there.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.time,
+        rejects: bool = True,
+        ingress: bool = True,
+        after: "DryRun | None" = None,
+    ) -> None:
         self._clock = clock
         self.rejects = rejects
-        self._blocks: dict[Element, float | None] = {}
-        self._standing = False
+        self._ingress = ingress
+        self._table: _Table = _Table() if after is None else after._table  # noqa: SLF001  # of our own kind
+        self._ours = False
+        self._known: int | None = None
         self._changes: asyncio.Queue[str] = asyncio.Queue()
         self.allowed: frozenset[Subject] = frozenset()
+        self.direct: frozenset[Direct] = frozenset()
+        self.away: set[str] = set()
 
-    async def replace(self, blocks: Iterable[Block], *, allow: Collection[Subject]) -> None:
+    @property
+    def deaf(self) -> Mapping[str, str]:
+        """Return the devices that are not there, or all of them."""
+        return {
+            device: "there is no such device" if device else "the device is not known"
+            for device in sorted({each.device for each in self.direct})
+            if not device or device in self.away or not self._ingress
+        }
+
+    async def adopt(self, *, allow: Collection[Subject], direct: Collection[Direct] = ()) -> bool:
+        """Take over what an earlier one blocks, if that stands."""
+        if not self._table.standing:
+            return False
+        self._take(allow, direct)
+        return True
+
+    async def replace(
+        self,
+        blocks: Iterable[Block],
+        *,
+        allow: Collection[Subject],
+        direct: Collection[Direct] = (),
+    ) -> None:
         """Forget everything and take these."""
         blocks = self._checked(blocks)
-        self._blocks = {}
-        self._standing = True
-        self.allowed = frozenset(allow)
+        self._table.blocks = {}
+        self._table.standing = True
+        self._take(allow, direct)
         self._put(blocks)
 
     async def apply(self, *, add: Sequence[Block] = (), remove: Sequence[Element] = ()) -> None:
-        """Release and block; FirewallError when `replace` never put a table, or it was lost."""
-        if not self._standing:
-            raise FirewallError("blocking: there is no table; put it in place first")
+        """Release and block; FirewallError when there is no table of ours, or it was lost."""
+        self._must_stand("blocking")
         add = self._checked(add)
         for element in remove:
-            self._blocks.pop(element, None)
+            self._table.blocks.pop(element, None)
         self._put(add)
 
     async def allow(self, networks: Collection[Subject]) -> None:
-        """Let these pass; FirewallError when `replace` never put a table, or it was lost."""
-        if not self._standing:
-            raise FirewallError("allowing: there is no table; put it in place first")
+        """Let these pass; FirewallError when there is no table of ours, or it was lost."""
+        self._must_stand("allowing")
         self.allowed = frozenset(networks)
+
+    async def guard(self, direct: Collection[Direct]) -> None:
+        """Remember these; FirewallError when there is no table of ours, or it was lost."""
+        self._must_stand("guarding")
+        self.direct = frozenset(direct)
+
+    async def disturbed(self) -> bool:
+        """Say whether the table was lost, or `disturb` called, since this was last asked."""
+        known, self._known = self._known, self._table.generation
+        return known != self._known
+
+    async def blocked(self) -> Counter:
+        """Return that nothing was blocked: no packet comes here."""
+        return Counter(0, 0)
 
     async def present(self) -> Mapping[Element, float | None]:
         """Return what is blocked now, and until when."""
         now = self._clock()
-        self._blocks = {
+        self._table.blocks = {
             element: until
-            for element, until in self._blocks.items()
+            for element, until in self._table.blocks.items()
             if until is None or until > now
         }
-        return dict(self._blocks)
+        return dict(self._table.blocks)
 
     async def intact(self) -> bool:
-        """Say whether a table was put and not lost since."""
-        return self._standing
+        """Say whether a table was put or adopted, and not lost since."""
+        return self._ours and self._table.standing
 
     async def counters(self, elements: Sequence[Element]) -> Mapping[Element, Counter]:
         """Return nothing blocked for each element that is blocked."""
@@ -75,13 +136,30 @@ class DryRun:
 
     def lose(self, word: str = "table deleted") -> None:
         """Lose the table, as when somebody flushes the kernel's ruleset."""
-        self._blocks = {}
-        self._standing = False
+        self._table.blocks = {}
+        self._table.standing = False
+        self.disturb()
         self._changes.put_nowait(word)
+
+    def disturb(self) -> None:
+        """Change the ruleset elsewhere, as when somebody sets up another table."""
+        self._table.generation += 1
+
+    def _take(self, allow: Collection[Subject], direct: Collection[Direct]) -> None:
+        self._ours = True
+        self.allowed = frozenset(allow)
+        self.direct = frozenset(direct)
+        if self._known is None:
+            self._known = self._table.generation
+
+    def _must_stand(self, doing: str) -> None:
+        if not (self._ours and self._table.standing):
+            raise FirewallError(f"{doing}: there is no table of ours; put it in place first")
 
     def _checked(self, blocks: Iterable[Block]) -> Sequence[Block]:
         blocks, now = tuple(blocks), self._clock()
         for element, until in ((block.element, block.until) for block in blocks):
+            ruleset.key(element)  # refuses what no packet has
             wanted = until is None or until > now
             if wanted and element.blocktype is Blocktype.REJECT and not self.rejects:
                 raise FirewallError("blocking: this packet filter cannot answer what it blocks")
@@ -92,6 +170,6 @@ class DryRun:
         for block in blocks:
             element, until = block.element, block.until
             if until is None or until > now:
-                self._blocks[element] = until
+                self._table.blocks[element] = until
             else:
-                self._blocks.pop(element, None)
+                self._table.blocks.pop(element, None)

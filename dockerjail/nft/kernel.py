@@ -4,7 +4,7 @@ The kernel's packet filter, through netlink. DOOR to pyroute2.
 In: blocks and elements. Out: one nf_tables transaction for each change, what the
 kernel blocks, and a word when somebody else changes our table. Touches only the
 table `inet dockerjail` of the network namespace that `open` was called in (and,
-for a moment in `open`, an empty table beside it), and runs no program.
+for a moment in `open` and `adopt`, a table beside it that blocks nobody), and runs no program.
 
 pyroute2 gives the socket and the codecs of tables, chains, sets and rules.
 Transactions, elements and answers are ours (`messages`): pyroute2's calls for
@@ -14,6 +14,7 @@ nf_tables hang without CAP_NET_ADMIN, truncate dumps and lose errors (0.9.7).
 import asyncio
 import ctypes
 import errno
+import fcntl
 import logging
 import math
 import socket
@@ -30,7 +31,7 @@ from collections.abc import (
 )
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from pyroute2.netlink.nfnetlink.nftsocket import (
     AsyncNFTSocket,
@@ -41,7 +42,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
 )
 
 from dockerjail.errors import FirewallError, FirewallUnavailable
-from dockerjail.model import Blocktype, Counter, Element, Subject
+from dockerjail.model import Blocktype, Counter, Direct, Element, Subject
 from dockerjail.nft import messages, ruleset
 from dockerjail.nft.messages import (
     ACK,
@@ -54,6 +55,8 @@ from dockerjail.nft.messages import (
     Message,
     Refusal,
     Reply,
+    Shape,
+    Standing,
 )
 from dockerjail.nft.ruleset import BanSet, Expression, Ruleset, Verdict
 from dockerjail.ports import Block
@@ -81,6 +84,12 @@ _WHOLE = -1
 """The place of a refusal that means the whole transaction."""
 
 _SEQUENCE_END = 0x7FFF0000
+
+_DORMANT = 0x1
+_OWNED_FOR_GOOD = messages.OWNED | messages.PERSISTENT
+
+_LONGEST_DEVICE = 15
+_SIOCGIFINDEX = 0x8933
 
 # linux/netlink.h, linux/nfnetlink.h, asm-generic/socket.h; `socket` has no names for them
 _SOL_NETLINK = 270
@@ -122,12 +131,16 @@ class Features:
     `update_timeout`: a new end for an element that stands (Linux 6.12).
     `destroy`: deletion of what may be missing (6.3). `set_count`: the size of a
     set without a dump. `reject`: an answer to what is blocked before DNAT (5.9).
+    `ingress`: chains at a device, for containers past the host (5.10). `owner`: a table
+    that only its own process may change, and that outlives it (6.9).
     """
 
     update_timeout: bool
     destroy: bool
     set_count: bool
     reject: bool
+    ingress: bool
+    owner: bool
 
     def __str__(self) -> str:
         return ", ".join(
@@ -137,6 +150,8 @@ class Features:
                 ("destroy", self.destroy),
                 ("set count", self.set_count),
                 ("reject", self.reject),
+                ("ingress", self.ingress),
+                ("owner", self.owner),
             )
         )
 
@@ -155,6 +170,21 @@ class _Group:
 
 
 @dataclass(frozen=True, slots=True)
+class _Door:
+    """The chain that stands at a device, which the kernel may refuse without harm to the rest."""
+
+    device: str
+
+
+class _Put(NamedTuple):
+    """What the kernel made of a change: its echoes, elements it took, doors it refused."""
+
+    echoes: Sequence[Reply]
+    accepted: int
+    refused: Mapping[str, Refusal]
+
+
+@dataclass(frozen=True, slots=True)
 class _Plan:
     """What to block and what to release, ready to be packed."""
 
@@ -169,23 +199,34 @@ class _Plan:
         return frozenset(group.home for group in self.wanted)
 
 
+class _Look(NamedTuple):
+    """What changes when somebody changes the ruleset, or a device of ours comes or goes."""
+
+    generation: int
+    away: frozenset[str]
+
+
 class Kernel:
     """
     The `Firewall` port on nf_tables: one socket, one writer.
 
-    `clock` tells seconds since the epoch; `patience` is how many seconds the kernel
-    may take for an answer. `features` None finds out in `open`.
+    With `owner`, nobody else may change the table while this process runs, where the
+    kernel can do that: `nft flush ruleset` leaves it, and an administrator has to stop
+    the process before deleting it. `clock` tells seconds since the epoch; `patience` is how
+    many seconds the kernel may take for an answer. `features` None finds out in `open`.
     """
 
     def __init__(
         self,
         *,
         table: str = "dockerjail",
+        owner: bool = False,
         clock: Callable[[], float] = time.time,
         patience: float = 10.0,
         features: Features | None = None,
     ) -> None:
         self.table = table
+        self._owner = owner
         self._clock = clock
         self._patience = patience
         self._features = features
@@ -196,7 +237,12 @@ class Kernel:
         self._sequence = 1
         self._homes: frozenset[BanSet] = frozenset()
         self._standing: Sequence[Landmark] | None = None
-        self._seen: int | None = None  # the last generation in which all stood as we put it
+        self._direct: frozenset[Direct] = frozenset()
+        self._refused: Mapping[str, Refusal] = {}  # by device
+        # the last look in which all stood as we put it, and the last for `disturbed`: the
+        # ruleset's generation, and which devices of ours were missing
+        self._seen: _Look | None = None
+        self._known: _Look | None = None
 
     async def open(self) -> None:
         """
@@ -239,11 +285,73 @@ class Kernel:
         """Whether this kernel can answer what it blocks; known once `open` is through."""
         return self.features.reject
 
-    async def replace(self, blocks: Iterable[Block], *, allow: Collection[Subject]) -> None:
+    @property
+    def deaf(self) -> Mapping[str, str]:
+        """At which devices of direct addresses no chain stands now, and why."""
+        devices = {each.device for each in self._direct}
+        return {
+            device: words
+            for device in sorted(devices)
+            if (words := self._deafness(device)) is not None
+        }
+
+    async def adopt(self, *, allow: Collection[Subject], direct: Collection[Direct] = ()) -> bool:
+        """
+        Take over the table of an earlier process, elements and counters as they are.
+
+        False, and nothing is changed, unless it stands rule for rule as `replace` would put it
+        with the same sets of bans: for comparison, such a table stands beside it for a moment,
+        asleep. What is allowed, and the chains at devices, are put anew.
+        """
+        what = f"adopting table {self.table}"
+        async with self._lock:
+            generation = await self._generation()
+            found = await self._read(self.table)
+            tables = [messages.standing(reply) for reply in found if reply.kind == Kind.NEWTABLE]
+            homes = self._homes_of(found)
+            if not tables or not self._adoptable(tables[0], homes):
+                return False
+            probe = await self._probe_table(ruleset.whole(homes), what)
+            if probe is None or _core_shapes(found) != probe:
+                return False
+            standing = self._landmarks(found)
+            fixed = [
+                _encode_table(self.table, self._flags),
+                *self._emptied(ruleset.allow_name, ruleset.direct_name),
+                *self._deleted_doors(standing, keep=()),
+                *self._encode_allow(allow),
+                *self._encode_direct(direct),
+            ]
+            put = await self._write(fixed, self._doors(direct), what)
+            self._homes = frozenset(homes)
+            echoed = self._landmarks(put.echoes)
+            # a table that has got an owner again is echoed
+            renewed = {mark.name for mark in echoed if mark.kind == Kind.NEWTABLE}
+            core = [
+                mark
+                for mark in standing
+                if not (_at_a_door(mark) or (mark.kind == Kind.NEWTABLE and mark.name in renewed))
+            ]
+            self._standing = _ordered([*core, *echoed])
+            self._stand_at(direct, put)
+            # made, deleted and this: with any more, somebody else was at it meanwhile
+            last = _generation(put.echoes)
+            self._seen = self._look(last) if last == generation + 3 else None
+            self._known = self._known or self._seen
+            return True
+
+    async def replace(
+        self,
+        blocks: Iterable[Block],
+        *,
+        allow: Collection[Subject],
+        direct: Collection[Direct] = (),
+    ) -> None:
         """
         Put table, rules and elements in place of what was there, in one transaction.
 
-        An element that the kernel does not want is logged and left out.
+        An element that the kernel does not want is logged and left out. FirewallError when
+        the table belongs to another process that runs.
         """
         blocks = list(blocks)
         async with self._lock:
@@ -253,14 +361,18 @@ class Kernel:
             self._check(plan, what)
             fixed = [
                 _gone(self.table),
-                _encode_table(self.table),
+                _encode_table(self.table, self._flags),
                 *self._encode(ruleset.whole(homes)),
                 *self._encode_allow(allow),
+                *self._encode_direct(direct),
             ]
-            put, _ = await self._write(fixed, plan.wanted, what)
+            put = await self._write(fixed, [*self._doors(direct), *plan.wanted], what)
             self._homes = homes
-            self._standing = self._landmarks(put)
-            self._seen = _generation(put)
+            self._standing = self._landmarks(put.echoes)
+            self._stand_at(direct, put)
+            generation = _generation(put.echoes)
+            self._seen = None if generation is None else self._look(generation)
+            self._known = self._known or self._seen
 
     async def apply(self, *, add: Sequence[Block] = (), remove: Sequence[Element] = ()) -> None:
         """
@@ -283,14 +395,14 @@ class Kernel:
             deletions = await _aside(_count(gone), partial(self._deletions, gone))
             fixed = [*self._encode(ruleset.extension(new, beside=self._homes)), *deletions]
             if _count(plan.wanted) > 1:
-                put, accepted = await self._write(fixed, plan.wanted, what)
+                echoes, accepted, _ = await self._write(fixed, plan.wanted, what)
                 if not accepted:
                     raise FirewallError(f"{what}: the kernel refused every element, see the log")
             else:
-                put = await self._commit(self._batch(fixed, plan.wanted)[0], what)
+                echoes = await self._commit(self._batch(fixed, plan.wanted)[0], what)
             if new:
                 self._homes |= new
-                self._standing = _ordered([*self._standing, *self._landmarks(put)])
+                self._standing = _ordered([*self._standing, *self._landmarks(echoes)])
 
     async def allow(self, networks: Collection[Subject]) -> None:
         """Put these in place of what passes whatever a ban says; bans and counters stay."""
@@ -298,12 +410,61 @@ class Kernel:
         async with self._lock:
             if self._standing is None:
                 raise FirewallError(f"{what}: there is no table of ours; put it in place first")
-            emptied = [
-                messages.emptied(self.table, ruleset.allow_name(version))
-                for version in ruleset.VERSIONS
+            batch = [
+                _touch(self.table),
+                *self._emptied(ruleset.allow_name),
+                *self._encode_allow(networks),
             ]
-            batch = [_touch(self.table), *emptied, *self._encode_allow(networks)]
             await self._commit(batch, what)
+
+    async def guard(self, direct: Collection[Direct]) -> None:
+        """
+        Stand before these addresses in place of those before, at the devices that are there.
+
+        Also puts back what went with a device that was away. Bans and counters stay.
+        """
+        what = f"guarding {len(direct)} addresses past the host"
+        async with self._lock:
+            if self._standing is None:
+                raise FirewallError(f"{what}: there is no table of ours; put it in place first")
+            found = await self._survey()
+            as_put = {
+                each
+                for each in self._doors(direct)
+                if (marks := _marks_at(each, found)) and marks == _marks_at(each, self._standing)
+            }
+            fixed = [
+                *self._emptied(ruleset.direct_name),
+                *self._deleted_doors(found, keep=as_put),
+                *self._encode_direct(direct),
+            ]
+            missing = [each for each in self._doors(direct) if each not in as_put]
+            put = await self._write(fixed, missing, what)
+            kept = [mark for each in as_put for mark in _marks_at(each, self._standing)]
+            core = [mark for mark in self._standing if not _at_a_door(mark)]
+            self._standing = _ordered([*core, *kept, *self._landmarks(put.echoes)])
+            self._stand_at(direct, put)
+
+    async def disturbed(self) -> bool:
+        """
+        Say whether anybody else has changed the ruleset since this was last asked.
+
+        Or a device of ours came or went, and with it, before Linux 6.16, the chain at it.
+        Costs one question to the kernel, whatever the size of the ruleset.
+        """
+        async with self._lock:
+            look = self._look(await self._generation())
+            known, self._known = self._known, look
+            return look != known
+
+    async def blocked(self) -> Counter:
+        """Read what all of it has blocked, from the counters of the rules; no set is read."""
+        async with self._lock:
+            asked = Message(Kind.GETRULE, DUMP, messages.named(self.table))
+            counted = await self._ask(
+                asked, lambda reply: [messages.counted(reply)], "reading the counters", missing=True
+            )
+        return Counter(sum(each[0] for each in counted), sum(each[1] for each in counted))
 
     async def present(self) -> Mapping[Element, float | None]:
         """Read what the kernel blocks now, and until when; nothing if the table is not there."""
@@ -312,7 +473,7 @@ class Kernel:
             for home, count in (await self._sets()).items():
                 if count != 0:
                     asked = Message(Kind.GETSETELEM, DUMP, messages.named(self.table, home.name))
-                    read = partial(self._blocked, home)
+                    read = partial(self._elements, home)
                     found = await self._ask(asked, read, f"reading set {home.name}")
                     for part in _parts(found):
                         blocked.update(part)
@@ -324,16 +485,20 @@ class Kernel:
         Say whether table, chains, rules and sets stand as we put them.
 
         Looks at the ruleset's generation first, and at the table only if somebody
-        else moved it. Elements do not count.
+        else moved it. Elements do not count, nor what stood at a device that is away.
         """
         async with self._lock:
             if self._standing is None:
                 return False
-            generation = await self._generation()
-            if generation != self._seen:
-                if await self._survey() != self._standing:
+            look = self._look(await self._generation())
+            if look != self._seen:
+                if self._can_stand(look.away):
                     return False
-                self._seen = generation
+                away = {ruleset.door_name(device) for device in look.away}
+                found = await self._survey()
+                if _except_at(away, found) != _except_at(away, self._standing):
+                    return False
+                self._seen = look
             return True
 
     async def counters(self, elements: Sequence[Element]) -> Mapping[Element, Counter]:
@@ -412,14 +577,19 @@ class Kernel:
         async with self._lock:
             what = "trying out the packet filter"
             self._features = Features(
-                update_timeout=False, destroy=False, set_count=False, reject=False
+                update_timeout=False,
+                destroy=False,
+                set_count=False,
+                reject=False,
+                ingress=False,
+                owner=False,
             )
             sets = Ruleset(sets=ruleset.extension([home]).sets)
             await self._commit(
                 [
                     _touch(table),
                     _gone(table),
-                    _encode_table(table),
+                    _encode_table(table, 0),
                     *self._encode(sets, table),
                     put(60_000),
                 ],
@@ -431,7 +601,12 @@ class Kernel:
                 left = [one.left_ms for one in await self._ask(asked, messages.found, what)]
                 asked = Message(Kind.GETSET, DUMP, messages.named(table))
                 counts = await self._ask(asked, lambda reply: [messages.set_count(reply)], what)
-                reject = await self._try_to_answer(table, what)
+                answering = self._encode(ruleset.trial(), table)
+                reject = await self._takes([_touch(table), *answering], what)
+                door = self._encode(Ruleset(chains=ruleset.door("lo").chains), table)
+                ingress = await self._takes([_touch(table), *door], what)
+                owned = [_touch(table), _gone(table), _encode_table(table, _OWNED_FOR_GOOD)]
+                owner = await self._takes(owned, what)
             finally:
                 destroy = await self._try_to_destroy(table, what)
         return Features(
@@ -439,13 +614,15 @@ class Kernel:
             destroy=destroy,
             set_count=bool(counts) and counts[0] is not None,
             reject=reject,
+            ingress=ingress,
+            owner=owner,
         )
 
-    async def _try_to_answer(self, table: str, what: str) -> bool:
-        """Put rules that answer into a table; say whether this kernel takes them."""
+    async def _takes(self, batch: Sequence[Message], what: str) -> bool:
+        """Say whether this kernel takes these messages."""
         try:
-            await self._commit([_touch(table), *self._encode(ruleset.trial(), table)], what)
-        except (_Rejected, FirewallUnavailable):  # EOPNOTSUPP comes for the rule or for the whole
+            await self._commit(batch, what)
+        except (_Rejected, FirewallUnavailable):  # EOPNOTSUPP comes for a rule or for the whole
             return False
         return True
 
@@ -459,6 +636,76 @@ class Kernel:
             await self._commit([_touch(table), _gone(table)], what)
             return False
         return True
+
+    # ---- devices
+
+    @property
+    def _flags(self) -> int:
+        """The flags of a table as we would put it."""
+        return _OWNED_FOR_GOOD if self._owner and self.features.owner else 0
+
+    def _doors(self, direct: Iterable[Direct]) -> Sequence[_Door]:
+        """Return where chains are to stand, as far as a chain can."""
+        if not self.features.ingress:
+            return ()
+        return [
+            _Door(device)
+            for device in sorted({each.device for each in direct})
+            if _nameable(device)
+        ]
+
+    def _stand_at(self, direct: Collection[Direct], put: _Put) -> None:
+        """Note what is guarded from now on, and which doors the kernel refused."""
+        self._direct = frozenset(direct)
+        self._refused = dict(put.refused)
+        away = self._away()
+        for device, refusal in put.refused.items():
+            if device not in away:
+                logger.error("no chain can stand at device %s: %s", device, refusal)
+        # our own change of what counts as away is nobody else's
+        if self._seen is not None:
+            self._seen = self._seen._replace(away=away)
+        if self._known is not None:
+            self._known = self._known._replace(away=away)
+
+    def _look(self, generation: int) -> _Look:
+        return _Look(generation, self._away())
+
+    def _away(self) -> frozenset[str]:
+        """Return those of our devices that are not there now."""
+        return frozenset(
+            each.device for each in self._doors(self._direct) if not self._is_there(each.device)
+        )
+
+    def _is_there(self, device: str) -> bool:
+        """Look for a device in the namespace of our socket, which the thread may have left."""
+        request = struct.pack("16s16x", device.encode(errors="surrogateescape"))
+        try:
+            fcntl.ioctl(self._open_socket, _SIOCGIFINDEX, request)
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return False
+            raise _broken(f"looking for device {device}", error) from error
+        return True
+
+    def _can_stand(self, away: Collection[str]) -> bool:
+        """Say whether a device is back that was away when a chain was to stand there."""
+        return any(
+            device not in away and refusal.code in (errno.ENOENT, errno.ENODEV)
+            for device, refusal in self._refused.items()
+        )
+
+    def _deafness(self, device: str) -> str | None:
+        if not device:
+            return "which device its packets come in by is not known"
+        if not self.features.ingress:
+            return "this kernel has no ingress chains for inet tables, which need Linux 5.10"
+        if not _nameable(device):
+            return "no device can have this name"
+        if not self._is_there(device):
+            return "there is no such device"
+        refusal = self._refused.get(device)
+        return None if refusal is None else f"the kernel refused a chain there: {refusal}"
 
     # ---- writing
 
@@ -488,56 +735,64 @@ class Kernel:
         return _Plan(_grouped(wanted), _grouped(gone))
 
     async def _write(
-        self, fixed: Sequence[Message], wanted: Sequence[_Group], what: str
-    ) -> tuple[Sequence[Reply], int]:
+        self, fixed: Sequence[Message], wanted: Sequence[_Group | _Door], what: str
+    ) -> _Put:
         """
-        Commit fixed messages and elements in one transaction.
+        Commit fixed messages, doors and elements in one transaction.
 
-        Elements that the kernel refuses are narrowed down, logged and left out.
-        Returns the kernel's echoes, and how many elements it took.
+        Elements that the kernel refuses are narrowed down, logged and left out; doors
+        that it refuses are left out.
         """
-        put, bad = await self._try(fixed, wanted, what)
+        echoes, bad = await self._try(fixed, wanted, what)
         accepted = _count(wanted)
+        refused: dict[str, Refusal] = {}
         while bad:
-            group, refusal = bad.pop()
-            if len(group.entries) > 1:
-                _, more = await self._try([], list(group.halves()), what)
+            part, refusal = bad.pop()
+            if isinstance(part, _Door):
+                refused[part.device] = refusal
+            elif len(part.entries) > 1:
+                _, more = await self._try([], list(part.halves()), what)
                 bad += more
             else:
                 accepted -= 1
-                element = ruleset.element(group.home, group.entries[0][0])
+                element = ruleset.element(part.home, part.entries[0][0])
                 logger.error("%s: %s refused: %s", what, element, refusal)
-        return put, accepted
+        return _Put(echoes, accepted, refused)
 
     async def _try(
-        self, fixed: Sequence[Message], groups: Sequence[_Group], what: str
-    ) -> tuple[Sequence[Reply], list[tuple[_Group, Refusal]]]:
-        """Commit, and hand back those groups in which the kernel refused an element."""
-        bad: list[tuple[_Group, Refusal]] = []
-        while fixed or groups:
-            batch, owners = await _aside(_count(groups), partial(self._batch, fixed, groups))
+        self, fixed: Sequence[Message], parts: Sequence[_Group | _Door], what: str
+    ) -> tuple[Sequence[Reply], list[tuple[_Group | _Door, Refusal]]]:
+        """Commit, and hand back those doors, and groups with an element, that the kernel refused."""
+        bad: list[tuple[_Group | _Door, Refusal]] = []
+        while fixed or parts:
+            batch, owners = await _aside(_count(parts), partial(self._batch, fixed, parts))
             try:
                 return await self._commit(batch, what), bad
             except _Rejected as rejected:
                 failed: dict[int, Refusal] = {}
-                for index, refusal in rejected.refusals.items():
-                    if index not in owners or refusal.code not in _WITH_THE_ELEMENT:
+                for index, refusal in sorted(rejected.refusals.items()):
+                    one = owners.get(index)
+                    if one is None or not _is_to_blame(parts[one], refusal):
                         raise
-                    failed[owners[index]] = refusal
-                bad += ((groups[one], refusal) for one, refusal in failed.items())
-                groups = [group for one, group in enumerate(groups) if one not in failed]
+                    # the first is the cause: a rule fails after its chain
+                    failed.setdefault(one, refusal)
+                bad += ((parts[one], refusal) for one, refusal in failed.items())
+                parts = [part for one, part in enumerate(parts) if one not in failed]
         return [], bad
 
     def _batch(
-        self, fixed: Sequence[Message], groups: Sequence[_Group]
+        self, fixed: Sequence[Message], parts: Sequence[_Group | _Door]
     ) -> tuple[list[Message], dict[int, int]]:
-        """Put messages together, and say which of them belong to which group."""
+        """Put messages together, and say which of them belong to which part."""
         batch = [_touch(self.table), *fixed]
         owners: dict[int, int] = {}
-        for one, group in enumerate(groups):
-            upsert = self._upsert(group)
-            owners |= dict.fromkeys(range(len(batch), len(batch) + len(upsert)), one)
-            batch += upsert
+        for one, part in enumerate(parts):
+            if isinstance(part, _Door):
+                more = self._encode(ruleset.door(part.device))
+            else:
+                more = self._upsert(part)
+            owners |= dict.fromkeys(range(len(batch), len(batch) + len(more)), one)
+            batch += more
         return batch, owners
 
     def _upsert(self, group: _Group) -> list[Message]:
@@ -578,13 +833,41 @@ class Kernel:
     def _encode_allow(self, allow: Collection[Subject]) -> Iterator[Message]:
         for version in ruleset.VERSIONS:
             name = ruleset.allow_name(version)
-            for part in _parts(ruleset.allow_intervals(allow, version)):
-                entries = messages.intervals(part)
-                yield messages.elements(Kind.NEWSETELEM, self.table, name, entries, flags=CREATE)
+            yield from self._encode_intervals(name, allow, version)
+
+    def _encode_direct(self, direct: Collection[Direct]) -> Iterator[Message]:
+        addresses = ruleset.direct_addresses(direct)
+        for version in ruleset.VERSIONS:
+            yield from self._encode_intervals(ruleset.direct_name(version), addresses, version)
+
+    def _encode_intervals(
+        self, name: str, networks: Collection[Subject], version: ruleset.Version
+    ) -> Iterator[Message]:
+        for part in _parts(ruleset.intervals(networks, version)):
+            entries = messages.intervals(part)
+            yield messages.elements(Kind.NEWSETELEM, self.table, name, entries, flags=CREATE)
+
+    def _emptied(self, *names: Callable[[ruleset.Version], str]) -> list[Message]:
+        return [
+            messages.emptied(self.table, name(version))
+            for name in names
+            for version in ruleset.VERSIONS
+        ]
+
+    def _deleted_doors(
+        self, found: Iterable[Landmark], *, keep: Collection[_Door]
+    ) -> list[Message]:
+        """Delete the chains that stand at devices, but those to keep."""
+        kept = {ruleset.door_name(each.device) for each in keep}
+        return [
+            messages.chain_gone(self.table, mark.name)
+            for mark in found
+            if mark.kind == Kind.NEWCHAIN and _at_a_door(mark) and mark.name not in kept
+        ]
 
     # ---- reading
 
-    def _blocked(self, home: BanSet, reply: Reply) -> Iterator[tuple[Element, float | None]]:
+    def _elements(self, home: BanSet, reply: Reply) -> Iterator[tuple[Element, float | None]]:
         now = self._clock()
         for found in messages.found(reply):
             element = ruleset.element(home, found.key)
@@ -625,16 +908,53 @@ class Kernel:
 
     async def _survey(self) -> Sequence[Landmark]:
         """Read what stands in our table."""
-        ours = messages.named(self.table)
-        seen: list[Reply] = []
+        return self._landmarks(await self._read(self.table))
+
+    async def _read(self, table: str) -> Sequence[Reply]:
+        """Read a table but its elements; nothing if it is not there."""
+        named = messages.named(table)
+        found: list[Reply] = []
         for asked in (
-            Message(Kind.GETTABLE, 0, ours),
+            Message(Kind.GETTABLE, 0, named),
             Message(Kind.GETCHAIN, DUMP, b""),
-            Message(Kind.GETRULE, DUMP, ours),
-            Message(Kind.GETSET, DUMP, ours),
+            Message(Kind.GETRULE, DUMP, named),
+            Message(Kind.GETSET, DUMP, named),
         ):
-            seen += await self._ask(asked, lambda reply: [reply], "reading the table", missing=True)
-        return self._landmarks(seen)
+
+            def ours(reply: Reply) -> list[Reply]:
+                return [reply] if messages.is_of(reply, table) else []
+
+            found += await self._ask(asked, ours, f"reading table {table}", missing=True)
+        return found
+
+    def _homes_of(self, found: Iterable[Reply]) -> Sequence[BanSet]:
+        """Return the sets of bans in a table, in its order."""
+        names = [messages.set_name(reply) for reply in found if reply.kind == Kind.NEWSET]
+        homes = [ruleset.parse_name(name) for name in names]
+        return [home for home in homes if home is not None]
+
+    def _adoptable(self, table: Standing, homes: Collection[BanSet]) -> bool:
+        """Say whether it makes sense to look closer at a table."""
+        if any(home.blocktype is Blocktype.REJECT for home in homes) and not self.rejects:
+            return False
+        ours = self._open_socket.getsockname()[0]
+        if table.flags & messages.OWNED:
+            return table.flags == self._flags and table.owner == ours
+        # whose owner is gone has only the other flag
+        return table.flags == self._flags & ~messages.OWNED
+
+    async def _probe_table(self, rules: Ruleset, what: str) -> Sequence[Shape] | None:
+        """Put rules into a table beside ours, and tell what they look like in the kernel."""
+        table = f"{self.table}_probe"
+        sleeping = [_encode_table(table, _DORMANT), *self._encode(rules, table)]
+        try:
+            await self._commit([_touch(table), _gone(table), *sleeping], what)
+        except _Rejected:
+            return None
+        try:
+            return _core_shapes(await self._read(table))
+        finally:
+            await self._commit([_touch(table), _gone(table)], what)
 
     def _landmarks(self, seen: Iterable[Reply]) -> Sequence[Landmark]:
         marks = (messages.landmark(reply, self.table) for reply in seen)
@@ -675,8 +995,9 @@ class Kernel:
         if refusals:
             raise _rejection(what, batch, refusals)
         generation = _generation(echoes)
-        if generation is not None and self._seen is not None and generation == self._seen + 1:
-            self._seen = generation
+        if generation is not None:
+            self._seen = _next(self._seen, generation)
+            self._known = _next(self._known, generation)
         return echoes
 
     async def _ask(
@@ -785,8 +1106,12 @@ async def _aside(size: int, work: Callable[[], T]) -> T:
     return await asyncio.to_thread(work) if size > messages.PER_MESSAGE else work()
 
 
-def _count(groups: Iterable[_Group]) -> int:
-    return sum(len(group.entries) for group in groups)
+def _count(parts: Iterable[_Group | _Door]) -> int:
+    return sum(len(part.entries) for part in parts if isinstance(part, _Group))
+
+
+def _is_to_blame(part: _Group | _Door, refusal: Refusal) -> bool:
+    return isinstance(part, _Door) or refusal.code in _WITH_THE_ELEMENT
 
 
 def _grouped(wanted: Mapping[Element, int]) -> list[_Group]:
@@ -804,6 +1129,50 @@ def _parts(entries: Sequence[T]) -> Iterator[Sequence[T]]:
 def _ordered(marks: Iterable[Landmark]) -> Sequence[Landmark]:
     """Sort, but leave the rules of each chain in their order."""
     return sorted(marks, key=lambda mark: (mark.kind, mark.name))
+
+
+def _at_a_door(mark: Landmark) -> bool:
+    """Say whether this is a chain at a device, or a rule in one."""
+    return mark.kind in (Kind.NEWCHAIN, Kind.NEWRULE) and ruleset.is_door(mark.name)
+
+
+def _marks_at(door: _Door, marks: Iterable[Landmark]) -> Sequence[Landmark]:
+    name = ruleset.door_name(door.device)
+    return [mark for mark in marks if mark.name == name and _at_a_door(mark)]
+
+
+def _except_at(doors: Collection[str], marks: Iterable[Landmark]) -> Sequence[Landmark]:
+    return [mark for mark in marks if not (_at_a_door(mark) and mark.name in doors)]
+
+
+def _core_shapes(found: Iterable[Reply]) -> Sequence[Shape]:
+    """Return what all but the chains at devices looks like; the rules of a chain in their order."""
+    shapes = (messages.shape(reply) for reply in found)
+    return sorted(
+        (each for each in shapes if each is not None and not _is_shape_at_a_door(each)),
+        key=lambda each: (each.kind, each.name),
+    )
+
+
+def _is_shape_at_a_door(shape: Shape) -> bool:
+    return shape.kind in (Kind.NEWCHAIN, Kind.NEWRULE) and ruleset.is_door(shape.name)
+
+
+def _nameable(device: str) -> bool:
+    """Say whether a device could have this name, as the kernel checks it."""
+    size = len(device.encode(errors="surrogateescape"))
+    return (
+        0 < size <= _LONGEST_DEVICE
+        and device not in (".", "..")
+        and not any(each in "/:\0" or each.isspace() for each in device)
+    )
+
+
+def _next(look: _Look | None, generation: int) -> _Look | None:
+    """Note a change of our own, if none by others came before it."""
+    if look is not None and generation == look.generation + 1:
+        return look._replace(generation=generation)
+    return look
 
 
 def _generation(echoes: Iterable[Reply]) -> int | None:
@@ -827,8 +1196,10 @@ def _encoded(kind: Kind, flags: int, shape: Any, about: str, /, **values: Any) -
     return Message(kind, flags, bytes(message.data)[headers:], about)
 
 
-def _encode_table(table: str) -> Message:
-    return _encoded(Kind.NEWTABLE, CREATE | ECHO, nft_table_msg, f"table {table}", name=table)
+def _encode_table(table: str, flags: int) -> Message:
+    return _encoded(
+        Kind.NEWTABLE, CREATE | ECHO, nft_table_msg, f"table {table}", name=table, flags=flags
+    )
 
 
 def _encode_set(table: str, number: int, one: ruleset.Set) -> Message:
@@ -853,7 +1224,12 @@ def _encode_set(table: str, number: int, one: ruleset.Set) -> Message:
 def _encode_chain(table: str, one: ruleset.Chain) -> Message:
     values: dict[str, Any] = {"table": table, "name": one.name}
     if one.hook is not None:
-        hook = [("NFTA_HOOK_HOOKNUM", one.hook), ("NFTA_HOOK_PRIORITY", one.priority)]
+        hook: list[tuple[str, int | str]] = [
+            ("NFTA_HOOK_HOOKNUM", one.hook),
+            ("NFTA_HOOK_PRIORITY", one.priority),
+        ]
+        if one.device:
+            hook.append(("NFTA_HOOK_DEV", one.device))
         values |= {"hook": {"attrs": hook}, "policy": _ACCEPT, "type": "filter"}
     return _encoded(Kind.NEWCHAIN, CREATE | ECHO, nft_chain_msg, f"chain {one.name}", **values)
 
@@ -924,6 +1300,8 @@ def _rejection(
     if index == _WHOLE:
         return _unusable(what, refusal.code) or FirewallError(f"{what}: {refusal}")
     about = batch[index].about if index < len(batch) else ""
+    if refusal.code == errno.EPERM:
+        about += " belongs to another process that is running; stop that one first"
     return _Rejected(f"{what}: {refusal}" + (f" ({about})" if about else ""), refusals)
 
 

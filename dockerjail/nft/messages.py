@@ -29,10 +29,16 @@ DUMP_INTERRUPTED = 0x10
 
 NETLINK_ERROR, NETLINK_DONE = 2, 3
 
-PER_MESSAGE = 1000
+PER_MESSAGE = 900
 """
 Elements per message. The length of the list is 16 bits wide, and an element with
-an IPv6 address, protocol, port, timeout and expiration takes 60 bytes of it.
+two IPv6 addresses, timeout and expiration takes 68 bytes of it.
+"""
+
+OWNED, PERSISTENT = 0x2, 0x4
+"""
+Flags of a table: only the socket that made it may change it (NFT_TABLE_F_OWNER), and it
+stays when that socket is closed (NFT_TABLE_F_PERSIST); then the first flag goes.
 """
 
 LONGEST_MS = (1 << 64) // 1_000_000 - 1
@@ -178,6 +184,12 @@ def keys(entries: Iterable[bytes]) -> bytes:
 def emptied(table: str, name: str) -> Message:
     """Return the message that takes every element out of a set: a deletion that names none."""
     return Message(Kind.DELSETELEM, 0, named(table, name))
+
+
+def chain_gone(table: str, name: str) -> Message:
+    """Return the message that deletes a chain with its rules."""
+    body = named(table) + attribute(3, name.encode() + b"\0")
+    return Message(Kind.DELCHAIN, 0, body, f"chain {name}")
 
 
 def intervals(entries: Iterable[Interval]) -> bytes:
@@ -327,15 +339,17 @@ class Landmark(NamedTuple):
     state: bytes = b""
 
 
+def is_of(reply: Reply, table: str) -> bool:
+    """Say whether a message is about a table, chain, rule or set of `table`."""
+    return reply.kind in _LANDMARKS and reply.body[0] == INET and text(fields(reply)[1]) == table
+
+
 def landmark(reply: Reply, table: str) -> Landmark | None:
     """Read a message about a table, chain, rule or set; None unless it is of `table`."""
-    shape = _LANDMARKS.get(reply.kind)
-    if shape is None or reply.body[0] != INET:
+    if not is_of(reply, table):
         return None
-    kind, name, handle, state = shape
+    kind, name, handle, state = _LANDMARKS[reply.kind]
     found = fields(reply)
-    if text(found[1]) != table:
-        return None
     return Landmark(
         kind,
         text(found[name]),
@@ -351,6 +365,76 @@ _LANDMARKS: dict[int | None, tuple[Kind, int, int, tuple[int, ...]]] = {
     Kind.NEWRULE: (Kind.NEWRULE, 2, 3, ()),
     Kind.NEWSET: (Kind.NEWSET, 2, 16, ()),
 }
+
+
+class Shape(NamedTuple):
+    """What makes an object do what it does: the same for two that differ in table and handle."""
+
+    kind: Kind
+    name: str
+    values: tuple[bytes, ...]
+
+
+def shape(reply: Reply) -> Shape | None:
+    """Read what a chain, rule or set is; None for other messages. A rule has its chain's name."""
+    kind = reply.kind
+    numbers = _SHAPES.get(kind)
+    if kind is None or numbers is None:
+        return None
+    found = fields(reply)
+    values = tuple(
+        _steps(found[one])
+        if kind == Kind.NEWRULE and one == _RULE_EXPRESSIONS and one in found
+        else bytes(found.get(one, b""))
+        for one in numbers
+    )
+    return Shape(Kind(kind), text(found[_LANDMARKS[kind][1]]), values)
+
+
+_RULE_EXPRESSIONS = 4
+_SHAPES: dict[int | None, tuple[int, ...]] = {
+    # hook, policy, type, flags, userdata
+    Kind.NEWCHAIN: (4, 5, 7, 10, 12),
+    # expressions, compat, userdata
+    Kind.NEWRULE: (_RULE_EXPRESSIONS, 5, 7),
+    # flags, types and lengths, policy, desc, timeout, gc interval, userdata, objects, expressions
+    Kind.NEWSET: (3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 17, 18),
+}
+
+
+def _steps(expressions: memoryview) -> bytes:
+    """Return the expressions of a rule, but what its counters have counted."""
+    return b"|".join(
+        b"counter" if _name(step) == "counter" else bytes(step)
+        for _, step in attributes(expressions)
+    )
+
+
+def _name(expression: memoryview) -> str:
+    return text(dict(attributes(expression)).get(1, memoryview(b"")))
+
+
+def counted(reply: Reply) -> tuple[int, int]:
+    """Read the packets and bytes that a rule has counted."""
+    packets = octets = 0
+    for _, step in attributes(fields(reply).get(_RULE_EXPRESSIONS, memoryview(b""))):
+        more = _counter(step)
+        packets, octets = packets + more[0], octets + more[1]
+    return packets, octets
+
+
+class Standing(NamedTuple):
+    """A table's flags, and the port of the socket that owns it, 0 if none does."""
+
+    flags: int
+    owner: int
+
+
+def standing(reply: Reply) -> Standing:
+    """Read a message about a table."""
+    found = fields(reply)
+    nothing = memoryview(b"")
+    return Standing(number(found.get(2, nothing)), number(found.get(7, nothing)))
 
 
 def set_count(reply: Reply) -> int | None:

@@ -11,11 +11,16 @@ here knows how any of it is written on the wire.
                      that this host can still open connections of its own
     reject_all       the same for bans that answer; there once one is made
     reject_port      port-scoped bans that answer
+    ingress_DEVICE   one for each device by which packets come to containers that clients
+                     reach past the host (macvlan): they meet no prerouting chain. All
+                     of them go on to `direct`, where bans from such an address are
+                     looked for, and bans from everything if the packet is for one
 
 In this order, so where several bans meet a packet, a drop wins. Who answers does so
 behind conntrack: the answer belongs to a connection there, and a host that lets out
 only what does (`ct state established,related`) lets it out. At raw priority it would
-be invalid (seen with packets, Linux 6.18). All of it is before DNAT.
+be invalid (seen with packets, Linux 6.18). All of it is before DNAT. Who comes in at
+an ingress chain gets no answer: nothing can make one there.
 
 A ban of any prefix length is an element of a hash set: the rule masks the source
 address to the length of its set. Interval sets are slow to change and refuse
@@ -24,13 +29,14 @@ overlaps, so only the few allowed networks, merged here, live in them.
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Literal, NamedTuple
 
-from dockerjail.model import Blocktype, Element, Port, Protocol, Subject
+from dockerjail.model import Blocktype, Direct, Element, Port, Protocol, Subject
 
 Version = Literal[4, 6]
 VERSIONS: tuple[Version, ...] = (4, 6)
@@ -44,13 +50,15 @@ REJECT_ALL_CHAIN = "reject_all"
 REJECT_PORT_CHAIN = "reject_port"
 ANSWER_CHAIN = "answer"
 ANSWER_NEW_CHAIN = "answer_new"
+DIRECT_CHAIN = "direct"
+_DOOR = "ingress_"
 
 GC_INTERVAL_MS = 60_000
 """How often the kernel sweeps expired elements; they stop matching at once anyway."""
 
 # numbers of linux/netfilter/nf_tables.h and of nft's own data types
-_PREROUTING = 0
-_PRIORITY_RAW, _PRIORITY_MANGLE = -300, -150
+_PREROUTING, _INGRESS = 0, 5
+_PRIORITY_RAW, _PRIORITY_MANGLE, _PRIORITY_INGRESS = -300, -150, -500
 _META_NFPROTO, _META_L4PROTO = 15, 16
 _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
 _CT_STATE, _CT_DIRECTION = 0, 1
@@ -63,10 +71,11 @@ _TYPE_IPV4, _TYPE_IPV6, _TYPE_PROTOCOL, _TYPE_SERVICE = 7, 8, 12, 13
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """Where a version's source address is, and which registers come behind it."""
+    """Where a version's addresses are, and which registers come behind the source's."""
 
     nfproto: bytes
     source: int
+    destination: int
     width: int
     data_type: int
     registers: tuple[int, int, int]
@@ -76,8 +85,8 @@ class _Family:
 # A concatenation fills registers without a gap: NFT_REG_1 and _2 hold 16 bytes,
 # NFT_REG32_01 (9), _02 (10) and _05 (13) are 4-byte windows on the same memory.
 _FAMILIES: dict[Version, _Family] = {
-    4: _Family(b"\x02", 12, 4, _TYPE_IPV4, (1, 9, 10), 32),
-    6: _Family(b"\x0a", 8, 16, _TYPE_IPV6, (1, 2, 13), 64),
+    4: _Family(b"\x02", 12, 16, 4, _TYPE_IPV4, (1, 9, 10), 32),
+    6: _Family(b"\x0a", 8, 24, 16, _TYPE_IPV6, (1, 2, 13), 64),
 }
 
 
@@ -86,13 +95,15 @@ class Kind(StrEnum):
 
     PORT = "port"
     ALL = "all"
+    TO = "to"
+    """One address of a container, past the host."""
 
 
 _SUFFIXES = {Blocktype.DROP: "", Blocktype.REJECT: "_reject"}
 
 
 class BanSet(NamedTuple):
-    """One hash set of bans; its name is `port4_32`, `all6_64_reject` and so on."""
+    """One hash set of bans; its name is `port4_32`, `all6_64_reject`, `to4_24` and so on."""
 
     kind: Kind
     version: Version
@@ -108,11 +119,13 @@ class BanSet(NamedTuple):
     def key_length(self) -> int:
         """How many bytes a key has."""
         width = _FAMILIES[self.version].width
-        return width + 8 if self.kind is Kind.PORT else width
+        return {Kind.PORT: width + 8, Kind.ALL: width, Kind.TO: 2 * width}[self.kind]
 
 
 USUAL = frozenset(
-    BanSet(kind, version, family.usual) for kind in Kind for version, family in _FAMILIES.items()
+    BanSet(kind, version, family.usual)
+    for kind in (Kind.PORT, Kind.ALL)
+    for version, family in _FAMILIES.items()
 )
 """The sets that are always there: single IPv4 addresses and IPv6 /64, to be dropped."""
 
@@ -131,25 +144,34 @@ def parse_name(name: str) -> BanSet | None:
                 and int(prefix) <= family.width * 8
             ):
                 found = BanSet(kind, version, int(prefix), blocktype)
-                return found if found.name == name else None
+                answerable = kind is not Kind.TO or blocktype is Blocktype.DROP
+                return found if found.name == name and answerable else None
     return None
 
 
 def home(element: Element) -> BanSet:
     """Return the set that an element belongs into."""
-    subject, port, blocktype = element
-    return _home(port is None, subject.version, subject.prefixlen, blocktype)
+    subject, port, blocktype, to = element
+    kind = Kind.TO if to is not None else Kind.ALL if port is None else Kind.PORT
+    return _home(kind, subject.version, subject.prefixlen, blocktype)
 
 
 @lru_cache(maxsize=1024)
-def _home(everything: bool, version: Version, prefix: int, blocktype: Blocktype) -> BanSet:
-    return BanSet(Kind.ALL if everything else Kind.PORT, version, prefix, blocktype)
+def _home(kind: Kind, version: Version, prefix: int, blocktype: Blocktype) -> BanSet:
+    return BanSet(kind, version, prefix, blocktype)
 
 
 def key(element: Element) -> bytes:
-    """Return an element's key; ValueError for a port that no packet can have."""
-    subject, port, _ = element
+    """Return an element's key; ValueError for what no packet has or no rule can do."""
+    subject, port, blocktype, to = element
     address = subject.network_address.packed
+    if to is not None:
+        if port is not None or blocktype is Blocktype.REJECT or to.version != subject.version:
+            raise ValueError(
+                f"{element}: what goes past the host to an address is dropped as a whole, "
+                "and comes from one of the same IP version"
+            )
+        return address + to.packed
     if port is None:
         return address
     if not 0 <= port.number <= 0xFFFF or port.protocol not in PROTOCOLS:
@@ -177,6 +199,8 @@ def element(home: BanSet, key: bytes) -> Element | None:
         return None
     if home.kind is Kind.ALL:
         return Element(subject, None, home.blocktype)
+    if home.kind is Kind.TO:
+        return Element(subject, None, home.blocktype, ip_address(key[width:]))
     protocol = _PROTOCOL_NAMES.get(key[width])
     if protocol is None:
         return None
@@ -196,7 +220,34 @@ def allow_name(version: Version) -> str:
     return f"allow{version}"
 
 
-def allow_intervals(allow: Collection[Subject], version: Version) -> Sequence[Interval]:
+def direct_name(version: Version) -> str:
+    """Return the name of the set of addresses of containers that clients reach past the host."""
+    return f"direct{version}"
+
+
+def direct_addresses(direct: Iterable[Direct]) -> Collection[Subject]:
+    """Return the addresses as networks of one."""
+    return {ip_network(each.address) for each in direct}
+
+
+def door_name(device: str) -> str:
+    """
+    Return the name of the chain at a device, one that `nft` can read back.
+
+    Letters and digits stand for themselves, any other byte for `_` and its number.
+    """
+    return _DOOR + "".join(
+        chr(byte) if chr(byte).isalnum() and byte < 0x80 else f"_{byte:02x}"
+        for byte in device.encode(errors="surrogateescape")
+    )
+
+
+def is_door(chain: str) -> bool:
+    """Say whether a chain has the name of one that stands at a device."""
+    return chain.startswith(_DOOR)
+
+
+def intervals(networks: Collection[Subject], version: Version) -> Sequence[Interval]:
     """
     Merge the networks of one IP version into ranges, in order.
 
@@ -206,7 +257,7 @@ def allow_intervals(allow: Collection[Subject], version: Version) -> Sequence[In
     width = _FAMILIES[version].width
     spans = sorted(
         (int(net.network_address), int(net.broadcast_address) + 1)
-        for net in allow
+        for net in networks
         if net.version == version
     )
     merged: list[tuple[int, int]] = []
@@ -231,8 +282,9 @@ class Verdict(NamedTuple):
     chain: str = ""
 
 
+_GOTO = -4
 _ACCEPT, _DROP = Verdict(1), Verdict(0)
-_ANSWER, _ANSWER_NEW = Verdict(-4, ANSWER_CHAIN), Verdict(-4, ANSWER_NEW_CHAIN)
+_ANSWER, _ANSWER_NEW = Verdict(_GOTO, ANSWER_CHAIN), Verdict(_GOTO, ANSWER_NEW_CHAIN)
 
 Value = int | str | bytes | Verdict
 
@@ -255,11 +307,16 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """A base chain of type filter with policy accept; without a hook, one that rules go to."""
+    """
+    A base chain of type filter with policy accept; without a hook, one that rules go to.
+
+    One with a `device` sees what comes in there, and nothing else.
+    """
 
     name: str
     hook: int | None = None
     priority: int = 0
+    device: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,39 +353,64 @@ _PLACES: Mapping[tuple[Kind, Blocktype], tuple[str, Verdict]] = {
     (Kind.ALL, Blocktype.DROP): (CT_CHAIN, _DROP),
     (Kind.ALL, Blocktype.REJECT): (REJECT_ALL_CHAIN, _ANSWER_NEW),
     (Kind.PORT, Blocktype.REJECT): (REJECT_PORT_CHAIN, _ANSWER),
+    (Kind.TO, Blocktype.DROP): (DIRECT_CHAIN, _DROP),
 }
 """The chain in which the bans of a set are looked for, and what becomes of their packets."""
 
 
 def whole(bans: Iterable[BanSet] = ()) -> Ruleset:
-    """Return the whole table, with the usual sets of bans and those given."""
-    more = extension(USUAL | frozenset(bans))
-    allow = tuple(
+    """
+    Return the whole table but its doors, with the usual sets of bans and those given.
+
+    Sets, and the rules of one chain, come in the order of `bans`; if that has none
+    (a set), in the one of their names.
+    """
+    given = bans if isinstance(bans, Sequence) else sorted(bans)
+    more = extension((*given, *sorted(USUAL.difference(given))))
+    named = tuple(
         Set(
-            name=allow_name(version),
+            name=name(version),
             key_type=family.data_type,
             key_length=family.width,
             interval=True,
         )
+        for name in (allow_name, direct_name)
         for version, family in _FAMILIES.items()
     )
-    first = (*_allow_rules(RAW_CHAIN), *_allow_rules(CT_CHAIN), *_own_rules(CT_CHAIN))
+    first = (
+        *_allow_rules(RAW_CHAIN),
+        *_allow_rules(CT_CHAIN),
+        *_own_rules(CT_CHAIN),
+        *_allow_rules(DIRECT_CHAIN),
+        _neighbour_rule(DIRECT_CHAIN),
+    )
     return Ruleset(
-        sets=allow + more.sets,
-        chains=(_BASES[RAW_CHAIN], _BASES[CT_CHAIN], *more.chains),
+        sets=named + more.sets,
+        chains=(_BASES[RAW_CHAIN], _BASES[CT_CHAIN], Chain(name=DIRECT_CHAIN), *more.chains),
         rules=first + more.rules,
     )
+
+
+def door(device: str) -> Ruleset:
+    """Return the chain that stands at a device, which needs the whole table around it."""
+    chain = Chain(name=door_name(device), hook=_INGRESS, priority=_PRIORITY_INGRESS, device=device)
+    passing = Rule(
+        chain=chain.name,
+        expressions=(_verdict(Verdict(_GOTO, DIRECT_CHAIN)),),
+        comment="to containers past the host",
+    )
+    return Ruleset(chains=(chain,), rules=(passing,))
 
 
 def extension(bans: Iterable[BanSet], *, beside: Collection[BanSet] = ()) -> Ruleset:
     """
     Return what more a table with the sets `beside` needs for some sets of bans.
 
-    That is the sets and a rule for each, and before the first that answers the
+    That is the sets and the rules for each, and before the first that answers the
     chains for it. The rules may be appended to chains that stand: the order of
     those in one chain does not matter, they all do the same.
     """
-    ordered = sorted(bans)
+    ordered = sorted(bans) if isinstance(bans, AbstractSet) else tuple(bans)
     chains: tuple[Chain, ...] = ()
     rules: tuple[Rule, ...] = ()
     if any(map(_answers, ordered)) and not any(map(_answers, beside)):
@@ -345,9 +427,8 @@ def extension(bans: Iterable[BanSet], *, beside: Collection[BanSet] = ()) -> Rul
             *_own_rules(REJECT_ALL_CHAIN),
             *_allow_rules(REJECT_PORT_CHAIN),
         )
-    return Ruleset(
-        sets=tuple(map(_set, ordered)), chains=chains, rules=(*rules, *map(_ban_rule, ordered))
-    )
+    bans_rules = (rule for ban in ordered for rule in _ban_rules(ban))
+    return Ruleset(sets=tuple(map(_set, ordered)), chains=chains, rules=(*rules, *bans_rules))
 
 
 def trial() -> Ruleset:
@@ -356,7 +437,7 @@ def trial() -> Ruleset:
     return Ruleset(
         sets=(_set(home),),
         chains=(Chain(name=ANSWER_CHAIN), _BASES[REJECT_PORT_CHAIN]),
-        rules=(*_answer_rules(), _ban_rule(home)),
+        rules=(*_answer_rules(), *_ban_rules(home)),
     )
 
 
@@ -372,6 +453,8 @@ def _key_type(ban: BanSet) -> int:
     address = _FAMILIES[ban.version].data_type
     if ban.kind is Kind.ALL:
         return address
+    if ban.kind is Kind.TO:
+        return address << 6 | address
     return (address << 6 | _TYPE_PROTOCOL) << 6 | _TYPE_SERVICE
 
 
@@ -393,7 +476,11 @@ def _own_rules(chain: str) -> Iterable[Rule]:
         expressions=(_ct(_CT_DIRECTION), _equals(b"\x01"), _verdict(_ACCEPT)),
         comment="answers to connections that this host opened",
     )
-    yield Rule(
+    yield _neighbour_rule(chain)
+
+
+def _neighbour_rule(chain: str) -> Rule:
+    return Rule(
         chain=chain,
         expressions=(_meta(_META_L4PROTO, 1), _equals(b"\x3a"), _verdict(_ACCEPT)),
         comment="icmpv6: neighbours and path MTU",
@@ -441,18 +528,35 @@ def _answer_new_rules() -> Iterable[Rule]:
     )
 
 
-def _ban_rule(ban: BanSet) -> Rule:
+_WORDS = {
+    Kind.PORT: "bans of ports",
+    Kind.ALL: "bans of everything",
+    Kind.TO: "bans of containers past the host",
+}
+
+
+def _ban_rules(ban: BanSet) -> Iterable[Rule]:
     family = _FAMILIES[ban.version]
-    address, protocol, port = family.registers
+    address, second, third = family.registers
     steps = [*_source(ban.version), *_mask(ban)]
     if ban.kind is Kind.PORT:
-        steps += (_meta(_META_L4PROTO, protocol), _payload(_TRANSPORT_HEADER, 2, 2, port))
+        steps += (_meta(_META_L4PROTO, second), _payload(_TRANSPORT_HEADER, 2, 2, third))
+    elif ban.kind is Kind.TO:
+        steps.append(_destination(ban.version, second))
+    steps.append(_lookup(ban.name, address))
     chain, verdict = _PLACES[ban.kind, ban.blocktype]
-    return Rule(
+    yield Rule(
         chain=chain,
-        expressions=(*steps, _lookup(ban.name, address), Expression("counter"), _verdict(verdict)),
-        comment="bans of ports" if ban.kind is Kind.PORT else "bans of everything",
+        expressions=(*steps, Expression("counter"), _verdict(verdict)),
+        comment=_WORDS[ban.kind],
     )
+    if ban.kind is Kind.ALL:
+        steps += (_destination(ban.version, 1), _lookup(direct_name(ban.version)))
+        yield Rule(
+            chain=DIRECT_CHAIN,
+            expressions=(*steps, Expression("counter"), _verdict(_DROP)),
+            comment=_WORDS[ban.kind],
+        )
 
 
 def _source(version: Version) -> tuple[Expression, ...]:
@@ -463,6 +567,11 @@ def _source(version: Version) -> tuple[Expression, ...]:
         _equals(family.nfproto),
         _payload(_NETWORK_HEADER, family.source, family.width, family.registers[0]),
     )
+
+
+def _destination(version: Version, register: int) -> Expression:
+    family = _FAMILIES[version]
+    return _payload(_NETWORK_HEADER, family.destination, family.width, register)
 
 
 def _mask(ban: BanSet) -> Iterable[Expression]:

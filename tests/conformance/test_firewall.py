@@ -17,7 +17,9 @@ from dockerjail.ports import Block, Firewall
 from tests.lab import netns
 
 # as of Linux 5.7 and 5.9
-OLD = Features(update_timeout=False, destroy=False, set_count=False, reject=False)
+OLD = Features(
+    update_timeout=False, destroy=False, set_count=False, reject=False, ingress=False, owner=False
+)
 KERNELS = {"kernel": None, "old kernel": OLD, "old kernel that answers": replace(OLD, reject=True)}
 
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from dockerjail.errors import FirewallError
-from dockerjail.model import Counter
+from dockerjail.model import Counter, Direct
 from dockerjail.nft.kernel import Features, Kernel
 from dockerjail.ports import Block
 from tests.lab.packets import (
@@ -299,22 +299,26 @@ async def test_nft_lists_the_table_that_we_think_we_put(lab: Lab, kernel: Kernel
             block(element("192.0.2.1/32", 80)),
             block(element("2001:db8:7::/64"), None),
             block(element("192.0.2.0/24")),
+            block(element("192.0.0.0/16", to="10.9.9.9")),
         ],
         allow=[ip_network("10.0.0.0/8"), ip_network("10.1.0.0/16"), ip_network("fd00::/8")],
+        direct=[Direct("veth0", ip_address("10.9.9.9"))],
     )
     listing = json.loads(lab.host.run("nft", "-j", "list", "table", "inet", "dockerjail").stdout)
     items = [item for item in listing["nftables"] if "metainfo" not in item]
     sets = {item["set"]["name"]: item["set"] for item in items if "set" in item}
     assert sets.keys() == {
-        *("allow4", "allow6", "all4_24", "all4_32", "all6_64", "port4_32", "port6_64")
+        *("allow4", "allow6", "direct4", "direct6"),
+        *("all4_24", "all4_32", "all6_64", "port4_32", "port6_64", "to4_16"),
     }
     assert sets["allow4"]["elem"] == [{"prefix": {"addr": "10.0.0.0", "len": 8}}]
     assert sets["allow6"]["elem"] == [{"prefix": {"addr": "fd00::", "len": 8}}]
     assert sets["port4_32"]["type"] == ["ipv4_addr", "inet_proto", "inet_service"]
     assert sets["port6_64"]["type"] == ["ipv6_addr", "inet_proto", "inet_service"]
     for name, one in sets.items():
-        assert one["flags"] == (["interval"] if name.startswith("allow") else ["timeout"])
-        assert one.get("gc-interval") == (None if name.startswith("allow") else 60)
+        addresses = name.startswith(("allow", "direct"))
+        assert one["flags"] == (["interval"] if addresses else ["timeout"])
+        assert one.get("gc-interval") == (None if addresses else 60)
 
     (timed,) = (item["elem"] for item in sets["port4_32"]["elem"])
     assert timed["val"] == {"concat": ["192.0.2.1", "tcp", 80]}
@@ -325,11 +329,14 @@ async def test_nft_lists_the_table_that_we_think_we_put(lab: Lab, kernel: Kernel
     assert "timeout" not in permanent
 
     chains = {item["chain"]["name"]: item["chain"] for item in items if "chain" in item}
+    assert "hook" not in chains.pop("direct")
     assert {name: (one["hook"], one["prio"], one["policy"]) for name, one in chains.items()} == {
         "raw_prerouting": ("prerouting", -310, "accept"),
         "ct_prerouting": ("prerouting", -160, "accept"),
+        "ingress_veth0": ("ingress", -500, "accept"),
     }
     text = lab.host.run("nft", "-s", "list", "table", "inet", "dockerjail").stdout
+    assert 'hook ingress device "veth0" priority -500' in text
     rules = [
         line.strip().partition(" comment")[0] for line in text.splitlines() if "comment" in line
     ]
@@ -345,6 +352,14 @@ async def test_nft_lists_the_table_that_we_think_we_put(lab: Lab, kernel: Kernel
         "ip saddr & 255.255.255.0 == @all4_24 counter drop",
         "ip saddr @all4_32 counter drop",
         "ip6 saddr & ffff:ffff:ffff:ffff:: == @all6_64 counter drop",
+        "ip saddr @allow4 accept",
+        "ip6 saddr @allow6 accept",
+        "meta l4proto ipv6-icmp accept",
+        "ip saddr & 255.255.255.0 == @all4_24 ip daddr @direct4 counter drop",
+        "ip saddr @all4_32 ip daddr @direct4 counter drop",
+        "ip6 saddr & ffff:ffff:ffff:ffff:: == @all6_64 ip6 daddr @direct6 counter drop",
+        "ip saddr & 255.255.0.0 . ip daddr @to4_16 counter drop",
+        "goto direct",
     ]
 
 

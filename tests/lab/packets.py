@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from dockerjail.model import Blocktype, Counter, Element, Port, Protocol
 from dockerjail.nft.kernel import Kernel
@@ -85,8 +85,14 @@ def element(
     port: int | None = None,
     protocol: Protocol = "tcp",
     blocktype: Blocktype = Blocktype.DROP,
+    to: str | None = None,
 ) -> Element:
-    return Element(ip_network(subject), None if port is None else Port(port, protocol), blocktype)
+    return Element(
+        ip_network(subject),
+        None if port is None else Port(port, protocol),
+        blocktype,
+        None if to is None else ip_address(to),
+    )
 
 
 def block(element: Element, seconds: float | None = 600) -> Block:
