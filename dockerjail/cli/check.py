@@ -26,8 +26,8 @@ from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Rule
 from dockerjail.lint.lint import Finding as Weakness
 from dockerjail.lint.lint import lint
-from dockerjail.model import Container, Problem
-from dockerjail.nft.host import own_addresses
+from dockerjail.model import Container, Mode, Problem
+from dockerjail.nft.host import ThisHost
 from dockerjail.nft.kernel import Kernel
 
 
@@ -111,7 +111,8 @@ async def _kernel(settings: Settings) -> Sequence[Finding]:
         async with Kernel(table=settings.firewall.table) as kernel:
             return [Finding(place="kernel", ok=True, what=f"nf_tables works: {kernel.features}")]
     except FirewallError as error:
-        return [Finding(place="kernel", ok=False, what=str(error), fatal=True)]
+        fatal = settings.firewall.mode is Mode.ENFORCE
+        return [Finding(place="kernel", ok=False, what=str(error), fatal=fatal)]
 
 
 async def _engine(settings: Settings) -> tuple[Sequence[Finding], Sequence[Jail]]:
@@ -128,7 +129,7 @@ async def _engine(settings: Settings) -> tuple[Sequence[Finding], Sequence[Jail]
     except EngineError as error:
         return [Finding(place=place, ok=False, what=str(error), fatal=True)], []
     findings = [Finding(place=place, ok=True, what=f"version {version}")]
-    if wrong := elsewhere(containers, await own_addresses()):
+    if wrong := elsewhere(containers, await ThisHost().addresses()):
         findings.append(_left_out(wrong))
     named: set[str] = set()
     running: list[Jail] = []
@@ -190,7 +191,7 @@ def _container(
     findings += _remarks(wanted, settings)
     for policy in wanted:
         scope = resolve(policy, [container], containers)
-        if scope is not None and scope.ports == ():
+        if scope is not None and scope.nothing:
             what, _, remedy = scope.why.partition("; ")
             findings.append(
                 Finding(place=f"{place}, jail {policy.name}", ok=False, what=what, remedy=remedy)
@@ -205,7 +206,7 @@ def _container(
 
 def _lint(policy: JailPolicy, place: str, fail2ban: bool) -> Sequence[Finding]:
     """List what is wrong with the regexes of a jail; the shipped ones have been looked at."""
-    if policy.origin is Origin.SHIPPED:
+    if policy.origin is Origin.SHIPPED or policy.recidive:
         return []
     if policy.rule.address and not policy.rule.where and not policy.rule.failregex:
         what = "every line that has an address counts as a failure"

@@ -168,10 +168,12 @@ def _choose(word: str, settings: Settings, known: Iterable[JailPolicy] = ()) -> 
     base = settings.defaults.policy()
     for policy in known:
         if policy.name == word:
+            _reads(policy)
             return _Chosen(policy=policy, origin=f"jail {word} of the container")
     named = _REFERENCE.match(word) is not None or re.fullmatch(r"[\w.-]+", word) is not None
     if named and word in settings.jails:
         policy = settings.jails[word]
+        _reads(policy)
         return _Chosen(policy=policy, origin=f"jail {word}", fail2ban=_borrowed(settings, word))
     if named and word in settings.filters:
         text = settings.filters[word]
@@ -191,6 +193,13 @@ def _choose(word: str, settings: Settings, known: Iterable[JailPolicy] = ()) -> 
         raise Mistake(what, meant(word.partition("[")[0], {*settings.jails, *settings.filters}))
     rule = replace(NOTHING, failregex=values.regexes(word))
     return _Chosen(policy=replace(base, name="regex", rule=rule), origin="")
+
+
+def _reads(policy: JailPolicy) -> None:
+    """Raise if a jail looks at no line."""
+    if policy.recidive:
+        what = f"jail {policy.name} counts the bans of other jails, and looks at no line"
+        raise Mistake(what, "write one of those, a filter or a regex")
 
 
 def _borrowed(settings: Settings, name: str) -> bool:

@@ -19,7 +19,9 @@ from dockerjail.config.fail2ban.mistakes import Fail2banError
 from dockerjail.config.fail2ban.read import Fail2ban
 from dockerjail.config.flaw import flaw
 from dockerjail.config.mistake import Mistake
-from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
+from dockerjail.config.recidive import RECIDIVE
+from dockerjail.jail.growth import Growth
+from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind, Verify
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Blocktype, Problem
 
@@ -32,6 +34,9 @@ STOCK: Final = frozenset(
     }
 )
 """Names of filters that fail2ban comes with, as far as dockerjail may ship one of that name."""
+
+
+_BLOCKTYPE: Final = {True: Blocktype.REJECT, False: Blocktype.DROP}
 
 
 class Borrowed:
@@ -74,18 +79,22 @@ class Borrowed:
 
     @property
     def longest_findtime(self) -> float:
-        """The longest findtime of any jail that says its own, in seconds; 0 without one."""
+        """The longest findtime of any jail that says its own and counts failures, in seconds; else 0."""
         longest = 0.0
         for name in self._fail2ban.saying("findtime"):
+            if name == RECIDIVE:
+                continue
             try:
                 longest = max(longest, self._fail2ban.jail(name).findtime)
             except Fail2banError:
                 continue  # it is left out, with a message, if somebody asks for it
         return longest
 
-    def jail(self, name: str, base: JailPolicy) -> JailPolicy:
+    def jail(self, name: str, base: JailPolicy, dormant: Growth = options.UNSAID) -> JailPolicy:
         """
         Return the jail `name`; of `base` it has what fail2ban cannot say, and the ignoreip.
+
+        How its bans grow is `base`'s, too, or `dormant`, as far as no file says anything of it.
 
         Raises `Mistake`, which names the file and line.
         """
@@ -93,7 +102,7 @@ class Borrowed:
             jail = self._fail2ban.jail(name)
         except Fail2banError as error:
             raise _mistake(error.problem) from None
-        flawed = flaw(jail.rule)
+        flawed = flaw(jail.rule) if not jail.recidive else None
         if flawed is not None:
             option, why = flawed
             raise Mistake(f"{jail.places.get(option) or jail.place}: {why}")
@@ -117,13 +126,22 @@ class Borrowed:
             scope=ScopeKind.HOST if jail.everything else ScopeKind.AUTO,
             ports=jail.ports,
             and_published=jail.ports is not None,
-            blocktype=Blocktype.REJECT if jail.reject else Blocktype.DROP,
+            blocktype=base.blocktype if jail.reject is None else _BLOCKTYPE[jail.reject],
+            verify=Verify.NOTHING if jail.recidive else base.verify,
+            recidive=jail.recidive,
         )
         if "ports" in ours:
             policy = replace(policy, scope=ScopeKind.AUTO, and_published=False)
         if "scope" in ours:
             policy = replace(policy, ports=None, and_published=False)
-        return options.tune(policy, ours)
+        return options.tune(policy, {**jail.growth, **ours}, dormant=dormant)
+
+    def dormant(self, name: str, base: Growth) -> Growth:
+        """Return how a jail's bans would grow: what its files say of it, else what `base` does."""
+        try:
+            return options.growth(base, self._fail2ban.jail(name).growth)
+        except Fail2banError:
+            return base  # it does not run, and its own mistake is told
 
     def disabled(self, name: str) -> str:
         """Return where the jail's own section says `enabled = false`, else nothing."""

@@ -3,7 +3,8 @@ Environment variables in, the same tree that a file gives out. Pure.
 
 `DOCKERJAIL_DOCKER__LABELS=tune` is `[docker] labels`; `__` goes one level down. Sections
 and options in any case; a jail's name is found among the known ones whatever its case,
-with `_` for `-` and `.`, since a shell allows neither in a variable. An empty variable
+with `_` for `-` and `.`, since a shell allows neither in a variable; so is an option
+(`DOCKERJAIL_DEFAULTS__BANTIME_INCREMENT`). An empty variable
 is one that is not set: compose files pass on `${UNSET:-}` so.
 """
 
@@ -68,16 +69,22 @@ def _path(variable: str, sections: Mapping[str, Collection[str]], names: Collect
     section = section.lower()
     if section in NAMED and len(rest) == 2 and rest[0]:
         # An unknown option is that jail's mistake: the jail is left out, the rest runs.
-        return section, _name(rest[0], names), rest[1].lower()
+        option = rest[1].lower()
+        return section, _name(rest[0], names), _options(sections[section]).get(option, option)
     if section in sections and section not in NAMED and len(rest) == 1:
-        option = rest[0].lower()
-        if option in sections[section]:
-            return section, option
-        known = {option.upper() for option in sections[section]}
+        options = _options(sections[section])
+        if rest[0].lower() in options:
+            return section, options[rest[0].lower()]
+        known = {option.upper() for option in options}
         if nearest(rest[0], known):
             remedy = meant(rest[0], known, prefix=f"{PREFIX}{section.upper()}__")
             raise Mistake("is no setting", remedy)
     raise Mistake("is no setting", _remedy(variable, section, sections))
+
+
+def _options(known: Collection[str]) -> Mapping[str, str]:
+    """Return the known options by how a variable writes them: `bantime_increment`."""
+    return {option.replace(".", "_"): option for option in known}
 
 
 def _name(word: str, names: Collection[str]) -> str:
@@ -99,7 +106,7 @@ def _remedy(variable: str, section: str, sections: Mapping[str, Collection[str]]
         f"{PREFIX}{name}__{option}".upper()
         for name, options in sections.items()
         if name not in NAMED
-        for option in options
+        for option in _options(options)
     }
     within = {name for name in known if name.startswith(f"{variable.upper()}__")}
     if within:

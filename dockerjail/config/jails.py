@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from dockerjail.config import options, values
+from dockerjail.config import options, recidive, values
 from dockerjail.config.borrowed import Borrowed
 from dockerjail.config.filters import Filters, FilterText
 from dockerjail.config.flaw import flaw
 from dockerjail.config.mistake import Mistake, meant, shown
 from dockerjail.config.places import Path
-from dockerjail.jail.policy import JailPolicy, Origin
+from dockerjail.config.recidive import RECIDIVE
+from dockerjail.jail.growth import Growth
+from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Problem
 
@@ -35,8 +37,8 @@ class Jails(Mapping[str, JailPolicy]):
     """
     Every jail the daemon knows.
 
-    Those of its file, those of fail2ban's files (`borrowed`), and for each other filter a
-    jail of that name with `base`'s numbers: made when asked for, so that only the files
+    Those of its file, those of fail2ban's files (`borrowed`), the one that counts bans
+    (`recidive`), and for each other filter a jail of that name with `base`'s numbers: made when asked for, so that only the files
     in use are read. Getting one raises `Mistake` when its files are wrong.
     """
 
@@ -49,22 +51,30 @@ class Jails(Mapping[str, JailPolicy]):
         shipped: Collection[str],
         withheld: Mapping[str, str],
         base: JailPolicy,
+        dormant: Growth = options.UNSAID,
+        growing: Mapping[str, Growth] = MappingProxyType({}),
     ) -> None:
         self._own = own
+        self._dormant = dormant
+        self._growing = growing
         self._shipped = frozenset(shipped)
         self._filters = filters
         self._borrowed = borrowed
         self._base = base
         self._made: dict[str, JailPolicy] = {}
         self._theirs = theirs(borrowed, shipped) - {*own} if borrowed else frozenset()
-        self._names = tuple(sorted({*own, *self._theirs, *filters} - {*withheld}))
+        self._names = tuple(sorted({*own, *self._theirs, *filters, RECIDIVE} - {*withheld}))
         self._known = frozenset(self._names)
 
     @property
     def longest_findtime(self) -> float:
-        """The longest findtime of any, in seconds; no shipped filter is read to find out."""
+        """
+        The longest findtime of any that counts failures, in seconds.
+
+        No shipped filter is read to find out.
+        """
         longest = self._borrowed.longest_findtime if self._borrowed is not None else 0.0
-        own = (jail.findtime for jail in self._own.values())
+        own = (jail.findtime for jail in self._own.values() if not jail.recidive)
         return max(self._base.findtime, longest, *own, 0.0)
 
     @property
@@ -79,12 +89,38 @@ class Jails(Mapping[str, JailPolicy]):
 
     @property
     def enabled(self) -> frozenset[str]:
-        """The names of fail2ban's jails that it would run itself."""
-        return self.borrowed & {*self._borrowed.enabled} if self._borrowed else frozenset()
+        """The names of fail2ban's jails that it would run itself, on a log."""
+        enabled = self.borrowed & {*self._borrowed.enabled} if self._borrowed else frozenset()
+        return enabled - {RECIDIVE}  # it runs for the whole host, and wants no container
 
     def stock(self, name: str) -> bool:
         """Say whether this is one of fail2ban's own jails, of which no file of the user's speaks."""
         return self._borrowed is not None and name in self.borrowed and self._borrowed.stock(name)
+
+    def dormant(self, name: str) -> Growth:
+        """Return how a jail's bans would grow, should somebody have them grow."""
+        if name in self._growing:
+            return self._growing[name]
+        if self._borrowed is not None and name in self._theirs:
+            return self._borrowed.dormant(name, self._dormant)
+        return self._dormant
+
+    def counting(self) -> tuple[JailPolicy | None, tuple[Problem, ...]]:
+        """
+        Return the jail that counts the bans of the whole host, if somebody asked for one.
+
+        Whoever wrote [jails.recidive] did, and who has it enabled in fail2ban's files.
+        """
+        theirs = self._borrowed is not None and RECIDIVE in self._borrowed.enabled
+        if RECIDIVE not in self or not (RECIDIVE in self._own or theirs):
+            return None, ()
+        try:
+            policy = self[RECIDIVE]
+        except Mistake as mistake:
+            place = str(self._borrowed.directory) if self._borrowed else RECIDIVE
+            return None, (mistake.at(f"{place}, jail {RECIDIVE}"),)
+        # there is no service whose ports could be meant
+        return replace(policy, origin=Origin.DAEMON, scope=ScopeKind.HOST), ()
 
     def remarks(self, policy: JailPolicy) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
         """Return what of a jail's fail2ban files is not taken over: to act on, and harmless."""
@@ -94,7 +130,12 @@ class Jails(Mapping[str, JailPolicy]):
         if name in self._theirs:
             return self._borrowed.remarks(name)
         known = self._borrowed.filters
-        if name in self._shipped or name not in known or policy.origin is Origin.LABEL:
+        if (
+            policy.recidive
+            or name in self._shipped
+            or name not in known
+            or policy.origin is Origin.LABEL
+        ):
             return (), ()
         what = (
             f"there is a filter {name} and no jail: it runs with the numbers of [defaults], "
@@ -114,9 +155,11 @@ class Jails(Mapping[str, JailPolicy]):
 
     def _make(self, name: str) -> JailPolicy:
         if self._borrowed is None or name not in self._theirs:
+            if name == RECIDIVE:
+                return recidive.builtin(self._base)
             return with_filter(self._base, name, self._filters[name])
-        policy = self._borrowed.jail(name, self._base)
-        if not policy.rule.failregex:
+        policy = self._borrowed.jail(name, self._base, self._dormant)
+        if not policy.rule.failregex and not policy.recidive:
             raise Mistake("its fail2ban jail has no failregex", "write filter = NAME there")
         place = self._borrowed.disabled(name)
         if place:
@@ -145,7 +188,10 @@ class Known:
 
 def theirs(borrowed: Borrowed, shipped: Collection[str]) -> frozenset[str]:
     """Return fail2ban's jails but those that make way for a shipped one, since nobody chose them."""
-    yielding = {name for name in borrowed.jails.intersection(shipped) if borrowed.stock(name)}
+    ours = borrowed.jails.intersection((*shipped, RECIDIVE))
+    yielding = {name for name in ours if borrowed.stock(name)}
+    if RECIDIVE in borrowed.enabled:
+        yielding.discard(RECIDIVE)  # whoever has all enabled asked for this one, too
     return borrowed.jails - yielding
 
 
@@ -168,13 +214,16 @@ def read(
     base: JailPolicy,
     place: Callable[[Path], str],
     borrowed: Borrowed | None = None,
+    dormant: Growth = options.UNSAID,
 ) -> Known:
     """
     Read the tables of all filters and jails; `base` has the numbers of `[defaults]`.
 
+    `dormant` is how bans grow by default in a jail that has them grow.
+
     A wrong filter takes the jails that use it with it, a wrong jail only itself.
     """
-    reader = _Reader(shipped, base, place, borrowed)
+    reader = _Reader(shipped, base, place, borrowed, dormant)
     for name, table in filters.items():
         reader.filter(name, table)
     own = Filters(reader.filters, shipped=shipped, borrowed=borrowed, withheld=reader.spoilt)
@@ -188,6 +237,8 @@ def read(
             shipped=shipped,
             withheld=reader.withheld,
             base=base,
+            dormant=dormant,
+            growing=reader.growing,
         ),
         filters=own,
         withheld=MappingProxyType(reader.withheld),
@@ -204,14 +255,17 @@ class _Reader:
         base: JailPolicy,
         place: Callable[[Path], str],
         borrowed: Borrowed | None,
+        dormant: Growth,
     ) -> None:
         self._shipped = shipped
+        self._dormant = dormant
         self._borrowed = borrowed
         self._base = base
         self._place = place
         self.filters: dict[str, FilterText] = {}
         self.spoilt: set[str] = set()
         self.jails: dict[str, JailPolicy] = {}
+        self.growing: dict[str, Growth] = {}
         self.withheld: dict[str, str] = {}
         self.problems: list[Problem] = []
 
@@ -253,7 +307,7 @@ class _Reader:
             self.withheld[name] = f"is disabled at {self._place((*path, 'enabled'))}"
             return
         policy = self._policy(name, found, filters) if len(self.problems) == before else None
-        if policy is not None and not options.RULE.keys().isdisjoint(found):
+        if policy is not None and not policy.recidive and not options.RULE.keys().isdisjoint(found):
             self._flaw(path, policy.rule)
         if policy is not None and len(self.problems) == before:
             self.jails[name] = policy
@@ -266,13 +320,21 @@ class _Reader:
         path = ("jails", name)
         wanted = found.get("filter", name)
         policy = replace(self._base, name=name)
+        dormant = self._dormant
+        if name == RECIDIVE and not found.keys().isdisjoint(options.DEFINING):
+            option = next(option for option in options.DEFINING if option in found)
+            self._report((*path, option), recidive.defined(option))
+            return None
         borrowed = self._borrowed if "filter" not in found and name not in self.filters else None
         if borrowed is not None and name in theirs(borrowed, self._shipped):
             try:
-                policy = borrowed.jail(name, self._base)
+                policy = borrowed.jail(name, self._base, dormant)
+                dormant = borrowed.dormant(name, dormant)
             except Mistake as mistake:
                 self._report(path, mistake)
                 return None
+        elif name == RECIDIVE:
+            policy = recidive.builtin(self._base)
         elif wanted in filters:
             try:
                 policy = with_filter(policy, name, filters[wanted])
@@ -289,7 +351,8 @@ class _Reader:
                 remedy = "write filter = 'NAME', or failregex = ['…<HOST>…']"
                 self._report(path, Mistake("has neither filter nor failregex", remedy))
             return None
-        policy = options.tune(options.define(policy, found), found)
+        policy = options.tune(options.define(policy, found), found, dormant=dormant)
+        self.growing[name] = options.growth(policy.growth or dormant, found)
         if "ports" in found or "scope" in found:
             policy = replace(policy, and_published=False)
         if "scope" in found and "ports" not in found:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from dockerjail.config import values
-from dockerjail.config.mistake import Mistake, meant, shown
+from dockerjail.config.mistake import Mistake, meant, nearest, shown
 from dockerjail.config.options import DEFINING, FILE, LABEL, Options
 from dockerjail.jail.rule import Format
 from dockerjail.model import Problem
@@ -253,7 +253,8 @@ class _Reader:
             return Mistake(
                 f"{shown(option)} is no option of a jail", f"write {start}{owner}.1, .2 and so on"
             )
-        return Mistake(f"{shown(option)} is no option of a jail", meant(owner, LABEL, prefix=start))
+        close = option if nearest(option, LABEL) else owner
+        return Mistake(f"{shown(option)} is no option of a jail", meant(close, LABEL, prefix=start))
 
     def _unknown(self, first: str, key: str) -> Mistake:
         prefix = self._prefix

@@ -7,10 +7,12 @@ policies changed by such values.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 from dockerjail.config import duration, values
+from dockerjail.jail.growth import Growth
 from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import Rule
 
@@ -44,6 +46,22 @@ DEFINING: Mapping[str, Callable[[object], object]] = MappingProxyType(
 )
 """What says which lines count; who sets one of these has defined the jail."""
 
+INCREMENT = "bantime.increment"
+"""Whether the bans of those who come back grow; without it `GROWTH` says nothing."""
+
+GROWTH: Mapping[str, Callable[[object], object]] = MappingProxyType(
+    {
+        "bantime.factor": values.factor,
+        "bantime.formula": values.formula,
+        "bantime.multipliers": values.multipliers,
+        "bantime.maxtime": duration.parse_bantime,
+        "bantime.rndtime": partial(duration.parse, zero=True),
+        "bantime.overalljails": values.boolean,
+        "bantime.decay": duration.parse_bantime,
+    }
+)
+"""How they grow; what stands behind the dot is the field of a `Growth`."""
+
 TUNING: Mapping[str, Callable[[object], object]] = MappingProxyType(
     {
         "maxretry": values.count,
@@ -53,9 +71,21 @@ TUNING: Mapping[str, Callable[[object], object]] = MappingProxyType(
         "scope": values.scope,
         "blocktype": values.blocktype,
         "stream": values.streams,
+        "ipv4_prefix": values.ipv4_prefix,
+        "ipv6_prefix": values.ipv6_prefix,
+        "aggregate": values.aggregate,
+        "mode": values.mode,
+        "verify": values.verify,
+        INCREMENT: values.boolean,
+        **GROWTH,
     }
 )
 """What says how many failures ban for how long from where, and how."""
+
+UNSAID = Growth()
+"""How bans grow where nothing but `bantime.increment` is said."""
+
+_FIELDS = tuple(option for option in TUNING if option != INCREMENT and option not in GROWTH)
 
 LABEL = MappingProxyType({**DEFINING, **TUNING})
 """All that a label may set, if the daemon's policy lets it."""
@@ -74,9 +104,23 @@ def rule(base: Rule, options: Options) -> Rule:
     return replace(base, **{key: options[key] for key in RULE if key in options})
 
 
-def tune(policy: JailPolicy, options: Options) -> JailPolicy:
-    """Return `policy` with the tuning `options` in place of its own."""
-    changes = {option: options[option] for option in TUNING if option in options}
+def tune(policy: JailPolicy, options: Options, *, dormant: Growth = UNSAID) -> JailPolicy:
+    """
+    Return `policy` with the tuning `options` in place of its own.
+
+    `dormant` is how its bans would grow, where they do not yet and `options` have them grow.
+    """
+    changes = {option: options[option] for option in _FIELDS if option in options}
     if "stream" in changes:
         changes["streams"] = changes.pop("stream")
+    if options.get(INCREMENT, policy.growth is not None):
+        changes["growth"] = growth(policy.growth or dormant, options)
+    else:
+        changes["growth"] = None
     return replace(policy, **changes)
+
+
+def growth(base: Growth, options: Options) -> Growth:
+    """Return `base` with what `options` say of it, whether or not anything is to grow."""
+    said = {option: options[option] for option in GROWTH if option in options}
+    return replace(base, **{option.partition(".")[2]: value for option, value in said.items()})

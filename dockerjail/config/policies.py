@@ -8,14 +8,19 @@ remembered. One wrong label takes its jail with it and no other.
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-from dockerjail.config import duration, labels, options
+from dockerjail.config import duration, labels, options, recidive
 from dockerjail.config.flaw import flaw
 from dockerjail.config.jails import with_filter
 from dockerjail.config.mistake import Mistake, listed, meant, shown
+from dockerjail.config.recidive import RECIDIVE
 from dockerjail.config.settings import Settings
-from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
+from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind, Verify
 from dockerjail.jail.rule import Format
-from dockerjail.model import Container, Problem
+from dockerjail.model import Container, Mode, Problem
+
+WIDEST_IPV4 = 24
+WIDEST_IPV6 = 48
+"""The shortest prefixes that a label may ask for: what one customer may have, not a provider."""
 
 
 def policies(
@@ -49,13 +54,17 @@ def policies(
 
 
 def longest_findtime(settings: Settings) -> float:
-    """Return how many seconds any jail may count back: failures older than that are history."""
+    """
+    Return how many seconds any jail may count back: failures older than that are history.
+
+    A jail that counts bans does not count: these are remembered for as long as history is.
+    """
     return max(duration.DAY, settings.jails.longest_findtime)
 
 
 def _written(policy: JailPolicy, format: Format) -> JailPolicy:
     """Return `policy` for lines of `format`, unless its filter says itself how they are."""
-    if policy.rule.format is not Format.AUTO:
+    if policy.recidive or policy.rule.format is not Format.AUTO:
         return policy
     if format is Format.TEXT and policy.rule.structured:
         return policy
@@ -73,6 +82,19 @@ def _as_shipped(policy: JailPolicy) -> JailPolicy:
         ports=None if policy.and_published else policy.ports,
         and_published=False,
     )
+
+
+def _excess(said: options.Options, policy: JailPolicy) -> Iterator[tuple[str, Mistake]]:
+    """Yield what a label asks for beyond what it may; what the daemon's own jail has, it may."""
+    remedy = f"write %s, or set it for jail {policy.name} in the daemon's file"
+    if said.get("findtime", 0.0) > max(duration.DAY, policy.findtime):
+        what = f"{duration.format(said['findtime'])} is longer than a label may ask for"
+        yield "findtime", Mistake(what, remedy % "1d at most")
+    for option, widest in (("ipv4_prefix", WIDEST_IPV4), ("ipv6_prefix", WIDEST_IPV6)):
+        own: int = getattr(policy, option)
+        if option in said and said[option] < min(widest, own):
+            what = f"/{said[option]} is wider than a label may ask for"
+            yield option, Mistake(what, remedy % f"{min(widest, own)} at least")
 
 
 def _nothing(prefix: str, settings: Settings) -> Mistake:
@@ -112,23 +134,54 @@ class _Chooser:
         except Mistake as mistake:
             self.report(key, mistake)
             return
-        flawed = flaw(policy.rule)
+        flawed = None if policy.recidive else flaw(policy.rule)
         if flawed is not None:
             option, why = flawed
             self.report(f"jail.{name}.{option}" if option in said else key, Mistake(why))
             return
-        if said.get("findtime", 0.0) > max(duration.DAY, policy.findtime):
-            what = f"{duration.format(said['findtime'])} is longer than a label may ask for"
-            remedy = f"write 1d at most, or set it for jail {name} in the daemon's file"
-            self.report(f"jail.{name}.findtime", Mistake(what, remedy))
+        excess = [*_excess(said, policy)]
+        for beyond, refusal in excess:
+            self.report(f"jail.{name}.{beyond}", refusal)
+        if excess:
             return
-        tuned = self._scoped(options.tune(policy, said), said, asked=policy.scope)
+        dormant = self._settings.jails.dormant(name)
+        tuned = options.tune(policy, self._granted(said, policy), dormant=dormant)
+        tuned = self._scoped(tuned, said, asked=policy.scope)
         by_label = "ports" in said
-        yield replace(
+        tuned = replace(
             tuned,
             ports_by_label=by_label,
             and_published=tuned.and_published and not by_label,
         )
+        self._remember(tuned, said, key)
+        yield tuned
+
+    def _granted(self, said: options.Options, policy: JailPolicy) -> options.Options:
+        """Return what is `said` without what would undo a caution of the daemon's own."""
+        refused = {}
+        if policy.mode is Mode.OBSERVE and said.get("mode") is Mode.ENFORCE:
+            refused["mode"] = "the daemon only observes here"
+        if policy.verify is not Verify.NOTHING and said.get("verify") is Verify.NOTHING:
+            refused["verify"] = f"the daemon asks for {policy.verify} here"
+        for option, why in refused.items():
+            what = f"is passed over: {why}, and a label cannot take that back"
+            remedy = f"write {option} for jail {policy.name} in the daemon's file"
+            self.report(f"jail.{policy.name}.{option}", Mistake(what, remedy))
+        return {option: value for option, value in said.items() if option not in refused}
+
+    def _remember(self, policy: JailPolicy, said: options.Options, key: str) -> None:
+        """Say that a jail counts bans which are forgotten by then, if the daemon's file did not."""
+        found = recidive.forgotten(policy, self._settings.store.keep)
+        if found is None or found == recidive.forgotten(
+            self._settings.defaults.policy(), self._settings.store.keep
+        ):
+            return
+        option, mistake = found
+        if option in said:
+            key = f"jail.{policy.name}.{option}"
+        elif policy.name in self._settings.jails.own:
+            return
+        self.report(key, mistake)
 
     def _known(self, name: str) -> JailPolicy:
         jails = self._settings.jails
@@ -146,6 +199,9 @@ class _Chooser:
     def _defined(self, name: str, said: options.Options) -> JailPolicy:
         """Return a jail of the label's own making; a known one lends what is not said."""
         settings = self._settings
+        if name == RECIDIVE:
+            option = next(option for option in options.DEFINING if option in said)
+            raise recidive.defined(option)
         policy = settings.jails.get(name) or replace(settings.defaults.policy(), name=name)
         if "filter" in said:
             if said["filter"] not in settings.filters:

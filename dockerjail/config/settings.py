@@ -24,14 +24,26 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from dockerjail.config import assigned, duration, environment, jails, options, places, values
+from dockerjail.config import (
+    assigned,
+    dotted,
+    duration,
+    environment,
+    jails,
+    options,
+    places,
+    recidive,
+    values,
+)
 from dockerjail.config.borrowed import Borrowed
 from dockerjail.config.filters import FilterText, Shipped
 from dockerjail.config.labels import LabelPolicy
 from dockerjail.config.mistake import Mistake, listed, meant, shown
 from dockerjail.errors import ConfigError
-from dockerjail.jail.policy import JailPolicy, Origin
-from dockerjail.model import Mode, Problem, Subject
+from dockerjail.jail.formula import Formula
+from dockerjail.jail.growth import Growth
+from dockerjail.jail.policy import Aggregate, JailPolicy, Origin, Verify
+from dockerjail.model import Blocktype, Mode, Problem, Subject
 
 DEFAULT_PATH = Path("/etc/dockerjail/dockerjail.toml")
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -184,6 +196,36 @@ class Defaults(_Section):
     maxretry: Annotated[int, PlainValidator(values.count)] = 5
     findtime: Annotated[float, PlainValidator(duration.parse)] = 600.0
     bantime: Annotated[float | None, PlainValidator(duration.parse_bantime)] = 600.0
+    increment: Annotated[bool, PlainValidator(values.boolean)] = Field(
+        default=False, alias="bantime.increment"
+    )
+    factor: Annotated[float, PlainValidator(values.factor)] = Field(
+        default=1.0, alias="bantime.factor"
+    )
+    formula: Annotated[Formula | None, PlainValidator(values.formula)] = Field(
+        default=None, alias="bantime.formula"
+    )
+    multipliers: Annotated[tuple[float, ...], PlainValidator(values.multipliers)] = Field(
+        default=(), alias="bantime.multipliers"
+    )
+    maxtime: Annotated[float | None, PlainValidator(duration.parse_bantime)] = Field(
+        default=None, alias="bantime.maxtime"
+    )
+    rndtime: Annotated[float, PlainValidator(_zero_or_more)] = Field(
+        default=0.0, alias="bantime.rndtime"
+    )
+    overalljails: Annotated[bool, PlainValidator(values.boolean)] = Field(
+        default=False, alias="bantime.overalljails"
+    )
+    decay: Annotated[float | None, PlainValidator(duration.parse_bantime)] = Field(
+        default=None, alias="bantime.decay"
+    )
+    blocktype: Annotated[Blocktype, PlainValidator(values.blocktype)] = Blocktype.DROP
+    ipv4_prefix: Annotated[int, PlainValidator(values.ipv4_prefix)] = 32
+    ipv6_prefix: Annotated[int, PlainValidator(values.ipv6_prefix)] = 64
+    aggregate: Annotated[Aggregate | None, PlainValidator(values.aggregate)] = None
+    mode: Annotated[Mode, PlainValidator(values.mode)] = Mode.ENFORCE
+    verify: Annotated[Verify, PlainValidator(values.verify)] = Verify.NOTHING
     ignored: Annotated[values.Ignored, PlainValidator(values.ignored)] = Field(
         default=values.NOBODY, alias="ignoreip"
     )
@@ -198,17 +240,28 @@ class Defaults(_Section):
         """Names of hosts and `file:/path`, for those that no jail bans either."""
         return self.ignored.sources
 
+    @property
+    def dormant(self) -> Growth:
+        """How bans grow in a jail that has them grow and does not say how."""
+        return options.growth(options.UNSAID, self._said())
+
     def policy(self) -> JailPolicy:
         """Return these numbers as a jail that looks for nothing yet."""
-        return JailPolicy(
+        unnamed = JailPolicy(
             name="",
             origin=Origin.DAEMON,
-            maxretry=self.maxretry,
-            findtime=self.findtime,
-            bantime=self.bantime,
             ignoreip=self.ignoreip,
             ignorefrom=self.ignorefrom,
         )
+        return options.tune(unnamed, self._said())
+
+    def _said(self) -> options.Options:
+        """Return all that a jail's options can say, by the names that these have."""
+        return {
+            field.alias or key: getattr(self, key)
+            for key, field in type(self).model_fields.items()
+            if key != "ignored"
+        }
 
 
 SECTIONS: Mapping[str, type[_Section]] = {
@@ -275,9 +328,9 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     source, text = _read(path, environ)
     mistakes: list[Problem] = []
     try:
-        tree = _parse(text)
+        tree, twice = dotted.flattened(_parse(text))
     except Mistake as mistake:
-        tree = {}
+        tree, twice = {}, ()
         mistakes.append(mistake.at(str(source)))
     shipped = Shipped()
     names = {*shipped, *_names(tree, "jails"), *_names(tree, "filters")}
@@ -285,6 +338,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     given = environment.read(environ, sections=plain, names=names)
     place = _Places(source, text, given.variables).of
     mistakes += given.problems
+    mistakes += (_twice(path).at(place(path)) for path in twice)
     layers = {"environment": given.tree, "file": tree}
 
     sections = _validated(_Sections, layers, place, mistakes) or _Sections(**_NOTHING)
@@ -302,12 +356,20 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         borrowed=borrowed,
         shipped=shipped,
         base=defaults.policy(),
+        dormant=defaults.dormant,
         place=place,
     )
     containers, unassigned = assigned.read(
         named.containers, jails=known.jails, withheld=known.withheld, place=place
     )
-    problems = (*(borrowed.problems if borrowed else ()), *known.problems, *unassigned)
+    counting, unsound = known.jails.counting()
+    problems = (
+        *(borrowed.problems if borrowed else ()),
+        *known.problems,
+        *unassigned,
+        *unsound,
+        *_forgotten(sections.store, defaults, known.jails, counting, place),
+    )
     if mistakes:
         raise ConfigError("\n".join(map(str, (*mistakes, *problems))))
     return Settings(
@@ -321,7 +383,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         fail2ban=sections.fail2ban,
         defaults=defaults,
         jails=known.jails,
-        recidive=None,
+        recidive=counting,
         filters=known.filters,
         withheld=known.withheld,
         containers=containers,
@@ -401,12 +463,17 @@ class _Places:
         if self._lines is None:
             self._lines = places.lines(self._text)
         for depth in range(len(path), 0, -1):
-            line = self._lines.get(path[:depth])
+            line = self._line(path[:depth])
             if line is not None:
                 return f"{self._source} line {line}, {places.header(path)}"
             if below:
                 return f"environment variable {below[0]}"
         return f"{self._source}, {places.header(path)}" if self._source else places.header(path)
+
+    def _line(self, path: places.Path) -> int | None:
+        """Return the line of a key, also one that is written as TOML's own dotted key."""
+        lines = self._lines or {}
+        return lines.get(path) or lines.get((*path[:-1], *path[-1].split(".")))
 
 
 def _read(path: Path | None, environ: Mapping[str, str]) -> tuple[Path | None, str]:
@@ -444,7 +511,12 @@ def _broken(message: str, text: str) -> Mistake:
     line, column = int(found[1]), int(found[2])
     what = message[: found.start()]
     written = text.split("\n")[line - 1 : line]
-    if "\\" in what or ("\\" in "".join(written) and '"' in "".join(written)):
+    if what.startswith("Cannot ") and dotted.beside("".join(written)):
+        remedy = (
+            'write "bantime.increment" with its quotes beside bantime: '
+            "without them TOML takes bantime for a table"
+        )
+    elif "\\" in what or ("\\" in "".join(written) and '"' in "".join(written)):
         remedy = "write an expression in single quotes: '…'"
     else:
         remedy = "a text stands in quotes, a table's name in brackets"
@@ -498,6 +570,31 @@ def _unknown(path: places.Path) -> Mistake:
         return Mistake("stands in no section", f"write it under {sections}")
     remedy = meant(key, OPTIONS)
     return Mistake("is no section known here", remedy or f"known: {listed(OPTIONS)}")
+
+
+def _twice(path: places.Path) -> Mistake:
+    remedy = f'leave one out: "{path[-1]}" = …, and the same in the table {dotted.TABLE}'
+    return Mistake("stands twice", remedy)
+
+
+def _forgotten(
+    store: StoreSettings,
+    defaults: Defaults,
+    known: jails.Jails,
+    counting: JailPolicy | None,
+    place: Callable[[places.Path], str],
+) -> Iterator[Problem]:
+    """Tell who wants to know of bans that are forgotten by then; shipped jails when they run."""
+    told = recidive.forgotten(defaults.policy(), store.keep)
+    if told is not None:
+        yield told[1].at(place(("defaults", told[0])))
+    own = {name: known[name] for name in sorted(known.own)}
+    if counting is not None:
+        own.setdefault(counting.name, counting)
+    for name, policy in own.items():
+        found = recidive.forgotten(policy, store.keep)
+        if found is not None and found != told:
+            yield found[1].at(place(("jails", name, found[0])))
 
 
 def _docker(

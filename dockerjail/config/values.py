@@ -13,6 +13,7 @@ from typing import NamedTuple, cast
 
 from dockerjail.config import duration
 from dockerjail.config.mistake import LISTED, Mistake, listed, nearest, shown
+from dockerjail.jail.formula import Formula, FormulaError, constant
 from dockerjail.jail.policy import ALL_STREAMS, Aggregate, ScopeKind, Verify
 from dockerjail.jail.rule import Condition, Format, UseDns
 from dockerjail.model import Blocktype, Mode, Port, Protocol, Stream, Subject
@@ -602,9 +603,32 @@ def multipliers(value: object) -> tuple[float, ...]:
     return tuple(found)
 
 
-def maxtime(value: object) -> float | None:
-    """Return the longest that a bantime may grow to, in seconds; None for no limit."""
-    return duration.parse_bantime(value)
+def factor(value: object) -> float:
+    """Return by how much a grown bantime is multiplied: a number, or what `2.0/2.885` comes to."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise Mistake(f"{shown(value)} is no number", "write a number such as 2 or 1.5")
+    try:
+        number = constant(value) if isinstance(value, str) else float(value)
+    except FormulaError as error:
+        raise Mistake(error.what, error.remedy) from None
+    except OverflowError:
+        number = MOST_TIMES
+    if not 0 < number < MOST_TIMES:
+        raise Mistake(f"{shown(value)} is no number more than 0", "write a number such as 2 or 1.5")
+    return number
+
+
+def formula(value: object) -> Formula | None:
+    """Return how a bantime grows, as fail2ban's users write it; None from an empty text."""
+    if not isinstance(value, str):
+        remedy = "write it in quotes: 'ban.Time * 2 ** ban.Count'"
+        raise Mistake(f"{shown(value)} is no formula", remedy)
+    if not value.strip():
+        return None
+    try:
+        return Formula(value.strip())
+    except FormulaError as error:
+        raise Mistake(error.what, error.remedy) from None
 
 
 def _words(value: object) -> Iterator[str]:

@@ -90,13 +90,13 @@ class Enforcement:
     """
     What a ban closes.
 
-    `ports` None and not `everything`: no firewall action says. `skipped` are the names of
+    `ports` None and not `everything`: no firewall action says. `reject` None: nobody chose. `skipped` are the names of
     actions that are not run.
     """
 
     ports: tuple[Port, ...] | None = None
     everything: bool = False
-    reject: bool = False
+    reject: bool | None = None
     firewall: bool = False
     skipped: tuple[str, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -110,7 +110,7 @@ class Reader:
         self._port_place = port_place
         self._ports: dict[Port, None] = {}
         self._everything = False
-        self._reject = False
+        self._reject: bool | None = None
         self._firewall = False
         self._skipped: dict[str, None] = {}
         self._problems: list[Problem] = []
@@ -208,8 +208,8 @@ class Reader:
         if word.partition(" ")[0] in _PASSES:
             what = f"blocktype = {word}: its bans let in instead of keeping out"
             raise wrong(self._place, what, "use it with fail2ban: here a ban keeps out")
-        if word.startswith(("reject", "unreach", "prohibit")):
-            self._reject = True
+        reject = word.startswith(("reject", "unreach", "prohibit"))
+        self._reject = self._reject or reject
 
 
 def _closes_everything(action: Action, definition: Definition) -> bool:

@@ -7,7 +7,7 @@ what is not needed here, `problems` what an operator should act on. A jail that 
 used raises `Fail2banError` and touches no other.
 
 fail2ban ignores keys that it does not know, so a jail may carry some of ours and stay
-valid for both: `dockerjail.prefix`, `.format`, `.scope`, `.stream`, `.ports`.
+valid for both: `OUR_KEYS`.
 """
 
 import difflib
@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from dockerjail.config import duration, values
+from dockerjail.config import duration, options, recidive, values
 from dockerjail.config.fail2ban import actions, filters, reference
 from dockerjail.config.fail2ban.definition import DEFINITION, Definition
 from dockerjail.config.fail2ban.ini import DEFAULT
@@ -25,7 +25,8 @@ from dockerjail.config.fail2ban.interpolate import Names
 from dockerjail.config.fail2ban.merged import INCLUDES, Merged, MergedSection
 from dockerjail.config.fail2ban.mistakes import Fail2banError, problem, wrong
 from dockerjail.config.mistake import Mistake, listed, meant, nearest, shown
-from dockerjail.jail.rule import Rule
+from dockerjail.config.recidive import RECIDIVE
+from dockerjail.jail.rule import NOTHING, Rule
 from dockerjail.model import Port, Problem
 
 MAXRETRY: Final = 3
@@ -36,7 +37,10 @@ BANTIME: Final[float | None] = 600.0
 OURS: Final = "dockerjail."
 """What keys of ours begin with."""
 
-OUR_KEYS: Final = ("prefix", "format", "scope", "stream", "ports")
+OUR_KEYS: Final = (
+    *("prefix", "format", "scope", "stream", "ports", "ipv4_prefix", "ipv6_prefix"),
+    *("aggregate", "mode", "verify", "bantime.decay"),
+)
 """What may stand behind it."""
 
 TRUE: Final = frozenset({"1", "on", "true", "yes"})
@@ -46,6 +50,12 @@ _HANDED_ON: Final = (
     *("enabled", "backend", "filter", "maxretry", "findtime", "bantime"),
     *sorted(filters.STANDARD),
 )
+_GROWTH: Final = (
+    *("bantime.increment", "bantime.factor", "bantime.formula", "bantime.multipliers"),
+    *("bantime.maxtime", "bantime.rndtime", "bantime.overalljails"),
+)
+_FLAGS: Final = ("bantime.overalljails",)
+"""What of `options.GROWTH` fail2ban takes for true or false, whatever stands there."""
 _UNNEEDED: Final = {
     "logpath": "is not needed: the jail runs on the containers whose label names it",
     "backend": "is not needed: lines come from the Docker Engine",
@@ -62,6 +72,7 @@ _KEYS: Final = frozenset(
         *("ignoreself", "ignorecommand", "mode", "blocktype", "destemail", "sender", "mta"),
         *_HANDED_ON,
         *_UNNEEDED,
+        *_GROWTH,
     }
 )
 """Keys that mean something in a jail; others are names for its own use."""
@@ -73,7 +84,9 @@ class Fail2banJail:
     """
     One jail as its files mean it; times in seconds, `bantime` None is for good.
 
-    `ports` None and not `everything`: nothing says which. `disabled` is where the jail's
+    `ports` None and not `everything`: nothing says which; `reject` None: nobody chose. `growth`
+    is what is said of `bantime.increment` and its kin, as `options.TUNING` reads it. One that is
+    `recidive` counts bans, and its rule is nothing. `disabled` is where the jail's
     own section says `enabled = false`, else empty. `ours` are its `dockerjail.` keys
     without that, raw; `prefix` and `format` are in the rule already.
     """
@@ -87,7 +100,9 @@ class Fail2banJail:
     ignored: values.Ignored = values.NOBODY
     ports: tuple[Port, ...] | None = None
     everything: bool = False
-    reject: bool = False
+    reject: bool | None = None
+    growth: Mapping[str, Any] = field(default_factory=dict)
+    recidive: bool = False
     disabled: str = ""
     ours: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
@@ -223,7 +238,8 @@ class _Reader:
         self._problems += default.remarks if default else ()
 
     def jail(self) -> Fail2banJail:
-        rule = self._rule()
+        counts = self._name == RECIDIVE
+        rule = NOTHING if counts else self._rule()
         enforcement = self._enforcement()
         jail = Fail2banJail(
             name=self._name,
@@ -232,12 +248,15 @@ class _Reader:
             maxretry=self._number("maxretry", values.count, MAXRETRY),
             findtime=self._number("findtime", duration.parse, FINDTIME),
             bantime=self._number("bantime", duration.parse_bantime, BANTIME),
+            growth=self._growth(),
             ignored=self._ignored(),
             ports=enforcement.ports,
             everything=enforcement.everything,
             reject=enforcement.reject,
             disabled=self._disabled(),
         )
+        if counts:
+            jail = self._recidive(jail)
         ours = self._ours()
         self._remark()
         return replace(
@@ -318,6 +337,46 @@ class _Reader:
         except Mistake as mistake:
             raise Fail2banError(mistake.at(self._names.place(key))) from None
 
+    def _growth(self) -> dict[str, Any]:
+        """Return what is said of growing bans; an empty value says nothing, as for fail2ban."""
+        found: dict[str, Any] = {}
+        said = {
+            option: text for option in _GROWTH if (text := (self._names.text(option) or "").strip())
+        }
+        if options.INCREMENT in said:
+            found[options.INCREMENT] = said.pop(options.INCREMENT).lower() in TRUE
+        for option, text in said.items():
+            place = self._names.place(option)
+            try:
+                flag = text.lower() in TRUE
+                found[option] = flag if option in _FLAGS else options.GROWTH[option](text)
+            except Mistake as mistake:
+                if found.get(options.INCREMENT):
+                    raise Fail2banError(mistake.at(place)) from None
+                self._problems.append(mistake.at(place))
+        return found
+
+    def _recidive(self, jail: Fail2banJail) -> Fail2banJail:
+        """
+        Return `jail` as one that counts bans: what its own section says of how many and how long.
+
+        A findtime and bantime of `[DEFAULT]` are meant for lines.
+        """
+        what = (
+            "counts bans as they are made: its filter, log and ports are not needed, "
+            "and it runs for the whole host if it is enabled"
+        )
+        self._notes.append(problem(self._place, what))
+        own = {key for key in ("findtime", "bantime") if self._merged.own(self._name, key)}
+        return replace(
+            jail,
+            findtime=jail.findtime if "findtime" in own else recidive.FINDTIME,
+            bantime=jail.bantime if "bantime" in own else recidive.BANTIME,
+            ports=None,
+            everything=False,
+            recidive=True,
+        )
+
     def _ignored(self) -> values.Ignored:
         found, mistakes = ignored(self._names.text("ignoreip") or "")
         place = self._names.place("ignoreip")
@@ -341,7 +400,13 @@ class _Reader:
             for layer in layers
         ]
         for key in own.keys() - _KEYS:
-            if "." in key or any(f"({key})s" in text for text in texts):
+            if any(f"({key})s" in text for text in texts):
+                continue
+            if key.startswith("bantime."):
+                what = f"{shown(key)} is no option of fail2ban's, and says nothing"
+                remedy = meant(key, (*_GROWTH, *map(OURS.__add__, OUR_KEYS)))
+                self._problems.append(problem(self._names.place(key), what, remedy))
+            if "." in key:
                 continue
             close = difflib.get_close_matches(key, sorted(_KEYS), n=1, cutoff=0.85)
             if close and close[0] not in own:
@@ -385,16 +450,12 @@ class _Reader:
         """Say what is not taken over."""
         self._remark_misspelt()
         for key, what in _UNNEEDED.items():
-            if self._merged.own(self._name, key):
+            if self._name != RECIDIVE and self._merged.own(self._name, key):
                 self._notes.append(problem(self._names.place(key), what))
         if (self._names.text("ignorecommand") or "").strip():
             what = "ignorecommand is not run: what it would let pass is banned"
             remedy = "write the addresses in ignoreip"
             self._problems.append(problem(self._names.place("ignorecommand"), what, remedy))
-        if (self._names.text("bantime.increment") or "").strip().lower() in TRUE:
-            what = "bans do not grow here: each lasts bantime"
-            remedy = "write the bantime that repeated offenders should get"
-            self._problems.append(problem(self._names.place("bantime.increment"), what, remedy))
         own = self._names.text("ignoreself")
         if own is not None and own.strip().lower() not in TRUE:
             what = "the host's own addresses are never banned here, whatever it says"

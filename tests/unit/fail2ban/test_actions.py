@@ -119,15 +119,15 @@ def test_without_any_action_the_jails_own_port_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "reject"),
     [
-        ("", False),
+        ("", None),
         ("banaction = iptables-multiport[blocktype=DROP]", False),
         ("banaction = iptables-multiport[blocktype='REJECT --reject-with icmp-x']", True),
         ("banaction = nftables-multiport[blocktype=reject]", True),
         ("banaction = nftables-multiport[blocktype=drop]", False),
     ],
 )
-def test_a_packet_is_dropped_unless_somebody_asked_for_a_reject(
-    tmp_path: Path, lines: str, reject: bool
+def test_how_a_packet_is_blocked_is_what_somebody_chose_and_nothing_that_merely_came_with_it(
+    tmp_path: Path, lines: str, reject: bool | None
 ) -> None:
     assert jail(tmp_path, lines).reject is reject
 

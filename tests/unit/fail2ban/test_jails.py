@@ -1,12 +1,13 @@
 """Promises of one jail."""
 
+import math
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from dockerjail.config.fail2ban.jails import Fail2banJail
-from dockerjail.jail.rule import Format, UseDns
+from dockerjail.jail.rule import NOTHING, Format, UseDns
 from tests.unit.fail2ban.directory import STOCK, opened, refused
 
 
@@ -110,6 +111,52 @@ def test_addresses_names_and_files_to_ignore_are_taken_and_what_is_none_is_told(
     ]
 
 
+def test_growing_bans_are_read_as_fail2ban_reads_them_and_what_is_empty_says_nothing(
+    tmp_path: Path,
+) -> None:
+    found = jail(
+        tmp_path,
+        """bantime.increment = yes
+bantime.factor = 3.0 / 2
+bantime.formula = ban.Time * math.exp(float(ban.Count+1)*banFactor)/math.exp(1*banFactor)
+bantime.multipliers = 1 5 30
+bantime.maxtime = 5w
+bantime.rndtime =
+bantime.overalljails = maybe""",
+    )
+    growth = dict(found.growth)
+    formula = growth.pop("bantime.formula")
+    assert formula.seconds(600, 1, 1.0) == pytest.approx(600 * math.e)
+    assert growth == {
+        "bantime.increment": True,
+        "bantime.factor": 1.5,
+        "bantime.multipliers": (1.0, 5.0, 30.0),
+        "bantime.maxtime": 5 * 7 * 86400,
+        "bantime.overalljails": False,
+    }
+    assert whats(found) == []
+    assert jail(tmp_path, "").growth == {}
+
+
+def test_recidive_counts_bans_whatever_its_filter_and_log_are(tmp_path: Path) -> None:
+    lines = """logpath = /var/log/fail2ban.log
+banaction = %(banaction_allports)s
+bantime = 2w
+maxretry = 3"""
+    found = jail(tmp_path, lines, "recidive")
+    assert found.recidive
+    assert (found.rule, found.ports, found.everything) == (NOTHING, None, False)
+    assert (found.maxretry, found.findtime, found.bantime) == (3, 86400, 14 * 86400)
+    assert [note.what.partition(":")[0] for note in found.notes] == ["counts bans as they are made"]
+    assert whats(found) == []
+
+
+def test_recidive_has_a_day_and_a_week_whatever_the_defaults_are(tmp_path: Path) -> None:
+    files = {"jail.local": "[DEFAULT]\nfindtime = 5m\nbantime = 1h\nmaxretry = 4\n[recidive]\n"}
+    found = opened(tmp_path, STOCK, files).jail("recidive")
+    assert (found.maxretry, found.findtime, found.bantime) == (4, 86400, 7 * 86400)
+
+
 @pytest.mark.parametrize(
     ("lines", "disabled"),
     [
@@ -137,7 +184,9 @@ def test_what_is_not_needed_is_a_note_and_no_problem(tmp_path: Path) -> None:
     ("lines", "what"),
     [
         ("ignorecommand = /bin/true <ip>", "ignorecommand is not run"),
-        ("bantime.increment = true", "bans do not grow here: each lasts bantime"),
+        ("bantime.maxtime = soon", "'soon' is no duration"),
+        ("bantime.incremnt = true", "'bantime.incremnt' is no option of fail2ban's, and says"),
+        ("bantime.decay = 1d", "'bantime.decay' is no option of fail2ban's, and says nothing"),
         ("usedns = raw", "usedns = raw would ban a name"),
         ("action = %(action_mw)s", "not run here: sendmail-whois"),
         ("failregex = ^a ; (?:b)? <HOST>$", "failregex holds ' ;'"),
@@ -159,6 +208,14 @@ def test_what_is_not_taken_over_is_a_problem_with_its_place(
         ("maxretry = 0", "[web] maxretry: 0 is less than 1"),
         ("findtime = soon", "[web] findtime: 'soon' is no duration"),
         ("bantime = 5x", "[web] bantime: '5x' is no duration"),
+        (
+            "bantime.formula = open(ban.Count)\nbantime.increment = true",
+            "[web] bantime.formula: 'open'(…) may not be called",
+        ),
+        (
+            "bantime.multipliers = 1 two\nbantime.increment = true",
+            "[web] bantime.multipliers: 'two' is no number",
+        ),
         ("maxlines = x", "[web] maxlines: 'x' is not a whole number"),
         ("filter = %(nothing)s", "[web] filter: %(nothing)s is defined nowhere"),
         ("dockerjail.format = yaml", "[web] dockerjail.format: 'yaml' is none of"),
