@@ -1,11 +1,11 @@
 """What may be said at the warden's door. Values only."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dockerjail.model import Ban, Blocktype, Cursor, Failure, Offence, Scope, Subject
+from dockerjail.model import Allowance, Ban, Blocktype, Cursor, Failure, Offence, Scope, Subject
 from dockerjail.ports import CursorKey
 
 MANUAL: Final = "manual"
@@ -29,7 +29,11 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentence:
-    """An operator's order to ban; `bantime` in seconds, None for good."""
+    """
+    An operator's order to ban; `bantime` in seconds, None for good.
+
+    With `force` also somebody who is ignored, but never this host and its networks.
+    """
 
     subject: Subject
     bantime: float | None
@@ -37,6 +41,7 @@ class Sentence:
     jail: str = MANUAL
     reason: str = ""
     blocktype: Blocktype = Blocktype.DROP
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,10 +53,32 @@ class Pardon:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Admit:
+    """
+    An operator's order to let somebody pass from now on; ends the bans of all within `networks`.
+
+    These are what `allowance.who` stands for now.
+    """
+
+    allowance: Allowance
+    networks: Collection[Subject]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoke:
+    """An operator's order that this `who` is let pass no more."""
+
+    who: str
+
+
+Request = Sentence | Pardon | Admit | Revoke
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """An order with somebody waiting for the answer: the bans made or ended."""
 
-    order: Sentence | Pardon
+    order: Request
     answer: asyncio.Future[Sequence[Ban]]
 
 
@@ -66,15 +93,17 @@ class Flush:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allow:
-    """What is never to be blocked has changed; the warden knows what it is now."""
+class Ground:
+    """What is never to be blocked, or where to stand, has changed; the warden knows it."""
+
+    done: asyncio.Future[None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verify:
-    """Compare the kernel with what it should hold."""
+    """Compare the kernel with what it should hold; without a `reason` only if others changed it."""
 
-    reason: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,4 +111,4 @@ class Close:
     """No order follows."""
 
 
-Order = Report | Asked | Rescope | Flush | Allow | Verify | Close
+Order = Report | Asked | Rescope | Flush | Ground | Verify | Close

@@ -86,6 +86,10 @@ class Ledger:
         """Return every element with its end, None for one that has none."""
         return {element: _none(max(ends.values())) for element, ends in self._holders.items()}
 
+    def holders(self, element: Element) -> tuple[str, ...]:
+        """Return the jails whose bans want an element."""
+        return tuple(jail for jail, _ in self._holders.get(element, ()))
+
     def of(self, key: BanKey) -> tuple[Element, ...]:
         """Return the elements of one ban."""
         return self._wants.get(key, ())

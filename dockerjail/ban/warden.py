@@ -4,6 +4,7 @@ The warden: the one task that stores bans and programs the packet filter.
 In: reports of what a chunk led to, operators' orders, word that containers or
 the kernel changed. Out: rows, then elements. Nobody else writes either, so
 there is nothing to lock. The queue at this door is the only one in the house.
+What a ban is decided by is in `sentencing`, how the kernel is kept in `table`.
 
 Store before kernel: what is enforced is always known. The kernel ends bans by
 itself; the warden only notes it.
@@ -12,43 +13,52 @@ itself; the warden only notes it.
 import asyncio
 import heapq
 import logging
-import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
+from dockerjail.ban.aggregate import Neighbours
+from dockerjail.ban.budget import Budget
 from dockerjail.ban.orders import (
-    Allow,
+    EVERYTHING,
+    Admit,
     Asked,
     Close,
     Flush,
+    Ground,
     Order,
     Pardon,
     Report,
+    Request,
     Rescope,
+    Revoke,
     Sentence,
     Verify,
 )
-from dockerjail.ban.reconcile import BanKey, Change, Ledger, reconcile
+from dockerjail.ban.reconcile import BanKey, Change
+from dockerjail.ban.sentencing import Bar, Sentencing
+from dockerjail.ban.table import Sync, Table
+from dockerjail.ban.tally import Tally
 from dockerjail.errors import FirewallError, Refused
-from dockerjail.jail.policy import JailPolicy
 from dockerjail.model import (
-    Address,
+    Allowance,
     Ban,
     Blocktype,
+    Cause,
     Cursor,
+    Direct,
     Element,
     Failure,
+    Mode,
     Offence,
-    Scope,
     Subject,
     Unban,
     UnbanReason,
     written,
 )
-from dockerjail.ports import Block, CursorKey, Entry, Firewall, Settled, State, Store
+from dockerjail.ports import Block, CursorKey, Disallowed, Entry, Firewall, Settled, State, Store
 
 logger = logging.getLogger(__name__)
 
@@ -58,39 +68,36 @@ BATCH: Final = 512
 QUEUE: Final = 1024
 """Orders that may wait at the door before tails have to."""
 
-STOPPING: Final = "dockerjail is stopping; nothing was changed"
+COUNTED: Final = 1000
+"""Elements whose counters are read at once at most."""
 
-CLOSE_LOOK: Final = 10_000
-"""Elements up to which a routine check reads them all; a dump is quadratic in the kernel."""
+STOPPING: Final = "dockerjail is stopping; nothing was changed"
 
 BLINK: Final = 0.001
 NAP: Final = 3600.0
 """Shortest and longest sleep until an expiry, in seconds: clocks are rounded, and jump."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Sync:
-    """Whether the kernel holds what it should, as far as the warden knows."""
-
-    ok: bool = False
-    error: str = "the table is not in place yet"
-    verified_at: float = 0.0
-    healed: int = 0
-
-
 @dataclass(slots=True)
 class _Batch:
-    """What one turn writes: rows in order, elements, and who waits for which answer."""
+    """
+    What one turn writes: rows in order, elements, and who waits for which answer.
+
+    `fresh` are the bans among the rows, which the store does not know yet.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     cursors: dict[CursorKey, Cursor] = field(default_factory=dict)
     add: dict[Element, Block] = field(default_factory=dict)
     remove: set[Element] = field(default_factory=set)
     answers: list[tuple[asyncio.Future[Sequence[Ban]], Sequence[Ban]]] = field(default_factory=list)
+    grounds: list[asyncio.Future[None]] = field(default_factory=list)
     touched: set[BanKey] = field(default_factory=set)
+    fresh: dict[Subject, list[Ban]] = field(default_factory=dict)
     news: list[tuple[int, str]] = field(default_factory=list)
-    allow: bool = False
-    verify: str = ""
+    ground: bool = False
+    allowances: bool = False
+    verify: str | None = None
     closing: bool = False
 
     def say(self, level: int, text: str) -> None:
@@ -114,31 +121,43 @@ class Warden:
         self,
         store: Store,
         firewall: Firewall,
+        bar: Bar,
         *,
-        policies: Callable[[str], JailPolicy | None],
-        scopes: Callable[[str], Scope | None],
-        protected: Callable[[Address], str | None],
-        clock: Callable[[], float] = time.time,
+        budget: Budget | None = None,
+        local: Callable[[Subject], str | None] = lambda _: None,
+        admitted: Callable[[], None] = lambda: None,
     ) -> None:
+        """
+        Make a warden that has nothing in force yet.
+
+        `local` says why a subject is this host's own and never banned, not even by force;
+        `admitted` is called when `allowances` changed, before who asked for it is answered.
+        """
         self._store = store
         self._firewall = firewall
-        self._policies = policies
-        self._scopes = scopes
-        self._protected = protected
-        self._clock = clock
+        self._bar = bar
+        self._clock = bar.clock
+        self._local = local
+        self._admitted = admitted
+        self.budget = budget if budget is not None else Budget()
+        self.sentencing = Sentencing(store, bar, self.budget)
+        self.table = Table(firewall, clock=bar.clock)
+        self.tally = Tally(self.table.holders)
+        self._neighbours = Neighbours()
         self._orders: asyncio.Queue[Order] = asyncio.Queue(QUEUE)
         self._active: dict[BanKey, Ban] = {}
         self._enforced: dict[BanKey, Ban] = {}
+        self._since: dict[BanKey, float] = {}
         self._ends: list[tuple[float, int, BanKey]] = []
-        self._ledger = Ledger()
+        self._by_container: dict[str, int] = {}
+        self._forced_keys: set[BanKey] = set()
+        self._allowances: dict[str, Allowance] = {}
         self._noted: dict[CursorKey, Cursor] = {}
         self._gone: set[str] = set()
-        self._allow: frozenset[Subject] = frozenset()
         self._next_ban = 1
         self._batch = _Batch()
         self._closed = False
-        self._said: dict[str, str] = {}
-        self.sync = Sync()
+        self._counting = 0
 
     # What others may ask
 
@@ -155,11 +174,52 @@ class Warden:
     @property
     def blocked(self) -> int:
         """How many elements the kernel should hold."""
-        return len(self._ledger)
+        return len(self.table)
+
+    @property
+    def sync(self) -> Sync:
+        """Whether the kernel holds them."""
+        return self.table.sync
+
+    @property
+    def allowances(self) -> Collection[Allowance]:
+        """Who was let pass by an operator, and still is."""
+        return self._allowances.values()
+
+    def enforced(self, key: BanKey) -> tuple[Ban, float] | None:
+        """Return the ban that the kernel holds under this jail and subject, and since when."""
+        ban = self._enforced.get(key)
+        if ban is None or ban.mode is Mode.OBSERVE:
+            return None
+        return ban, self._since[key]
 
     def elements_of(self, ban: Ban) -> Sequence[Element]:
         """Return the elements that enforce a ban."""
-        return self._ledger.of(ban.key)
+        return self.table.elements_of(ban.key)
+
+    def standing(self, container: str) -> int:
+        """Return how many bans are in force because of a container."""
+        return self._by_container.get(container, 0)
+
+    def over_budget(self, container: str) -> float | None:
+        """Return since when the bans that a container leads to are only observed, None if not."""
+        return self.budget.tripped(container, self._clock(), self.standing(container))
+
+    async def count(self, bans: Iterable[Ban]) -> None:
+        """Read what some bans have blocked into the tally; the kernel's silence changes nothing."""
+        elements = [element for ban in bans for element in self.elements_of(ban)]
+        for at in range(0, len(elements), COUNTED):
+            with suppress(FirewallError):  # `sync` and the next look tell of it
+                self.tally.update(await self._firewall.counters(elements[at : at + COUNTED]))
+
+    async def count_some(self) -> None:
+        """Read what the next of all bans have blocked: called often, it gets around."""
+        bans = list(self._enforced.values())
+        if self._counting >= len(bans):
+            self._counting = 0
+        some = bans[self._counting : self._counting + COUNTED]
+        self._counting += len(some)
+        await self.count(some)
 
     # What others may say
 
@@ -180,7 +240,7 @@ class Warden:
         """Let the cursors of a removed container go."""
         self._gone.add(container)
 
-    async def ask(self, order: Sentence | Pardon) -> Sequence[Ban]:
+    async def ask(self, order: Request) -> Sequence[Ban]:
         """Carry out an operator's order; return the bans made or ended. Raises `Refused`."""
         if self._closed:
             raise Refused(STOPPING)
@@ -199,15 +259,19 @@ class Warden:
         if self._noted or self._gone:
             await self._orders.put(Flush())
 
-    async def verify(self, reason: str) -> None:
-        """Have the kernel compared with what it should hold, and mended."""
+    async def verify(self, reason: str = "") -> None:
+        """Have the kernel compared with what it should hold; without a reason if it was changed."""
         await self._orders.put(Verify(reason=reason))
 
-    async def allow(self, allow: frozenset[Subject]) -> None:
-        """Take over what is never to be blocked; the kernel learns it at once."""
-        if allow != self._allow:
-            self._allow = allow
-            await self._orders.put(Allow())
+    async def ground(
+        self, allow: frozenset[Subject], direct: frozenset[Direct] = frozenset()
+    ) -> None:
+        """Take over who is never blocked and where to stand; returns when the kernel knows."""
+        if self._closed or not self.table.ground(allow, direct):
+            return
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self._orders.put(Ground(done=done))
+        await done
 
     async def close(self) -> None:
         """Say that no order follows those already handed over."""
@@ -215,21 +279,29 @@ class Warden:
 
     # The work
 
-    async def restore(self, state: State, *, allow: frozenset[Subject]) -> None:
+    async def restore(
+        self,
+        state: State,
+        *,
+        allow: frozenset[Subject],
+        direct: frozenset[Direct] = frozenset(),
+    ) -> None:
         """
-        Take over what the store remembers and put the whole table in place.
+        Take over what the store remembers and have the kernel hold it.
 
         Raises `FirewallError`: a start that cannot enforce is no start.
         """
         self._next_ban = state.next_ban
-        self._allow = allow
-        self._ledger = Ledger(rejects=self._firewall.rejects)
-        for ban in state.bans:
+        self._allowances = {each.who: each for each in state.allowances}
+        bans = [replace(b, mode=Mode.OBSERVE) if self._bar.observing else b for b in state.bans]
+        for ban in bans:
             self._enter(ban)
-            self._ledger.put(ban)
             logger.info("[%s] Restore Ban %s", ban.jail, written(ban.subject))
-        await self._put_table()
+        self.table.ground(allow, direct)
+        self._force()
+        await self.table.restore(bans)
         self._enforced = dict(self._active)
+        self._since = dict.fromkeys(self._active, self._clock())
 
     async def run(self) -> None:
         """Work through orders and expiries until closed; whoever waits then is refused."""
@@ -247,13 +319,19 @@ class Warden:
     def _turn_away(self) -> None:
         """Answer everybody who would wait for ever."""
         left = [answer for answer, _ in self._batch.answers]
+        grounds = list(self._batch.grounds)
         while not self._orders.empty():
             order = self._orders.get_nowait()
             if isinstance(order, Asked):
                 left.append(order.answer)
+            elif isinstance(order, Ground):
+                grounds.append(order.done)
         for answer in left:
             if not answer.done():
                 answer.set_exception(Refused(STOPPING))
+        for done in grounds:
+            if not done.done():
+                done.set_result(None)
 
     async def _fill(self, batch: _Batch) -> None:
         """Wait for an order or an expiry; take along what else is waiting."""
@@ -285,82 +363,88 @@ class Warden:
                     batch.cursors[stream] = cursor
                     if self._noted.get(stream, cursor) <= cursor:
                         self._noted.pop(stream, None)  # overtaken: it must not be written later
-            case Asked(order=Sentence() as sentence, answer=answer):
-                self._sentence(sentence, answer, batch)
-            case Asked(order=Pardon() as pardon, answer=answer):
-                batch.answers.append((answer, self._pardon(pardon, batch)))
+            case Asked(order=request, answer=answer):
+                try:
+                    bans = await self._request(request, batch)
+                except Refused as refused:
+                    if not answer.done():
+                        answer.set_exception(refused)
+                else:
+                    batch.answers.append((answer, bans))
             case Rescope():
                 self._rescope(batch)
-            case Allow():
-                batch.allow = True
+            case Ground(done=done):
+                batch.ground = True
+                batch.grounds.append(done)
             case Verify(reason=reason):
-                batch.verify = reason
+                batch.verify = batch.verify or reason
             case Close():
                 batch.closing = True
             case _:  # a Flush: the cursors go with any batch that leaves nothing waiting
                 pass
 
     async def _judge(self, offence: Offence, batch: _Batch) -> None:
-        """Turn an offence into a ban, a longer ban, or the reason why there is none."""
-        ban = await self._ban_for(offence)
+        """Turn an offence into a ban, a longer ban, or nothing, and see what that leads to."""
+        ban, new = await self._ban(offence, Cause.FAILURES, batch)
         batch.entries.append(
             Settled(jail=offence.jail, subject=offence.subject, ban=ban.id if ban else None)
         )
+        if ban is None:
+            return
+        self._put(ban, batch)
+        if not new:
+            return
+        for relapse in await self.sentencing.relapse(ban, batch.fresh):
+            await self._also(relapse, Cause.BANS, batch)
+        policy = self._bar.policies(ban.jail)
+        if policy is None or policy.aggregate is None:
+            return
+        network = self._neighbours.add(ban.jail, ban.subject, ban.at, policy.aggregate)
+        if network is not None:
+            wider = replace(
+                offence, subject=network, address=None, failures=policy.aggregate.addresses
+            )
+            await self._also(wider, Cause.NEIGHBOURS, batch)
+
+    async def _also(self, offence: Offence, cause: Cause, batch: _Batch) -> None:
+        """Ban for what a ban has led to."""
+        ban, _ = await self._ban(offence, cause, batch)
         if ban is not None:
             self._put(ban, batch)
 
-    async def _ban_for(self, offence: Offence) -> Ban | None:
-        jail, subject, name = offence.jail, offence.subject, written(offence.subject)
-        policy = self._policies(jail)
-        if policy is None:
-            logger.info("[%s] Ignore %s: the jail is gone", jail, name)
-            return None
-        if why := self._why_protected(subject):
-            logger.warning("[%s] Ignore %s: %s", jail, name, why)
-            return None
-        until = None if policy.bantime is None else offence.at + policy.bantime
-        if until is not None and until <= self._clock():
-            logger.info("[%s] Ignore %s: its bantime is over already", jail, name)
-            return None
-        standing = self._active.get((jail, subject))
-        if standing is not None:
-            logger.info("[%s] %s already banned", jail, name)
-            return replace(standing, until=_later(standing.until, until))
-        scope = self._scope_for(jail, name)
-        if scope is None:
-            return None
-        earlier = await self._store.bans_against(subject, since=0.0)
-        return Ban(
-            id=self._number(),
-            jail=jail,
-            subject=subject,
-            scope=scope,
-            at=offence.at,
-            until=until,
-            failures=offence.failures,
-            count=1 + sum(ban.jail == jail for ban in earlier),
-            blocktype=policy.blocktype,
+    async def _ban(self, offence: Offence, cause: Cause, batch: _Batch) -> tuple[Ban | None, bool]:
+        """Decide on an offence; return the ban, and whether it is more than a longer one."""
+        standing = self._active.get((offence.jail, offence.subject))
+        ban = await self.sentencing.decide(
+            offence,
+            number=self._number,
+            standing=standing,
+            fresh=batch.fresh,
+            active=self.standing(offence.container),
+            cause=cause,
         )
+        return ban, standing is None or (ban is not None and ban.mode is not standing.mode)
 
-    def _scope_for(self, jail: str, name: str) -> Scope | None:
-        """Find what to keep somebody out of; say, once, when there is nothing."""
-        scope = self._scopes(jail)
-        if scope is not None and scope.ports != ():
-            self._said.pop(jail, None)
-            return scope
-        why = scope.why if scope else "cannot ban: nothing of the service runs any more"
-        if self._said.get(jail) != why:
-            logger.error("[%s] %s is not banned: %s", jail, name, why)
-        self._said[jail] = why
-        return None
+    async def _request(self, request: Request, batch: _Batch) -> Sequence[Ban]:
+        """Carry out an operator's order; raises `Refused`."""
+        match request:
+            case Sentence():
+                return [self._sentence(request, batch)]
+            case Pardon():
+                return await self._pardon(request, batch)
+            case Admit():
+                return await self._admit(request, batch)
+            case Revoke():
+                self._revoke(request.who, batch)
+                return []
 
-    def _sentence(
-        self, sentence: Sentence, answer: asyncio.Future[Sequence[Ban]], batch: _Batch
-    ) -> None:
-        if why := self._refusal(sentence.subject):
-            if not answer.done():
-                answer.set_exception(Refused(f"{written(sentence.subject)} is never banned: {why}"))
-            return
+    def _sentence(self, sentence: Sentence, batch: _Batch) -> Ban:
+        name = written(sentence.subject)
+        if why := self._local(sentence.subject):
+            raise Refused(f"{name} is never banned: {why}")
+        why = self._bar.protected(sentence.subject, sentence.jail)
+        if why and not sentence.force:
+            raise Refused(f"{name} is never banned: {why}; with --force it is all the same")
         now = self._clock()
         standing = self._active.get((sentence.jail, sentence.subject))
         ban = Ban(
@@ -372,36 +456,54 @@ class Warden:
             until=None if sentence.bantime is None else now + sentence.bantime,
             reason=sentence.reason,
             blocktype=sentence.blocktype,
+            cause=Cause.OPERATOR,
+            mode=Mode.OBSERVE if self._bar.observing else Mode.ENFORCE,
+            forced=bool(why),
         )
         self._put(ban, batch)
-        batch.answers.append((answer, [ban]))
+        return ban
 
-    def _refusal(self, subject: Subject) -> str | None:
-        """Say why a subject may not be banned by hand."""
-        if why := self._why_protected(subject):
-            return why
-        for allowed in self._allow:
-            if allowed.overlaps(subject):
-                inside = "it lies in" if subject.prefixlen >= allowed.prefixlen else "it contains"
-                return f"{inside} {written(allowed)}, which must stay reachable"
-        return None
-
-    def _why_protected(self, subject: Subject) -> str | None:
-        """Say why a single address is never banned; a prefix has the kernel's allow sets."""
-        if subject.prefixlen < subject.max_prefixlen:
-            return None
-        return self._protected(subject.network_address)
-
-    def _pardon(self, pardon: Pardon, batch: _Batch) -> Sequence[Ban]:
+    async def _pardon(self, pardon: Pardon, batch: _Batch) -> Sequence[Ban]:
         ended = [
             ban
             for ban in self._active.values()
             if pardon.jail in (None, ban.jail, ban.jail.partition("@")[0])
             and _overlap(ban.subject, pardon.subject)
         ]
+        await self.count(ended[:COUNTED])
         for ban in ended:
             self._end(ban, UnbanReason.OPERATOR, batch)
         return ended
+
+    async def _admit(self, admit: Admit, batch: _Batch) -> Sequence[Ban]:
+        ended = [
+            ban
+            for ban in self._active.values()
+            if any(
+                net.prefixlen <= ban.subject.prefixlen and _overlap(net, ban.subject)
+                for net in admit.networks
+            )
+        ]
+        await self.count(ended[:COUNTED])
+        for ban in ended:
+            self._end(ban, UnbanReason.IGNORED, batch)
+        self._allowances[admit.allowance.who] = admit.allowance
+        batch.entries.append(admit.allowance)
+        batch.allowances = True
+        batch.say(logging.WARNING, f"{admit.allowance.who} is let pass {_end(admit.allowance)}")
+        return ended
+
+    def _revoke(self, who: str, batch: _Batch) -> None:
+        if who not in self._allowances:
+            known = ", ".join(sorted(self._allowances)) or "nobody"
+            raise Refused(f"{who} is not let pass by an operator's word; who is: {known}")
+        self._disallow(who, batch)
+
+    def _disallow(self, who: str, batch: _Batch) -> None:
+        del self._allowances[who]
+        batch.entries.append(Disallowed(who=who))
+        batch.allowances = True
+        batch.say(logging.WARNING, f"{who} is let pass no more")
 
     def _rescope(self, batch: _Batch) -> None:
         """
@@ -410,14 +512,19 @@ class Warden:
         Never everything in place of ports: a proxy that restarts must not make its
         bans wider. Who is ignored by now is let in.
         """
-        jails = {ban.jail for ban in self._active.values() if ban.failures}
-        scopes = {jail: self._scopes(jail) for jail in jails}
+        scopes = {
+            jail: self._bar.scopes(jail)
+            for jail in {ban.jail for ban in self._active.values() if _follows(ban)}
+        }
         for ban in list(self._active.values()):
-            if ban.failures and self._ignored_now(ban):
+            ordered = ban.cause is Cause.OPERATOR
+            if not ordered and self._bar.excused(ban.subject, ban.jail):
                 self._end(ban, UnbanReason.IGNORED, batch)
                 continue
-            scope = scopes.get(ban.jail) if ban.failures else None
-            if scope is None or scope.ports in ((), None, ban.scope.ports):
+            scope = scopes.get(ban.jail) if _follows(ban) else None
+            if scope is None or scope.nothing or scope.ports is None:
+                continue
+            if (scope.ports, scope.addresses) == (ban.scope.ports, ban.scope.addresses):
                 continue
             logger.info(
                 "[%s] %s is now kept out of %s: %s",
@@ -428,17 +535,6 @@ class Warden:
             )
             self._put(replace(ban, scope=scope), batch)
 
-    def _ignored_now(self, ban: Ban) -> bool:
-        """Say whether a standing ban holds somebody who is never banned."""
-        policy = self._policies(ban.jail)
-        ignored = policy.ignoreip if policy else ()
-        return bool(self._why_protected(ban.subject)) or any(
-            net.version == ban.subject.version
-            and net.prefixlen <= ban.subject.prefixlen
-            and net.overlaps(ban.subject)
-            for net in ignored
-        )
-
     def _expire(self, batch: _Batch) -> None:
         now = self._clock()
         while self._ends and self._ends[0][0] <= now:
@@ -446,12 +542,16 @@ class Warden:
             ban = self._active.get(key)
             if ban is not None and (ban.id, ban.until) == (number, until):
                 self._end(ban, UnbanReason.EXPIRED, batch)
+        for each in [a for a in self._allowances.values() if a.until and a.until <= now]:
+            self._disallow(each.who, batch)
 
     def _until_next_expiry(self) -> float | None:
         """Return the seconds to the next expiry, None when there is none."""
-        if not self._ends:
+        ends = [each.until for each in self._allowances.values() if each.until is not None]
+        ends += [self._ends[0][0]] if self._ends else []
+        if not ends:
             return None
-        return min(max(BLINK, self._ends[0][0] - self._clock()), NAP)
+        return min(max(BLINK, min(ends) - self._clock()), NAP)
 
     def _number(self) -> int:
         self._next_ban += 1
@@ -462,15 +562,29 @@ class Warden:
         standing = self._active.get(ban.key)
         if standing == ban:
             return
-        if standing is None or not ban.failures:
+        if standing is None or ban.cause is Cause.OPERATOR or ban.mode is not standing.mode:
             batch.say(logging.WARNING, _banned(ban))
         batch.touched.add(ban.key)
         self._enter(ban)
         batch.entries.append(ban)
-        batch.take(self._ledger.put(ban))
+        batch.fresh.setdefault(ban.subject, []).append(ban)
+        batch.take(self.table.put(ban))
+        batch.ground |= self._force()
+
+    def _force(self) -> bool:
+        """Tell the table who is blocked in spite of all; say whether that is new."""
+        return self.table.force(ban.subject for ban in self._forced())
+
+    def _forced(self) -> Iterable[Ban]:
+        return (self._active[key] for key in self._forced_keys)
 
     def _enter(self, ban: Ban) -> None:
+        self._leave(ban.key)
         self._active[ban.key] = ban
+        if ban.forced:
+            self._forced_keys.add(ban.key)
+        if ban.container and ban.mode is Mode.ENFORCE:
+            self._by_container[ban.container] = self.standing(ban.container) + 1
         if ban.until is not None:
             heapq.heappush(self._ends, (ban.until, ban.id, ban.key))
         if len(self._ends) > 2 * len(self._active) + BATCH:  # prolonged bans left theirs behind
@@ -481,75 +595,59 @@ class Warden:
             ]
             heapq.heapify(self._ends)
 
+    def _leave(self, key: BanKey) -> None:
+        ban = self._active.pop(key, None)
+        self._forced_keys.discard(key)
+        if ban is not None and ban.container and ban.mode is Mode.ENFORCE:
+            left = self._by_container.pop(ban.container) - 1
+            if left:
+                self._by_container[ban.container] = left
+
     def _end(self, ban: Ban, reason: UnbanReason, batch: _Batch) -> None:
-        batch.say(logging.WARNING, f"[{ban.jail}] Unban {written(ban.subject)}")
+        observed = " (only observed)" if ban.mode is Mode.OBSERVE else ""
+        batch.say(logging.WARNING, f"[{ban.jail}] Unban {written(ban.subject)}{observed}")
         batch.touched.add(ban.key)
-        del self._active[ban.key]
-        batch.entries.append(Unban(ban=ban, at=self._clock(), reason=reason))
-        batch.take(self._ledger.drop(ban.key))
+        self._leave(ban.key)
+        blocked = self.tally.of(self.elements_of(ban))
+        batch.entries.append(Unban(ban=ban, at=self._clock(), reason=reason, blocked=blocked))
+        change = self.table.drop(ban.key)
+        self.tally.forget(change.remove)
+        batch.take(change)
+        batch.ground |= self._force()
 
     async def _carry_out(self, batch: _Batch) -> None:
         gone, self._gone = self._gone, set()
         if batch.entries or batch.cursors or gone:
             await self._store.record(batch.entries, batch.cursors, gone=gone)
-        try:
-            if batch.allow:
-                await self._firewall.allow(self._allow)
-            if batch.add or batch.remove:
-                await self._firewall.apply(
-                    add=tuple(batch.add.values()), remove=tuple(batch.remove)
-                )
-        except FirewallError as error:
-            logger.warning("%s; putting the whole table in place again", error)
-            self.sync.ok, self.sync.error = False, str(error)
-            batch.verify = str(error)
-        if batch.verify:
-            await self._mend(batch.verify)
+        if batch.allowances:
+            self._admitted()
+        await self.table.change(
+            add=tuple(batch.add.values()), remove=tuple(batch.remove), ground=batch.ground
+        )
+        if batch.verify is not None:
+            await self.table.verify(batch.verify)
         for key in batch.touched:
             if key in self._active:
+                if self._enforced.get(key, self._active[key]).mode is not self._active[key].mode:
+                    self._since.pop(key, None)
+                self._since.setdefault(key, self._clock())
                 self._enforced[key] = self._active[key]
             else:
                 self._enforced.pop(key, None)
+                self._since.pop(key, None)
         for level, text in batch.news:
             logger.log(level, "%s", text)
+        for done in batch.grounds:
+            if not done.done():
+                done.set_result(None)
         for answer, bans in batch.answers:
             if not answer.done():  # who asked may have gone away
                 answer.set_result(bans)
 
-    async def _mend(self, reason: str) -> None:
-        """Make the kernel hold what it should; a failure stays in `sync` until it does."""
-        try:
-            if not self.sync.ok or not await self._firewall.intact():
-                await self._put_table()
-                self.sync.healed += 1
-                logger.warning("the table is in place again: %s", reason)
-            elif len(self._ledger) <= CLOSE_LOOK:
-                change = reconcile(self._ledger.wanted(), await self._firewall.present())
-                if change:
-                    await self._firewall.apply(add=change.add, remove=change.remove)
-                    self.sync.healed += 1
-                    logger.warning(
-                        "%d elements put back, %d taken out (%s)",
-                        len(change.add),
-                        len(change.remove),
-                        reason,
-                    )
-        except FirewallError as error:
-            if str(error) != self.sync.error:
-                logger.error("the kernel is not in sync: %s", error)
-            self.sync.ok, self.sync.error = False, str(error)
-        else:
-            self.sync.ok, self.sync.error = True, ""
-            self.sync.verified_at = self._clock()
 
-    async def _put_table(self) -> None:
-        wanted = self._ledger.wanted()
-        await self._firewall.replace(
-            [Block(element=element, until=until) for element, until in wanted.items()],
-            allow=self._allow,
-        )
-        self.sync.ok, self.sync.error = True, ""
-        self.sync.verified_at = self._clock()
+def _follows(ban: Ban) -> bool:
+    """Say whether a ban keeps to the ports of its jail's service, as these change."""
+    return "@" in ban.jail and ban.scope.why != EVERYTHING.why
 
 
 def _overlap(one: Subject, other: Subject) -> bool:
@@ -568,15 +666,14 @@ def _found(failure: Failure) -> str:
 
 def _banned(ban: Ban) -> str:
     """Tell of a ban in fail2ban's words, then from what, how, until when, and why by hand."""
-    if ban.until is None:
-        end = "for good"
-    else:
-        end = f"until {datetime.fromtimestamp(ban.until).astimezone():%Y-%m-%d %H:%M:%S}"
     how = " by reject" if ban.blocktype is Blocktype.REJECT else ""
     why = f" ({ban.reason})" if ban.reason else ""
-    return f"[{ban.jail}] Ban {written(ban.subject)} from {ban.scope}{how} {end}{why}"
+    verb = "Ban" if ban.mode is Mode.ENFORCE else "Observe, would ban"
+    return f"[{ban.jail}] {verb} {written(ban.subject)} from {ban.scope}{how} {_end(ban)}{why}"
 
 
-def _later(one: float | None, other: float | None) -> float | None:
-    """Return the later of two ends; None, for good, is later than any."""
-    return None if one is None or other is None else max(one, other)
+def _end(what: Ban | Allowance) -> str:
+    """Say until when."""
+    if what.until is None:
+        return "for good"
+    return f"until {datetime.fromtimestamp(what.until).astimezone():%Y-%m-%d %H:%M:%S}"

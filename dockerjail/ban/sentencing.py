@@ -1,0 +1,265 @@
+"""
+Whether an offence deserves a ban, from what, for how long. An offence in, a ban out, or none.
+
+Reads the store (earlier bans) and, where a jail wants it, the kernel's connections; writes
+nothing. Why there is no ban is logged, in fail2ban's words where it has some.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from dockerjail.ban.budget import Budget
+from dockerjail.errors import FirewallError
+from dockerjail.jail.growth import grown
+from dockerjail.jail.policy import JailPolicy, Origin, Verify
+from dockerjail.model import Ban, Cause, Mode, Offence, Port, Scope, Subject, written
+from dockerjail.ports import Flows, Store
+
+logger = logging.getLogger(__name__)
+
+RECIDIVE: Final = "recidive"
+"""The jail that counts the bans of all others; `recidive@service` counts those of one service."""
+
+Fresh = Mapping[Subject, Sequence[Ban]]
+"""Bans by subject that the store does not know yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """
+    What is known of the world where it is decided.
+
+    `policies` and `scopes` are asked by jail (`name@service`), `protected` by subject and
+    jail why not all of it is banned, `excused` why a ban of it may not stand. `observing`: the whole daemon only records.
+    """
+
+    policies: Callable[[str], JailPolicy | None]
+    scopes: Callable[[str], Scope | None]
+    protected: Callable[[Subject, str], str | None]
+    excused: Callable[[Subject, str], str | None]
+    clock: Callable[[], float]
+    flows: Flows
+    observing: bool = False
+    chance: Callable[[], float] = random.random
+
+
+class Sentencing:
+    """
+    Decides on offences.
+
+    `unverified` counts by jail who was not banned since the kernel knows of no connection
+    of his; `flows_error` says why nobody could be asked.
+    """
+
+    def __init__(self, store: Store, bar: Bar, budget: Budget) -> None:
+        self._store = store
+        self._bar = bar
+        self._budget = budget
+        self._said: dict[str, str] = {}
+        self.unverified: dict[str, int] = {}
+        self.flows_error = ""
+
+    async def decide(
+        self,
+        offence: Offence,
+        *,
+        number: Callable[[], int],
+        standing: Ban | None,
+        fresh: Fresh,
+        active: int,
+        cause: Cause = Cause.FAILURES,
+    ) -> Ban | None:
+        """
+        Return the ban for an offence, the `standing` one with a later end, or None.
+
+        `active` is how many bans stand because of the offence's container.
+        """
+        jail, subject, name = offence.jail, offence.subject, written(offence.subject)
+        policy = self._bar.policies(jail)
+        if policy is None:
+            logger.info("[%s] Ignore %s: the jail is gone", jail, name)
+            return None
+        if why := self._bar.protected(subject, jail):
+            logger.warning("[%s] Ignore %s: %s", jail, name, why)
+            return None
+        earlier = await self.earlier(subject, fresh)
+        until = self._until(policy, offence, earlier)
+        if until is not None and until <= self._bar.clock():
+            logger.info("[%s] Ignore %s: its bantime is over already", jail, name)
+            return None
+        mode = Mode.OBSERVE if self._bar.observing else policy.mode
+        if standing is not None and (standing.mode is mode or standing.mode is Mode.ENFORCE):
+            logger.info("[%s] %s already banned", jail, name)
+            if standing.mode is not mode:
+                return standing  # a jail that only observes by now makes no ban longer
+            return replace(standing, until=_later(standing.until, until))
+        scope = self._scope_for(offence, policy, earlier)
+        if scope is None or not await self._borne_out(offence, policy, scope):
+            return None
+        if mode is Mode.ENFORCE and not self._affordable(offence, active):
+            mode = Mode.OBSERVE
+        return Ban(
+            id=standing.id if standing else number(),
+            jail=jail,
+            subject=subject,
+            scope=scope,
+            at=offence.at,
+            until=_later(standing.until, until) if standing else until,
+            failures=offence.failures,
+            count=standing.count if standing else sum(ban.jail == jail for ban in earlier) + 1,
+            reason=_reason(offence, cause),
+            blocktype=policy.blocktype,
+            cause=cause,
+            mode=mode,
+            container=offence.container,
+        )
+
+    async def earlier(self, subject: Subject, fresh: Fresh) -> Sequence[Ban]:
+        """Return the bans that a subject has had, the newest first."""
+        known = {ban.id: ban for ban in await self._store.bans_against(subject, since=0.0)}
+        known.update((ban.id, ban) for ban in fresh.get(subject, ()))
+        return sorted(known.values(), key=lambda ban: (ban.at, ban.id), reverse=True)
+
+    async def relapse(self, ban: Ban, fresh: Fresh) -> Sequence[Offence]:
+        """Return what a new ban makes of its subject in the jails that count bans."""
+        found = []
+        service = ban.jail.partition("@")[2]
+        for jail in (RECIDIVE, f"{RECIDIVE}@{service}"):
+            policy = self._bar.policies(jail)
+            if policy is None or not policy.recidive or ban.cause is not Cause.FAILURES:
+                continue
+            counted = self._counted(jail, policy, await self.earlier(ban.subject, fresh), ban.at)
+            if len(counted) >= policy.maxretry:
+                found.append(
+                    Offence(
+                        jail=jail,
+                        subject=ban.subject,
+                        at=ban.at,
+                        failures=len(counted),
+                        container=ban.container,
+                    )
+                )
+        return found
+
+    def _counted(
+        self, jail: str, policy: JailPolicy, earlier: Sequence[Ban], at: float
+    ) -> Sequence[Ban]:
+        """Return which earlier bans count in a jail that counts bans; each counts once."""
+        service = jail.partition("@")[2]
+        counted: list[Ban] = []
+        for ban in earlier:
+            if ban.jail == jail or ban.at <= at - policy.findtime:
+                break
+            mine = not service or ban.jail.partition("@")[2] == service
+            observed = ban.mode is Mode.OBSERVE and policy.mode is Mode.ENFORCE
+            if mine and ban.cause is Cause.FAILURES and not (observed and not self._bar.observing):
+                counted.append(ban)
+        return counted
+
+    def _until(self, policy: JailPolicy, offence: Offence, earlier: Sequence[Ban]) -> float | None:
+        bantime, growth = policy.bantime, policy.growth
+        if bantime is None:
+            return None
+        if growth is not None:
+            since = 0.0 if growth.decay is None else offence.at - growth.decay
+            times = sum(
+                ban.at >= since and (growth.overalljails or ban.jail == offence.jail)
+                for ban in earlier
+            )
+            bantime = grown(bantime, growth, times, self._bar.chance())
+        return offence.at + bantime
+
+    def _scope_for(
+        self, offence: Offence, policy: JailPolicy, earlier: Sequence[Ban]
+    ) -> Scope | None:
+        """Find what to keep somebody out of; say, once, when there is nothing."""
+        jail = offence.jail
+        if policy.recidive and "@" not in jail:
+            return self._of_the_host(self._counted(jail, policy, earlier, offence.at))
+        scope = self._bar.scopes(jail)
+        if scope is not None and not scope.nothing:
+            self._said.pop(jail, None)
+            return scope
+        why = scope.why if scope else "cannot ban: nothing of the service runs any more"
+        if self._said.get(jail) != why:
+            logger.error("[%s] %s is not banned: %s", jail, written(offence.subject), why)
+        self._said[jail] = why
+        return None
+
+    def _of_the_host(self, bans: Collection[Ban]) -> Scope:
+        """
+        Close everything to whom the host's own jails banned again and again.
+
+        If a jail among them is only a container's own, it may not reach beyond the ports that the bans
+        closed.
+        """
+        if all(self._trusted(ban.jail) for ban in bans):
+            return Scope(ports=None, why="banned again and again")
+        if any(ban.scope.ports is None for ban in bans if self._trusted(ban.jail)):
+            return Scope(ports=None, why="banned again and again, once from everything")
+        ports: set[Port] = set()
+        for ban in bans:
+            ports.update(ban.scope.ports or ())
+        addresses = {address for ban in bans for address in ban.scope.addresses}
+        return Scope(
+            ports=tuple(sorted(ports)),
+            addresses=tuple(sorted(addresses, key=str)),
+            why="closed by the bans that led to it: not all are of the daemon's own jails",
+        )
+
+    def _trusted(self, jail: str) -> bool:
+        policy = self._bar.policies(jail)
+        return policy is not None and policy.origin is Origin.DAEMON
+
+    async def _borne_out(self, offence: Offence, policy: JailPolicy, scope: Scope) -> bool:
+        """Say whether the kernel knows a connection of whom a line accuses, if the jail asks."""
+        if policy.verify is Verify.NOTHING or offence.address is None:
+            return True
+        name = written(offence.subject)
+        try:
+            seen = await self._bar.flows.seen(offence.address, scope.ports)
+        except FirewallError as error:
+            self.flows_error = str(error)
+            logger.error("[%s] Ignore %s: cannot verify: %s", offence.jail, name, error)
+            return False
+        self.flows_error = ""
+        if seen:
+            return True
+        self.unverified[offence.jail] = self.unverified.get(offence.jail, 0) + 1
+        logger.warning(
+            "[%s] Ignore %s: the kernel knows of no connection from %s to %s (verify=conntrack)",
+            offence.jail,
+            name,
+            offence.address,
+            scope,
+        )
+        return False
+
+    def _affordable(self, offence: Offence, active: int) -> bool:
+        """Say whether the container may ban one more."""
+        container = offence.container
+        fits = self._budget.admit(container, self._bar.clock(), active)
+        if not fits and self._budget.newly_tripped(container):
+            logger.error(
+                "container %s bans more than its budget: its bans are only observed for now",
+                container,
+            )
+        return fits
+
+
+def _reason(offence: Offence, cause: Cause) -> str:
+    match cause:
+        case Cause.BANS:
+            return f"banned {offence.failures} times"
+        case Cause.NEIGHBOURS:
+            return f"{offence.failures} of its addresses were banned"
+        case _:
+            return ""
+
+
+def _later(one: float | None, other: float | None) -> float | None:
+    """Return the later of two ends; None, for good, is later than any."""
+    return None if one is None or other is None else max(one, other)

@@ -1,0 +1,59 @@
+"""
+What bans have blocked: counters of elements in, sums by ban and jail out. Pure.
+
+The kernel counts from zero whenever an element, or the whole table, is put anew, and forgets
+what it counted when an element ends. Here it is added up: a counter that is lower than it was began anew.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from dockerjail.model import Counter, Element
+
+NOTHING = Counter(0, 0)
+
+
+class Tally:
+    """Adds up; `holders` names the jails whose bans want an element."""
+
+    def __init__(self, holders: Callable[[Element], Iterable[str]]) -> None:
+        self._holders = holders
+        self._elements: dict[Element, tuple[Counter, Counter]] = {}
+        self._jails: dict[str, Counter] = {}
+
+    def update(self, counted: Mapping[Element, Counter]) -> None:
+        """Take what elements have counted since they were last put."""
+        for element, now in counted.items():
+            last, total = self._elements.get(element, (NOTHING, NOTHING))
+            more = _less(now, last) if now.packets >= last.packets else now
+            self._elements[element] = (now, _sum(total, more))
+            if more.packets:
+                for jail in set(self._holders(element)):
+                    self._jails[jail] = _sum(self._jails.get(jail, NOTHING), more)
+
+    def of(self, elements: Iterable[Element]) -> Counter | None:
+        """Return what the elements of a ban have blocked; None when none was ever counted."""
+        found = [self._elements[element][1] for element in elements if element in self._elements]
+        if not found:
+            return None
+        return Counter(sum(c.packets for c in found), sum(c.bytes for c in found))
+
+    def of_jail(self, jail: str) -> Counter:
+        """Return what the bans of a jail have blocked, also those that are over."""
+        return self._jails.get(jail, NOTHING)
+
+    def forget(self, elements: Iterable[Element]) -> None:
+        """Let go of elements that nobody wants any more."""
+        for element in elements:
+            self._elements.pop(element, None)
+
+    def forget_jail(self, jail: str) -> None:
+        """Let go of a jail that runs no more and bans nobody."""
+        self._jails.pop(jail, None)
+
+
+def _sum(one: Counter, other: Counter) -> Counter:
+    return Counter(one.packets + other.packets, one.bytes + other.bytes)
+
+
+def _less(one: Counter, other: Counter) -> Counter:
+    return Counter(one.packets - other.packets, one.bytes - other.bytes)
