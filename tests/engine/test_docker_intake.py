@@ -13,6 +13,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,12 @@ import pytest
 from dockerjail.docker.client import DockerEngine
 from dockerjail.docker.intake import Intake
 from dockerjail.docker.tail import State
-from dockerjail.model import Chunk, Container, Cursor, Stream
+from dockerjail.model import Chunk, Container, Cursor, Direct, Stream
 from dockerjail.ports import CursorKey
 from dockerjail.retry import Backoff
 from tests.lab import images
 from tests.lab.engine import Engine
+from tests.lab.lan import Lan
 
 pytestmark = pytest.mark.engine
 
@@ -501,3 +503,66 @@ async def test_containers_are_seen_as_a_bans_scope_needs_them(any_engine):
         await watch.until(lambda: not watch.intake.containers[three].running)
         await watch.docker("rm", "drei")
         await watch.until(lambda: three not in watch.intake.containers)
+
+
+async def test_containers_on_macvlan_are_seen_with_their_own_addresses(any_engine):
+    watch = Watch(any_engine)
+    image = images.busybox(any_engine)
+    with Lan(any_engine) as lan:
+        lan.network("lan")
+        await watch.docker("network", "create", "inner")
+
+        async def run(name: str, *options: str) -> str:
+            options = ("--name", name, *options)
+            return await asyncio.to_thread(any_engine.run, image, "sleep", "1000", options=options)
+
+        one = await run("one", "--network", "lan", "-p", "8080:80", "--expose", "81")
+        two = await run("two", "--network", "container:one")
+        fixed = ("--ip", "192.0.2.200", "--ip6", "2001:db8:77::200")
+        three = await run("three", "--network", "inner", "-p", "8080:80")
+        await watch.docker("network", "connect", *fixed, "lan", "three")
+        async with watch.running():
+            found: Mapping[str, Container] = watch.intake.containers
+            own = {d.address for d in found[one].direct}
+            assert found[one].direct == {Direct("lan0", address) for address in own}
+            assert {address.version for address in own} == {4, 6}
+            assert found[one].addresses == own
+            assert all(a in ip_network(("192.0.2.0", 24)) for a in own if a.version == 4)
+            assert (found[one].published, found[one].subnets) == (frozenset(), frozenset())
+            assert found[one].networks == frozenset()
+            assert ip_address(Lan.gateway) in found[one].gateways
+            assert found[two].direct == found[one].direct
+            theirs = frozenset(map(ip_address, ("192.0.2.200", "2001:db8:77::200")))
+            assert {d.address for d in found[three].direct} == theirs
+            # Its default route has moved to the other network, and Docker closed the port.
+            assert found[three].published == frozenset()
+            assert len(found[three].networks) == 1
+            assert watch.intake.problems() == []
+
+            await watch.docker("kill", "one", "three")
+            await watch.until(lambda: not watch.intake.containers[one].running)
+            await watch.until(lambda: not watch.intake.containers[three].running)
+            assert watch.intake.containers[one].addresses == own
+            await watch.docker("network", "disconnect", "lan", "three")
+            await watch.docker("start", "three")
+            await watch.until(lambda: watch.intake.containers[three].running)
+            assert watch.intake.containers[three].direct == frozenset()
+            published = watch.intake.containers[three].published
+            assert {str(port) for port in published} == {"8080/tcp"}
+
+
+async def test_a_network_made_from_a_configuration_has_its_parent(any_engine):
+    watch = Watch(any_engine)
+    image = images.busybox(any_engine)
+    with Lan(any_engine) as lan:
+        await watch.docker(
+            *("network", "create", "--config-only", "--subnet", "192.0.2.0/24"),
+            *("--opt", f"parent={lan.device}", "plan"),
+        )
+        await watch.docker("network", "create", "-d", "macvlan", "--config-from", "plan", "made")
+        name = await asyncio.to_thread(
+            any_engine.run, image, "sleep", "1000", options=("--network", "made")
+        )
+        async with watch.running():
+            (direct,) = watch.intake.containers[name].direct
+            assert direct.device == lan.device

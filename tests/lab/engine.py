@@ -290,7 +290,8 @@ class Engine:
         for container in self.api("GET", "/containers/json?all=1"):
             with contextlib.suppress(EngineFailed):  # --rm was faster
                 self.api("DELETE", f"/containers/{container['Id']}?force=1&v=1", timeout=60)
-        for network in self.api("GET", "/networks"):
+        # A configuration goes after the networks that were made from it.
+        for network in sorted(self.api("GET", "/networks"), key=lambda each: each["ConfigOnly"]):
             if network["Name"] not in ("bridge", "host", "none"):
                 self.api("DELETE", f"/networks/{network['Id']}")
         for volume in self.api("GET", "/volumes")["Volumes"] or ():
@@ -302,14 +303,21 @@ class Engine:
 
         Each has a /64 of its own. Without `number` it gets one that no other had.
         """
-        if number is None:
-            number = max(self._attackers, default=0) + 1
+        number = self.unused_number() if number is None else number
         if not 1 <= number <= 250 or number in self._attackers:
             raise EngineFailed(f"attacker {number}: choose an unused number from 1 to 250")
         attacker = Attacker(netns.create(f"{self.space.name}-a{number}"), number)
         attacker.connect(self.space, self.address)
-        self._attackers[number] = attacker
+        self.adopt(attacker)
         return attacker
+
+    def unused_number(self) -> int:
+        """Return the number of the next attacker."""
+        return max(self._attackers, default=0) + 1
+
+    def adopt(self, attacker: Attacker) -> None:
+        """Keep an attacker's number from being given again; who made it removes it."""
+        self._attackers[attacker.number] = attacker
 
     # -- inside -------------------------------------------------------------
 
