@@ -179,6 +179,26 @@ class Oracle:
         )
         return said
 
+    def grow(
+        self,
+        options: Mapping[str, Any],
+        bantime: float,
+        *,
+        bans: Sequence[str] = ("jail",),
+        earlier: int = 0,
+        chance: float = 0.0,
+    ) -> list[float]:
+        """
+        Ban one id in the jails `bans`, in this order; return how long each ban lasts, in seconds.
+
+        `options` are those of `bantime.` without that word. The first jail has banned the id
+        `earlier` times before; `chance` is what random() returns.
+        """
+        said: list[float] = self.ask(
+            "grow", options=options, bantime=bantime, bans=bans, earlier=earlier, chance=chance
+        )
+        return said
+
     def forget(self) -> None:
         """Drop all filters made so far."""
         self.ask("forget")

@@ -16,11 +16,14 @@ from typing import Any
 sys.path.insert(0, sys.argv[1])
 
 from fail2ban.client.filterreader import FilterReader
+from fail2ban.server import jail as jails
 from fail2ban.server import strptime, utils
+from fail2ban.server.database import Fail2BanDb
 from fail2ban.server.datedetector import DateDetector
 from fail2ban.server.failmanager import FailManager, FailManagerEmpty
 from fail2ban.server.filter import Filter
 from fail2ban.server.mytime import MyTime
+from fail2ban.server.observer import ObserverThread
 from fail2ban.server.ticket import FailTicket
 
 NOON = 1124013600
@@ -146,6 +149,52 @@ def count(maxretry: int, findtime: float, failures: list[tuple[str, float]]) -> 
     return answers
 
 
+class Idle(jails.Jail):
+    """A jail that reads nothing, and is asked all the same."""
+
+    def isAlive(self) -> bool:  # noqa: N802 - fail2ban's word
+        return True
+
+
+def grow(
+    options: dict[str, Any], bantime: float, bans: list[str], earlier: int, chance: float
+) -> list[float]:
+    """
+    Ban one id in the named jails, one ban after the other; say how long each lasts.
+
+    Before, the first jail has banned it `earlier` times.
+    """
+    jails.random = SimpleNamespace(random=lambda: chance)
+    observer = ObserverThread()
+    database = Fail2BanDb(":memory:")
+    every: dict[str, Idle] = {}
+    answers = []
+
+    def note(jail: Idle, at: int, count: int, length: float) -> None:
+        ticket = FailTicket("192.0.2.1", at)
+        ticket.setBanCount(count)
+        ticket.setBanTime(length)
+        database.addBan(jail, ticket)
+
+    for name in bans:
+        if name in every:
+            continue
+        jail = every[name] = Idle(name, "polling", database)
+        database.addJail(jail)
+        for option, value in options.items():
+            jail.setBanTimeExtra(option, value)
+    if earlier:
+        note(every[bans[0]], NOON, earlier, bantime)
+    for number, name in enumerate(bans, start=1):
+        ticket = FailTicket("192.0.2.1", NOON + number)
+        ticket.incrBanCount()  # as who hands out bans does
+        length = observer.incrBanTime(every[name], bantime, ticket)
+        answers.append(length)
+        if number < len(bans):  # SQLite has no room for the longest
+            note(every[name], NOON + number, ticket.getBanCount(), length)
+    return answers
+
+
 def answer(request: dict[str, Any]) -> Any:
     kind = request.pop("do")
     if kind == "forget":
@@ -158,6 +207,7 @@ def answer(request: dict[str, Any]) -> Any:
         "feed": feed,
         "dates": dates,
         "count": count,
+        "grow": grow,
     }
     return known[kind](**request)
 
