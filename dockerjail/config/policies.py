@@ -171,17 +171,15 @@ class _Chooser:
 
     def _remember(self, policy: JailPolicy, said: options.Options, key: str) -> None:
         """Say that a jail counts bans which are forgotten by then, if the daemon's file did not."""
-        found = recidive.forgotten(policy, self._settings.store.keep)
-        if found is None or found == recidive.forgotten(
-            self._settings.defaults.policy(), self._settings.store.keep
-        ):
+        keep = self._settings.store.keep
+        found = recidive.forgotten(policy, keep)
+        if found is None or found == recidive.forgotten(self._settings.defaults.policy(), keep):
             return
-        option, mistake = found
-        if option in said:
-            key = f"jail.{policy.name}.{option}"
+        if found.option in said:
+            key = f"jail.{policy.name}.{found.option}"
         elif policy.name in self._settings.jails.own:
             return
-        self.report(key, mistake)
+        self.report(key, found.mistake())
 
     def _known(self, name: str) -> JailPolicy:
         jails = self._settings.jails

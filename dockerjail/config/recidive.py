@@ -6,7 +6,7 @@ wrong with one that counts further back than anybody remembers.
 """
 
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from dockerjail.config import duration
 from dockerjail.config.mistake import Mistake
@@ -43,17 +43,29 @@ def defined(option: str) -> Mistake:
     return Mistake(what, "leave it out, or give the jail another name")
 
 
-def forgotten(policy: JailPolicy, keep: float) -> tuple[str, Mistake] | None:
-    """Say which option of a jail asks for bans older than `keep` seconds, and that none are kept."""
+class Forgotten(NamedTuple):
+    """An option of a jail that asks for bans of so many `seconds` ago, and how many are kept."""
+
+    option: str
+    seconds: float
+    keep: float
+
+    def mistake(self) -> Mistake:
+        """Say so."""
+        wanted = duration.format(self.seconds)
+        what = (
+            f"{wanted} is longer than bans are remembered: "
+            f"{duration.format(self.keep)}, by keep under [store]"
+        )
+        return Mistake(what, f'write keep = "{wanted}" there, or a shorter {self.option}')
+
+
+def forgotten(policy: JailPolicy, keep: float) -> Forgotten | None:
+    """Return which option of a jail asks for bans that are older than `keep` seconds."""
     longest = {"findtime": policy.findtime} if policy.recidive else {}
     if policy.growth is not None and policy.growth.decay is not None:
         longest["bantime.decay"] = policy.growth.decay
     for option, seconds in longest.items():
         if seconds > keep:
-            what = (
-                f"{duration.format(seconds)} is longer than bans are remembered: "
-                f"{duration.format(keep)}, by keep under [store]"
-            )
-            remedy = f'write keep = "{duration.format(seconds)}" there, or a shorter {option}'
-            return option, Mistake(what, remedy)
+            return Forgotten(option, seconds, keep)
     return None

@@ -587,14 +587,14 @@ def _forgotten(
     """Tell who wants to know of bans that are forgotten by then; shipped jails when they run."""
     told = recidive.forgotten(defaults.policy(), store.keep)
     if told is not None:
-        yield told[1].at(place(("defaults", told[0])))
+        yield told.mistake().at(place(("defaults", told.option)))
     own = {name: known[name] for name in sorted(known.own)}
     if counting is not None:
         own.setdefault(counting.name, counting)
     for name, policy in own.items():
         found = recidive.forgotten(policy, store.keep)
         if found is not None and found != told:
-            yield found[1].at(place(("jails", name, found[0])))
+            yield found.mistake().at(place(("jails", name, found.option)))
 
 
 def _docker(

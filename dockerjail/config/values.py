@@ -567,17 +567,17 @@ def aggregate(value: object) -> Aggregate | None:
     remedy = "write how many addresses, and within what time: 10 in 1h, or off"
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise Mistake(f"{shown(value)} is no number of addresses in a time", remedy)
-    parts = _AGGREGATE.fullmatch(str(value).strip())
-    if parts is None:
-        raise Mistake(f"{shown(value)} is no number of addresses in a time", remedy)
-    addresses = int(parts["addresses"])
+    addresses, time = value, duration.HOUR
+    if isinstance(addresses, str):
+        parts = _AGGREGATE.fullmatch(addresses.strip())
+        if parts is None:
+            raise Mistake(f"{shown(value)} is no number of addresses in a time", remedy)
+        addresses = int(parts["addresses"])
+        time = duration.parse(parts["time"]) if parts["time"] else time
     if not 2 <= addresses <= MOST_NEIGHBOURS:
         what = f"{shown(value)}: the addresses are a number from 2 to {MOST_NEIGHBOURS}"
         raise Mistake(what, remedy)
-    return Aggregate(
-        addresses=addresses,
-        time=duration.parse(parts["time"]) if parts["time"] else duration.HOUR,
-    )
+    return Aggregate(addresses=addresses, time=time)
 
 
 def multipliers(value: object) -> tuple[float, ...]:

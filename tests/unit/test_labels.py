@@ -124,6 +124,9 @@ def test_another_prefix_is_another_daemons() -> None:
         ("jaill.a.bantime", "1h", "write dockerjail.jail.a.bantime"),
         ("jails.a.bantime", "1h", "write dockerjail.jail.a.bantime"),
         ("maxretry", "3", "write dockerjail.jail.NAME.maxretry"),
+        ("bantime.increment", "true", "write dockerjail.jail.NAME.bantime.increment"),
+        ("budget.active", "0", "budget is never taken from a label"),
+        ("firewall.mode", "observe", "firewall is never taken from a label"),
         ("jails", "a,b@c", "label dockerjail.jails: 'b@c' is no name; write 1 to 64 letters"),
         ("jail.a b.maxretry", "3", "'a b' is no name; write 1 to 64 letters"),
         ("ignoreip", "10.0.0.1", "ignoreip is never taken from a label; write it in the daemon's"),
@@ -145,6 +148,17 @@ def test_a_wrong_label_is_answered_with_its_place_and_what_to_write(
         ("findtime", "soon", "'soon' is no duration; write a duration such as 600, 10m"),
         ("findtime", "-1", "is less than nothing"),
         ("bantime", "never", "'never' is no duration; write a duration such as 600"),
+        ("bantime", "3 fortnights", "'fortnights' is no unit; write s, m, h, d, w, mo or y"),
+        ("bantime.formula", "open('x')", "'open'(…) may not be called; write one of float, int"),
+        ("bantime.formula", "ban.Tyme", "'ban.Tyme' is not known; write a number, or one of"),
+        ("bantime.incremnt", "true", "write dockerjail.jail.a.bantime.increment"),
+        ("bantime.maxtime", "soon", "'soon' is no duration"),
+        ("ipv4_prefix", "33", "'33' is no prefix length from 1 to 32; write 32 for single"),
+        ("ipv6_prefix", "0", "'0' is no prefix length from 1 to 128; write 64 for a customer's"),
+        ("mode", "dry", "'dry' is none of enforce, observe"),
+        ("verify", "flow", "'flow' is none of conntrack, none"),
+        ("aggregate", "1", "the addresses are a number from 2 to 256"),
+        ("ports", "80-", "'80-' is no port; write ports such as 80, 443/tcp, 51820/udp or 8000"),
         ("ports", "eighty", "'eighty' is no port name known here; write the number"),
         ("scope", "world", "'world' is none of auto, host"),
         ("stream", "stdin", "'stdin' is none of both, stderr, stdout; write one of these"),
@@ -178,6 +192,22 @@ def test_a_wrong_option_takes_its_jail_with_it_and_no_other(
     assert found.jails == ("b", "c")
     assert found.broken == {"a"}
     assert "a" not in found.options
+
+
+def test_growing_bans_are_options_with_a_dot_also_of_a_jail_whose_name_has_dots() -> None:
+    found = labels(
+        {
+            "dockerjail.jail.shop.bantime.increment": "true",
+            "dockerjail.jail.shop.bantime.maxtime": "1w",
+            "dockerjail.jail.a.b.bantime.multipliers": "1 5",
+            "dockerjail.jail.a.b.bantime": "1h",
+        }
+    )
+    assert found.problems == ()
+    assert found.options == {
+        "shop": {"bantime.increment": True, "bantime.maxtime": 604800.0},
+        "a.b": {"bantime.multipliers": (1.0, 5.0), "bantime": 3600.0},
+    }
 
 
 def test_a_wrong_name_in_the_list_does_not_keep_the_others_out() -> None:

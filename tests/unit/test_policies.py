@@ -16,9 +16,11 @@ from dockerjail.config.flaw import flaw
 from dockerjail.config.mistake import Mistake
 from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.settings import Settings, load
-from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
-from dockerjail.jail.rule import Format
-from dockerjail.model import Container, Port, Stream
+from dockerjail.jail.formula import Formula
+from dockerjail.jail.growth import Growth
+from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind, Verify
+from dockerjail.jail.rule import NOTHING, Format
+from dockerjail.model import Blocktype, Container, Mode, Port, Stream
 from tests.unit.fail2ban.directory import write
 
 FILE = """
@@ -564,3 +566,287 @@ def test_a_label_gets_no_further_with_what_only_came_with_fail2ban(tmp_path: Pat
     path.write_text(path.read_text() + given)
     container = replace(container, published=frozenset({Port(8080)}))
     assert scopes(load(path, {})) == {"stock": both, "all": "everything", "own": own, "mine": both}
+
+
+# Growing bans, recidive and the like
+
+
+def test_a_label_may_have_bans_grow_as_the_daemon_said_they_would(
+    ask: Ask, daemon: Callable[..., Settings]
+) -> None:
+    environ = {
+        "DOCKERJAIL_DEFAULTS__BANTIME_MAXTIME": "1w",
+        "DOCKERJAIL_JAILS__WEB_SLOW__BANTIME_FACTOR": "2",
+    }
+    assert daemon(**environ).jails["web-slow"].growth is None
+    labels = {
+        "jail.web-slow.bantime.increment": "true",
+        "jail.web.bantime.increment": "yes",
+        "jail.web.bantime.formula": "ban.Time * 3",
+        "jail.mine.failregex": "^x <HOST>",
+        "jail.mine.bantime.increment": "1",
+        "jail.other.failregex": "^x <HOST>",
+        "jail.other.bantime.multipliers": "1 5",
+    }
+    chosen, problems = ask(labels, **environ)
+    assert problems == ""
+    week = 7 * 86400.0
+    assert {jail.name: jail.growth for jail in chosen} == {
+        "web-slow": Growth(factor=2.0, maxtime=week),
+        "web": Growth(formula=Formula("ban.Time * 3"), maxtime=week),
+        "mine": Growth(maxtime=week),
+        "other": None,
+    }
+
+
+def test_a_label_may_change_one_thing_of_bans_that_grow_already(ask: Ask) -> None:
+    chosen, problems = ask(
+        {"jail.web.bantime.rndtime": "5m", "jail.web-slow.bantime.increment": "false"},
+        DOCKERJAIL_DEFAULTS__BANTIME_INCREMENT="true",
+        DOCKERJAIL_DEFAULTS__BANTIME_FACTOR="3",
+    )
+    assert problems == ""
+    assert {jail.name: jail.growth for jail in chosen} == {
+        "web": Growth(factor=3.0, rndtime=300.0),
+        "web-slow": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        (
+            "findtime",
+            "2d",
+            "2d is longer than a label may ask for; write 1d at most, or set it for",
+        ),
+        (
+            "ipv4_prefix",
+            "23",
+            "/23 is wider than a label may ask for; write 24 at least, or set it",
+        ),
+        (
+            "ipv6_prefix",
+            "47",
+            "/47 is wider than a label may ask for; write 48 at least, or set it",
+        ),
+    ],
+)
+def test_a_label_asks_for_no_more_than_it_may(
+    ask: Ask, option: str, value: str, message: str
+) -> None:
+    for jail in ("web", "mine"):
+        chosen, problems = ask({"jail.mine.filter": "web", f"jail.{jail}.{option}": value})
+        assert [each.name for each in chosen] == ([] if jail == "mine" else ["mine"])
+        assert problems.startswith(
+            f"container shop-web-1, label dockerjail.jail.{jail}.{option}: {message}"
+        )
+
+
+def test_a_label_may_ask_for_a_prefix_as_wide_as_the_daemons_own(ask: Ask) -> None:
+    wide = {"DOCKERJAIL_DEFAULTS__IPV4_PREFIX": "16", "DOCKERJAIL_DEFAULTS__IPV6_PREFIX": "32"}
+    chosen, problems = ask({"jail.web.ipv4_prefix": "16", "jail.web.ipv6_prefix": "32"}, **wide)
+    assert problems == ""
+    assert [(jail.ipv4_prefix, jail.ipv6_prefix) for jail in chosen] == [(16, 32)]
+    chosen, problems = ask({"jail.web.ipv4_prefix": "24", "jail.web.ipv6_prefix": "48"})
+    assert problems == ""
+    assert [(jail.ipv4_prefix, jail.ipv6_prefix) for jail in chosen] == [(24, 48)]
+    assert "write 16 at least" in ask({"jail.web.ipv4_prefix": "15"}, **wide)[1]
+
+
+def test_a_label_may_ask_for_a_dry_run_and_a_proof_and_not_take_them_back(ask: Ask) -> None:
+    chosen, problems = ask({"jail.web.mode": "observe", "jail.web.verify": "conntrack"})
+    assert problems == ""
+    assert [(jail.mode, jail.verify) for jail in chosen] == [(Mode.OBSERVE, Verify.CONNTRACK)]
+    chosen, problems = ask(
+        {"jail.web.mode": "enforce", "jail.web.verify": "none", "jail.web.maxretry": "2"},
+        DOCKERJAIL_JAILS__WEB__MODE="observe",
+        DOCKERJAIL_DEFAULTS__VERIFY="conntrack",
+    )
+    assert [(jail.mode, jail.verify, jail.maxretry) for jail in chosen] == [
+        (Mode.OBSERVE, Verify.CONNTRACK, 2)
+    ]
+    why = {"mode": "the daemon only observes here", "verify": "the daemon asks for conntrack here"}
+    assert problems.split("\n") == [
+        f"container shop-web-1, label dockerjail.jail.web.{option}: is passed over: {reason}, and a "
+        f"label cannot take that back; write {option} for jail web in the daemon's file"
+        for option, reason in why.items()
+    ]
+
+
+def test_a_label_may_repeat_what_holds(ask: Ask) -> None:
+    assert ask({"jail.web.mode": "enforce", "jail.web.verify": "none"})[1] == ""
+
+
+def test_recidive_is_named_by_a_label_like_any_shipped_jail(ask: Ask) -> None:
+    chosen, problems = ask(
+        {"jails": "web,recidive", "format": "json", "jail.recidive.maxretry": "2"}
+    )
+    assert problems == ""
+    jail = chosen[1]
+    assert (jail.name, jail.recidive, jail.origin) == ("recidive", True, Origin.SHIPPED)
+    assert (jail.maxretry, jail.findtime, jail.bantime) == (2, 86400.0, 604800.0)
+    assert jail.rule == NOTHING
+    chosen, problems = ask({"jail.recidive.scope": "host"})
+    assert [jail.scope for jail in chosen] == [ScopeKind.AUTO]
+    assert "is passed over" in problems
+    assert "2d is longer than a label may ask for" in ask({"jail.recidive.findtime": "2d"})[1]
+
+
+def test_recidive_given_by_the_daemons_file_is_the_daemons(tmp_path: Path) -> None:
+    path = tmp_path / "dockerjail.toml"
+    path.write_text('[containers.c]\njails = ["recidive"]\n')
+    chosen, problems = policies(Container(id="c", name="c", service="c"), load(path, {}))
+    assert not problems
+    assert [(jail.recidive, jail.origin) for jail in chosen] == [(True, Origin.DAEMON)]
+
+
+@pytest.mark.parametrize("option", ["failregex", "filter", "where"])
+def test_a_label_does_not_make_another_jail_of_recidive(ask: Ask, option: str) -> None:
+    value = {"failregex": "^x <HOST>", "filter": "web", "where": "a=b"}[option]
+    chosen, problems = ask({f"jail.recidive.{option}": value})
+    assert chosen == ()
+    assert problems == (
+        f"container shop-web-1, label dockerjail.jail.recidive.{option}: jail recidive counts the "
+        f"bans of other jails, and {option} is for one that reads lines; leave it out, or give the "
+        "jail another name"
+    )
+
+
+def test_a_container_that_counts_bans_which_are_forgotten_is_told(ask: Ask) -> None:
+    chosen, problems = ask({"jails": "recidive"}, DOCKERJAIL_STORE__KEEP="1h")
+    assert len(chosen) == 1
+    assert problems.startswith(
+        "container shop-web-1, label dockerjail.jails: 1d is longer than bans are remembered: 1h"
+    )
+    _, problems = ask(
+        {"jail.web.bantime.decay": "1y", "jail.web.bantime.increment": "true"},
+    )
+    assert "label dockerjail.jail.web.bantime.decay: 365d6h is longer than bans are" in problems
+    assert ask({"jails": "recidive"})[1] == ""
+
+
+# The same in fail2ban's files
+
+
+def test_bans_grow_as_the_users_fail2ban_files_say(tmp_path: Path) -> None:
+    known = theirs(
+        tmp_path,
+        """[DEFAULT]
+bantime.increment = true
+bantime.maxtime = 5w
+[grows]
+filter = own
+bantime.multipliers = 1 5 30
+[stays]
+filter = own
+bantime.increment = false
+dockerjail.bantime.decay = 30d
+dockerjail.mode = observe
+dockerjail.ipv6_prefix = 56
+""",
+    )
+    assert known.problems == ()
+    weeks = 35 * 86400.0
+    assert known.jails["grows"].growth == Growth(multipliers=(1.0, 5.0, 30.0), maxtime=weeks)
+    stays = known.jails["stays"]
+    assert (stays.growth, stays.mode, stays.ipv6_prefix) == (None, Mode.OBSERVE, 56)
+    assert known.jails["sshd"].growth is None  # those of jail.local are for its own jails
+    assert known.jails.remarks(known.jails["grows"]) == ((), ())
+    labels = {"dockerjail.enable": "true", "dockerjail.jail.stays.bantime.increment": "true"}
+    (jail,), _ = policies(Container(id="c", name="c", service="c", labels=labels), known)
+    assert jail.growth == Growth(maxtime=weeks)
+
+
+def test_the_daemons_file_has_fail2bans_jails_grow_where_no_file_of_theirs_speaks_of_it(
+    tmp_path: Path,
+) -> None:
+    theirs(tmp_path, "[own]\nfilter = own\nbantime.factor = 2\nbantime = 1h\n")
+    path = tmp_path / "dockerjail.toml"
+    given = path.read_text() + "[defaults.bantime]\nincrement = true\nmaxtime = '1w'\n"
+    path.write_text(given + "[jails.own]\n'bantime.rndtime' = 60\n")
+    jail = load(path, {}).jails["own"]
+    assert jail.growth == Growth(factor=2.0, maxtime=7 * 86400.0, rndtime=60.0)
+    assert jail.bantime == 3600.0
+
+
+def test_a_reject_of_the_defaults_holds_where_fail2bans_files_do_not_choose(tmp_path: Path) -> None:
+    chosen = "banaction = iptables-multiport[blocktype=DROP]\naction = %(banaction)s\n"
+    theirs(tmp_path, f"[a]\nfilter = own\n[b]\nfilter = own\n{chosen}")
+    path = tmp_path / "dockerjail.toml"
+    path.write_text(path.read_text() + "[defaults]\nblocktype = 'reject'\n")
+    jails = load(path, {}).jails
+    assert (jails["a"].blocktype, jails["b"].blocktype) == (Blocktype.REJECT, Blocktype.DROP)
+
+
+STOCK_RECIDIVE = {
+    "jail.conf": "[DEFAULT]\nenabled = false\nmaxretry = 5\n"
+    "[recidive]\nlogpath = /var/log/fail2ban.log\nbantime = 1w\nfindtime = 1d\n"
+    "filter = recidive\n",
+    "filter.d/recidive.conf": "[Definition]\nfailregex = ^Ban <HOST>\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("jail_local", "host", "numbers"),
+    [
+        ("[own]\nenabled = true\n", False, (5, 86400.0, 604800.0)),
+        ("[recidive]\nenabled = true\nmaxretry = 2\n", True, (2, 86400.0, 604800.0)),
+        ("[recidive]\nbantime = 3w\n", False, (5, 86400.0, 3 * 604800.0)),
+        ("[DEFAULT]\nenabled = true\nmaxretry = 7\nbantime = 1m\n", True, (7, 86400.0, 604800.0)),
+    ],
+)
+def test_recidive_of_fail2bans_files_counts_for_the_host_where_fail2ban_would_run_it(
+    tmp_path: Path, jail_local: str, host: bool, numbers: tuple[int, float, float]
+) -> None:
+    write(tmp_path / "f", STOCK_RECIDIVE)
+    known = theirs(tmp_path, jail_local)
+    assert known.problems == ()
+    jail = known.jails["recidive"]
+    assert jail.recidive
+    assert jail.rule == NOTHING
+    assert (jail.maxretry, jail.findtime, jail.bantime) == numbers
+    expected = replace(jail, scope=ScopeKind.HOST, origin=Origin.DAEMON)
+    assert known.recidive == (expected if host else None)
+    assert "recidive" not in known.jails.enabled
+
+
+def test_recidive_disabled_in_ones_own_fail2ban_files_runs_nowhere(tmp_path: Path) -> None:
+    write(tmp_path / "f", STOCK_RECIDIVE)
+    known = theirs(tmp_path, "[recidive]\nenabled = false\n")
+    assert known.recidive is None
+    labels = {"dockerjail.enable": "true", "dockerjail.jails": "recidive"}
+    chosen, (problem,) = policies(Container(id="c", name="c", service="c", labels=labels), known)
+    assert not chosen
+    assert "is disabled at" in problem.what
+
+
+def test_a_recidive_of_fail2bans_files_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    known = theirs(tmp_path, "[recidive]\nenabled = true\nbantime = soon\n")
+    assert known.recidive is None
+    (problem,) = known.problems
+    assert "jail.local line 3, [recidive] bantime: 'soon' is no duration" in problem.what
+
+
+def test_the_daemons_recidive_lies_over_that_of_fail2bans_files(tmp_path: Path) -> None:
+    write(tmp_path / "f", STOCK_RECIDIVE)
+    theirs(tmp_path, "[recidive]\nmaxretry = 2\nbantime = 3w\n")
+    path = tmp_path / "dockerjail.toml"
+    path.write_text(path.read_text() + "[jails.recidive]\nmaxretry = 9\n")
+    found = load(path, {}).recidive
+    assert found is not None
+    assert (found.maxretry, found.bantime, found.origin) == (9, 3 * 604800.0, Origin.DAEMON)
+
+
+def test_names_and_files_whom_jail_local_lets_pass_no_jail_bans(tmp_path: Path) -> None:
+    known = theirs(
+        tmp_path,
+        "[DEFAULT]\nignoreip = home.example file:/etc/friends\n"
+        "[x]\nfilter = own\nignoreip = 192.0.2.1 office.example\n",
+    )
+    assert known.problems == ()
+    everywhere = ("home.example", "file:/etc/friends")
+    assert known.defaults.ignorefrom == everywhere
+    assert known.jails["flask-login"].ignorefrom == everywhere
+    assert known.jails["x"].ignorefrom == (*everywhere, "office.example")
+    assert known.jails.remarks(known.jails["x"]) == ((), ())

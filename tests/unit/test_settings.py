@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -17,9 +18,11 @@ from dockerjail.config.places import lines
 from dockerjail.config.policies import policies
 from dockerjail.config.settings import Settings, load
 from dockerjail.errors import ConfigError
-from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
-from dockerjail.jail.rule import Rule
-from dockerjail.model import Container, Mode, Port, Stream
+from dockerjail.jail.formula import Formula
+from dockerjail.jail.growth import Growth
+from dockerjail.jail.policy import Aggregate, JailPolicy, Origin, ScopeKind, Verify
+from dockerjail.jail.rule import NOTHING, Rule
+from dockerjail.model import Blocktype, Container, Mode, Port, Stream
 
 ROOT = Path(__file__).parents[2]
 
@@ -164,6 +167,27 @@ def test_broken_toml_is_answered_with_line_and_column(desk: Desk, text: str, mes
     assert desk.mistakes(text).startswith(message)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[defaults]\nbantime = '1h'\nbantime.increment = true\n",
+        "[defaults]\nbantime.increment = true\nbantime = '1h'\n",
+        "[jails.sshd]\nbantime = '1h'\n[jails.sshd.bantime]\nincrement = true\n",
+    ],
+)
+def test_a_dotted_key_beside_bantime_is_answered_with_quotes(desk: Desk, text: str) -> None:
+    assert desk.mistakes(text).endswith(
+        'write "bantime.increment" with its quotes beside bantime: '
+        "without them TOML takes bantime for a table"
+    )
+
+
+def test_what_is_said_in_quotes_and_in_a_table_too_stands_twice(desk: Desk) -> None:
+    assert desk.mistakes(
+        "[jails.sshd]\n'bantime.increment' = true\n[jails.sshd.bantime]\nincrement = false\n"
+    ).startswith('FILE line 2, [jails.sshd] "bantime.increment": stands twice; leave one out')
+
+
 def test_a_regex_in_double_quotes_is_answered_with_single_quotes(desk: Desk) -> None:
     found = desk.mistakes('[jails.a]\nfailregex = "^\\d+ <HOST>"\n')
     assert "FILE: is not TOML at line 2 column" in found
@@ -198,6 +222,20 @@ def test_a_regex_in_double_quotes_is_answered_with_single_quotes(desk: Desk) -> 
         (
             "[defaults]\nignoreip = ['1.2.3']\n",
             "FILE line 2, [defaults] ignoreip: '1.2.3' is neither an address nor a network, and no",
+        ),
+        ("[defaults]\nipv4_prefix = 33\n", "ipv4_prefix: 33 is no prefix length from 1 to 32"),
+        ("[defaults]\nblocktype = 'accept'\n", "[defaults] blocktype: 'accept' is none of drop"),
+        (
+            "[defaults]\nbantime.formula = 'exec(1)'\n",
+            "FILE line 2, [defaults] \"bantime.formula\": 'exec'(…) may not be called; write one of",
+        ),
+        (
+            "[defaults]\n'bantime.incremnt' = true\n",
+            '"bantime.incremnt": is no setting known here; write bantime.increment',
+        ),
+        (
+            "[defaults.bantime]\nincrement = 'perhaps'\n",
+            "FILE line 2, [defaults] \"bantime.increment\": 'perhaps' is neither true nor false",
         ),
         ("[defaults]\nignoreip = [true]\n", "true cannot stand in a list here"),
         (
@@ -244,6 +282,12 @@ def test_a_wrong_setting_is_answered_with_its_place_and_what_to_write(
         ("DOCKERJAIL_", "x", ": is no setting; write DOCKERJAIL_SECTION__OPTION with a section of"),
         ("DOCKERJAIL_XYZ__QQQ__A", "x", "with a section of budget, control, defaults, docker, "),
         ("DOCKERJAIL_DEFAULTS__MAXRETRY", "five", ": 'five' is not a whole number; write a whole"),
+        (
+            "DOCKERJAIL_DEFAULTS__BANTIME_INCREMNT",
+            "true",
+            ": is no setting; write DOCKERJAIL_DEFAULTS__BANTIME_INCREMENT",
+        ),
+        ("DOCKERJAIL_DEFAULTS__BANTIME_RNDTIME", "soon", ": 'soon' is no duration; write a"),
         ("DOCKERJAIL_Log__Level", "loud", ": 'loud' is none of debug, error, info, warning"),
         ("DOCKER_HOST", "ssh://x", ": 'ssh://x' is no address of an Engine; write unix:///var/run"),
     ],
@@ -364,6 +408,208 @@ def test_a_dry_run_of_everything_is_one_word(desk: Desk) -> None:
     assert desk.load("[firewall]\nmode = 'observe'\n").firewall.mode is Mode.OBSERVE
     assert desk.load("", DOCKERJAIL_FIREWALL__MODE="Observe").firewall.mode is Mode.OBSERVE
     assert desk.load("[firewall]\nowner = true\n").firewall.owner is True
+
+
+def test_defaults_hold_for_every_jail_that_says_nothing_else(desk: Desk) -> None:
+    found = desk.load(
+        """
+        [defaults]
+        blocktype = "reject"
+        ipv4_prefix = 28
+        ipv6_prefix = 56
+        aggregate = 10
+        mode = "observe"
+        verify = "conntrack"
+        "bantime.increment" = true
+        "bantime.maxtime" = "1w"
+        [jails.a]
+        failregex = '^a <HOST>'
+        blocktype = "drop"
+        ipv4_prefix = 32
+        ipv6_prefix = 128
+        aggregate = "off"
+        mode = "enforce"
+        verify = "none"
+        "bantime.increment" = false
+        """
+    )
+    assert found.problems == ()
+    growth = Growth(maxtime=7 * 86400.0)
+    sshd = found.jails["sshd"]
+    assert (sshd.blocktype, sshd.ipv4_prefix, sshd.ipv6_prefix) == (Blocktype.REJECT, 28, 56)
+    assert (sshd.aggregate, sshd.mode) == (Aggregate(addresses=10, time=3600.0), Mode.OBSERVE)
+    assert (sshd.verify, sshd.growth) == (Verify.CONNTRACK, growth)
+    assert found.jails["a"] == JailPolicy(
+        name="a",
+        origin=Origin.DAEMON,
+        rule=Rule(failregex=("^a <HOST>",)),
+        ipv6_prefix=128,
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[jails.sshd]\nbantime = "1h"\n"bantime.increment" = true\n"bantime.maxtime" = "1w"\n',
+        '[jails.sshd]\nbantime.time = "1h"\nbantime.increment = true\nbantime.maxtime = "1w"\n',
+        '[jails.sshd.bantime]\ntime = "1h"\nincrement = true\nmaxtime = "1w"\n',
+        '[jails.sshd]\nbantime = {time = "1h", increment = true, maxtime = "1w"}\n',
+        '[defaults.bantime]\ntime = "1h"\nmaxtime = "1w"\n[jails.sshd]\nbantime.increment = true\n',
+    ],
+)
+def test_growing_bans_may_be_written_as_toml_likes_it(desk: Desk, text: str) -> None:
+    found = desk.load(text)
+    assert found.problems == ()
+    assert found.jails["sshd"].bantime == 3600.0
+    assert found.jails["sshd"].growth == Growth(maxtime=7 * 86400.0)
+
+
+def test_growing_bans_may_be_variables_over_the_file(desk: Desk) -> None:
+    found = desk.load(
+        "[defaults.bantime]\ntime = '1h'\nfactor = 2\n[jails.a-b.bantime]\nrndtime = '1m'\n"
+        "[jails.a-b]\nfailregex = '<HOST> x'\n",
+        DOCKERJAIL_DEFAULTS__BANTIME_INCREMENT="true",
+        DOCKERJAIL_DEFAULTS__BANTIME="2h",
+        DOCKERJAIL_JAILS__A_B__BANTIME_MULTIPLIERS="1 5",
+    )
+    jail = found.jails["a-b"]
+    assert (jail.bantime, jail.growth) == (
+        7200.0,
+        Growth(factor=2.0, multipliers=(1.0, 5.0), rndtime=60.0),
+    )
+
+
+def test_how_bans_grow_says_nothing_without_increment_and_waits_for_it(desk: Desk) -> None:
+    found = desk.load(
+        """
+        [defaults]
+        "bantime.factor" = "6.0 / 2"
+        "bantime.formula" = "ban.Time * (ban.Count + 1)"
+        [jails.sshd]
+        "bantime.decay" = "30d"
+        """
+    )
+    assert found.problems == ()
+    assert found.jails["sshd"].growth is None
+    assert found.defaults.dormant == Growth(
+        factor=3.0, formula=Formula("ban.Time * (ban.Count + 1)")
+    )
+    assert found.jails.dormant("sshd") == replace(found.defaults.dormant, decay=30 * 86400.0)
+    assert found.jails.dormant("postfix-sasl") == found.defaults.dormant
+
+
+def test_a_formula_that_may_not_be_takes_only_its_jail_out(desk: Desk) -> None:
+    found = desk.load(
+        "[jails.sshd]\n'bantime.formula' = '().__class__'\n[jails.postfix-sasl]\nmaxretry = 1\n"
+    )
+    (problem,) = found.problems
+    assert str(problem).startswith(f'{desk.path} line 2, [jails.sshd] "bantime.formula": ')
+    assert "().__class__" in problem.what
+    assert problem.remedy.startswith("write ")
+    assert "sshd" not in found.jails
+    assert found.jails["postfix-sasl"].maxretry == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("bantime = '3 fortnights'", "bantime: '3 fortnights' is no duration: 'fortnights' is no"),
+        ("ipv4_prefix = 33", "ipv4_prefix: 33 is no prefix length from 1 to 32; write 32 for"),
+        ("ports = '80-'", "ports: '80-' is no port; write ports such as 80, 443/tcp, 51820/udp"),
+        ("aggregate = '1 in 1h'", "aggregate: '1 in 1h': the addresses are a number from 2 to 256"),
+        ("mode = 'dry'", "mode: 'dry' is none of enforce, observe"),
+        ("verify = true", "verify: true is not a text; write it in quotes"),
+        ("ignoreip = 'file:friends'", "ignoreip: 'file:friends' is no file with an absolute path"),
+        (
+            "bantime.incremnt = true",
+            '"bantime.incremnt": is no option known here; write bantime.in',
+        ),
+        ("bantime.increment.x = true", '"bantime.increment": a table is neither true nor false'),
+    ],
+)
+def test_a_wrong_option_of_a_jail_is_answered_with_its_place_and_what_to_write(
+    desk: Desk, line: str, message: str
+) -> None:
+    found = desk.problems(f"[jails.sshd]\n{line}\n")
+    assert found.startswith("FILE line 2, [jails.sshd] ")
+    assert message in found
+
+
+# Recidive
+
+
+def test_recidive_is_known_without_a_filter_and_counts_a_day_for_a_week(desk: Desk) -> None:
+    found = desk.load("[defaults]\nmaxretry = 3\nfindtime = '1m'\nbantime = '1m'\n")
+    jail = found.jails["recidive"]
+    assert jail.recidive
+    assert (jail.origin, jail.rule, jail.scope) == (Origin.SHIPPED, NOTHING, ScopeKind.AUTO)
+    assert (jail.maxretry, jail.findtime, jail.bantime) == (3, 86400.0, 7 * 86400.0)
+    assert found.recidive is None
+    assert found.filters.get("recidive") is None
+
+
+def test_recidive_written_in_the_file_counts_for_the_whole_host(desk: Desk) -> None:
+    found = desk.load("[jails.recidive]\nmaxretry = 2\nbantime = -1\n")
+    jail = found.jails["recidive"]
+    assert (jail.origin, jail.recidive, jail.maxretry) == (Origin.DAEMON, True, 2)
+    assert (jail.findtime, jail.bantime, jail.scope) == (86400.0, None, ScopeKind.AUTO)
+    assert found.recidive == replace(jail, scope=ScopeKind.HOST)
+    assert desk.load("", DOCKERJAIL_JAILS__RECIDIVE__ENABLED="true").recidive is not None
+
+
+def test_recidive_can_be_taken_away_everywhere(desk: Desk) -> None:
+    found = desk.load("[jails.recidive]\nenabled = false\n")
+    assert found.recidive is None
+    assert "recidive" not in found.jails
+    assert "is disabled at" in found.withheld["recidive"]
+
+
+@pytest.mark.parametrize("line", ["failregex = '^x <HOST>'", "filter = 'sshd'", "where = 'a=b'"])
+def test_recidive_reads_no_lines_whoever_writes_it(desk: Desk, line: str) -> None:
+    found = desk.load(f"[jails.recidive]\n{line}\n")
+    (problem,) = found.problems
+    assert "counts the bans of other jails" in problem.what
+    assert problem.remedy == "leave it out, or give the jail another name"
+    assert (found.recidive, "recidive" in found.jails) == (None, False)
+
+
+def test_a_wrong_recidive_is_told_and_does_not_run(desk: Desk) -> None:
+    found = desk.load("[jails.recidive]\nmaxretry = 0\n")
+    assert "[jails.recidive] maxretry: 0 is less than 1" in str(found.problems[0])
+    assert found.recidive is None
+
+
+def test_nothing_of_recidive_has_failures_kept_any_longer(desk: Desk) -> None:
+    assert desk.load("[jails.recidive]\nfindtime = '60d'\n").jails.longest_findtime == 600.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[store]\nkeep = '7d'\n[jails.recidive]\nfindtime = '30d'\n",
+            "FILE line 4, [jails.recidive] findtime: 30d is longer than bans are remembered: 7d",
+        ),
+        (
+            "[defaults]\nbantime.increment = true\nbantime.decay = '1y'\n[jails.sshd]\nmaxretry=3\n",
+            'FILE line 3, [defaults] "bantime.decay": 365d6h is longer than bans are remembered: 90d',
+        ),
+        (
+            "[jails.sshd.bantime]\nincrement = true\ndecay = '91d'\n",
+            'FILE line 3, [jails.sshd] "bantime.decay": 91d is longer than bans are remembered: 90d',
+        ),
+    ],
+)
+def test_who_wants_to_know_of_bans_that_are_forgotten_by_then_is_told(
+    desk: Desk, text: str, message: str
+) -> None:
+    found = desk.problems(text)
+    assert found.startswith(f"{message}, by keep under [store]; write keep = ")
+    assert "\n" not in found
+
+
+def test_a_decay_that_says_nothing_is_no_problem(desk: Desk) -> None:
+    assert desk.load("[defaults]\n'bantime.decay' = '1y'\n[store]\nkeep = '1h'\n").problems == ()
 
 
 def test_a_filter_of_the_file_is_a_jail_of_its_name_too(desk: Desk) -> None:

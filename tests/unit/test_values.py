@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from dockerjail.config import values
 from dockerjail.config.mistake import Mistake, nearest
-from dockerjail.jail.policy import ScopeKind
-from dockerjail.model import Blocktype, Port, Stream
+from dockerjail.jail.policy import Aggregate, ScopeKind, Verify
+from dockerjail.model import Blocktype, Mode, Port, Stream
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.dates(),
@@ -73,6 +73,7 @@ def test_ports_can_be_written_by_name_and_with_fail2bans_colon() -> None:
         ("٨٠", "is no port"),
         ("80;443", "'80;443' is no port"),
         ("-80", "is no port"),
+        ("80-", "'80-' is no port; write ports such as 80, 443/tcp, 51820/udp or 8000-8010"),
     ],
 )
 def test_wrong_ports_are_refused_with_what_to_write(text: str, message: str) -> None:
@@ -144,6 +145,154 @@ def test_a_mapped_address_is_the_ipv4_address() -> None:
 def test_what_is_no_address_is_refused_with_what_to_write(text: str, message: str) -> None:
     with pytest.raises(Mistake) as caught:
         values.addresses(text)
+    assert message in str(caught.value)
+
+
+def test_whom_to_ignore_are_addresses_names_of_hosts_and_files() -> None:
+    found = values.ignored("192.0.2.1 Home.Example.org,db file:/etc/friends, 10.0.0.0/8 db")
+    assert found.addresses == (ip_network("192.0.2.1"), ip_network("10.0.0.0/8"))
+    assert found.sources == ("home.example.org", "db", "file:/etc/friends")
+    assert values.ignored(["cafe.de", "File:/absent"]).sources == ("cafe.de", "file:/absent")
+    assert values.ignored("") == values.NOBODY
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1.2.3", "'1.2.3' is neither an address nor a network, and no name of a host; write an"),
+        ("999.1.2.3", "and no name of a host"),
+        ("10.0.0.0/33", "and no name of a host"),
+        ("example..org", "and no name of a host"),
+        ("-x.org", "and no name of a host"),
+        ("x" * 64 + ".org", "and no name of a host"),
+        ("home.example.org/24", "and no name of a host"),
+        ("fe80::1%eth0", "'fe80::1%eth0' names an interface; write fe80::1"),
+        ("file:friends", "is no file with an absolute path; write the whole path, from / on"),
+        ("file:", "is no file with an absolute path"),
+        ("/etc/friends", "'/etc/friends' is no address; write file:/etc/friends"),
+    ],
+)
+def test_what_is_nobody_to_ignore_is_refused_with_what_to_write(text: str, message: str) -> None:
+    with pytest.raises(Mistake) as caught:
+        values.ignored(text)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("value", "meant"), [(1, 1), ("24", 24), ("/24", 24), (32, 32)])
+def test_a_prefix_is_how_many_bits_make_a_client(value: object, meant: int) -> None:
+    assert values.ipv4_prefix(value) == meant
+    assert values.ipv6_prefix(value) == meant
+    assert values.ipv6_prefix(128) == 128
+
+
+@pytest.mark.parametrize("value", [33, 0, -1, "", "all", True, 24.0, None])
+def test_a_prefix_out_of_range_is_refused_with_the_range(value: object) -> None:
+    with pytest.raises(Mistake, match="is no prefix length from 1 to 32; write 32 for single"):
+        values.ipv4_prefix(value)
+
+
+def test_an_ipv6_prefix_has_its_own_range() -> None:
+    assert values.ipv6_prefix(33) == 33
+    with pytest.raises(Mistake, match="129 is no prefix length from 1 to 128; write 64 for a cust"):
+        values.ipv6_prefix(129)
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("10 in 1h", Aggregate(addresses=10, time=3600.0)),
+        ("3 IN 2 days 1h", Aggregate(addresses=3, time=49 * 3600.0)),
+        ("2", Aggregate(addresses=2, time=3600.0)),
+        (256, Aggregate(addresses=256, time=3600.0)),
+        ("off", None),
+        (" No ", None),
+        (False, None),
+    ],
+)
+def test_neighbours_are_a_number_within_a_time(value: object, meant: Aggregate | None) -> None:
+    assert values.aggregate(value) == meant
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1, "1: the addresses are a number from 2 to 256; write how many addresses, and within"),
+        ("0", "the addresses are a number from 2 to 256"),
+        (257, "the addresses are a number from 2 to 256"),
+        (True, "true is no number of addresses in a time"),
+        ("many", "'many' is no number of addresses in a time; write how many"),
+        ("10 in", "is no number of addresses in a time"),
+        ("10 in 3 fortnights", "'fortnights' is no unit; write s, m, h, d, w"),
+        ("10 in 0", "is no time at all"),
+        (10.0, "is no number of addresses in a time"),
+    ],
+)
+def test_wrong_neighbours_are_refused_with_what_to_write(value: object, message: str) -> None:
+    with pytest.raises(Mistake) as caught:
+        values.aggregate(value)
+    assert message in str(caught.value)
+
+
+def test_modes_and_proofs_are_words() -> None:
+    assert values.mode("Observe") is Mode.OBSERVE
+    assert values.verify("conntrack") is Verify.CONNTRACK
+    assert values.verify("none") is Verify.NOTHING
+    with pytest.raises(Mistake, match="'obsrve' is none of enforce, observe; write observe"):
+        values.mode("obsrve")
+    with pytest.raises(Mistake, match="'flow' is none of conntrack, none"):
+        values.verify("flow")
+
+
+def test_multipliers_are_numbers_in_a_text_or_a_list() -> None:
+    assert values.multipliers("1 5, 30") == values.multipliers([1, "5", 30.0]) == (1.0, 5.0, 30.0)
+    assert values.multipliers(2) == (2.0,)
+    assert values.multipliers("") == values.multipliers([]) == ()
+
+
+@pytest.mark.parametrize("value", ["1 two", "0", -1, [True], "nan", "inf", 10**400, {}, [[1]]])
+def test_a_multiplier_that_is_no_number_is_refused(value: object) -> None:
+    with pytest.raises(Mistake, match=r"is no number.*; write numbers such as 1 5 30 60 300"):
+        values.multipliers(value)
+
+
+def test_multipliers_are_not_endless() -> None:
+    with pytest.raises(Mistake, match="more than 100 numbers"):
+        values.multipliers("2 " * 101)
+
+
+def test_a_factor_is_a_number_or_what_a_calculation_comes_to() -> None:
+    assert values.factor(2) == values.factor("2") == values.factor("6.0 / 3") == 2.0
+
+
+@pytest.mark.parametrize("value", ["ban.Time", "open('x')", "", 0, "-1", True, None, "1/0"])
+def test_what_is_no_factor_is_refused(value: object) -> None:
+    with pytest.raises(Mistake) as caught:
+        values.factor(value)
+    assert caught.value.remedy.startswith(("write ", "leave "))
+
+
+def test_a_formula_is_read_and_none_is_the_doubling_that_holds_without_one() -> None:
+    formula = values.formula(" ban.Time * (ban.Count + 1) ")
+    assert formula is not None
+    assert formula.seconds(600, 2, 1.0) == 1800
+    assert values.formula(" ") is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("__import__('os').system('x')", "may not be called"),
+        ("ban.Tyme * 2", "'ban.Tyme' is not known; write a number, or one of ban.Time, ban.Count"),
+        ("random.random()", "leave it out, and set rndtime"),
+        ("ban.Time *", "is no formula"),
+        (5, "5 is no formula; write it in quotes"),
+    ],
+)
+def test_a_formula_that_cannot_be_meant_is_refused_with_what_to_write(
+    value: object, message: str
+) -> None:
+    with pytest.raises(Mistake) as caught:
+        values.formula(value)
     assert message in str(caught.value)
 
 
@@ -288,15 +437,24 @@ def test_the_nearest_word_is_a_known_one_or_none(word: str, known: list[str]) ->
     "read",
     [
         values.addresses,
+        values.aggregate,
         values.blocktype,
         values.boolean,
         values.count,
+        values.factor,
+        values.formula,
+        values.ignored,
+        values.ipv4_prefix,
+        values.ipv6_prefix,
+        values.mode,
+        values.multipliers,
         values.name,
         values.names,
         values.regexes,
         values.scope,
         values.streams,
         values.text,
+        values.verify,
     ],
 )
 @example(value="0\x1f")
