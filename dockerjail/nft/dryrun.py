@@ -31,7 +31,7 @@ class DryRun:
     The `Firewall` port, in memory.
 
     `rejects` False is that of an old kernel, `ingress` False that of an older one. `after`
-    is the one of an earlier process, whose table stands. The devices of `away` are not there.
+    is the one of an earlier process, whose table stands.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class DryRun:
         self._changes: asyncio.Queue[str] = asyncio.Queue()
         self.allowed: frozenset[Subject] = frozenset()
         self.direct: frozenset[Direct] = frozenset()
-        self.away: set[str] = set()
+        self._away: set[str] = set()
 
     @property
     def deaf(self) -> Mapping[str, str]:
@@ -59,7 +59,7 @@ class DryRun:
         return {
             device: "there is no such device" if device else "the device is not known"
             for device in sorted({each.device for each in self.direct})
-            if not device or device in self.away or not self._ingress
+            if not device or device in self._away or not self._ingress
         }
 
     async def adopt(self, *, allow: Collection[Subject], direct: Collection[Direct] = ()) -> bool:
@@ -144,6 +144,15 @@ class DryRun:
     def disturb(self) -> None:
         """Change the ruleset elsewhere, as when somebody sets up another table."""
         self._table.generation += 1
+
+    def plug(self, device: str, *, there: bool) -> None:
+        """Have a device there, or away; at first, all are there."""
+        if there:
+            self._away.discard(device)
+        else:
+            self._away.add(device)
+        if any(each.device == device for each in self.direct):
+            self.disturb()
 
     def _take(self, allow: Collection[Subject], direct: Collection[Direct]) -> None:
         self._ours = True

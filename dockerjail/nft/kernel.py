@@ -374,6 +374,13 @@ class Kernel:
             self._seen = None if generation is None else self._look(generation)
             self._known = self._known or self._seen
 
+    async def remove(self) -> None:
+        """Take our table away with all that it blocks, whoever left it; none is no error."""
+        what = f"removing table {self.table}"
+        async with self._lock:
+            await self._commit([_touch(self.table), _gone(self.table)], what)
+            self._standing = None
+
     async def apply(self, *, add: Sequence[Block] = (), remove: Sequence[Element] = ()) -> None:
         """
         Release and block in one transaction; an element in both is blocked.

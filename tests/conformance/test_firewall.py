@@ -3,14 +3,14 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from dockerjail.errors import FirewallError
-from dockerjail.model import Blocktype, Counter, Element, Port
+from dockerjail.model import Blocktype, Counter, Direct, Element, Port
 from dockerjail.nft.dryrun import DryRun
 from dockerjail.nft.kernel import Features, Kernel
 from dockerjail.ports import Block, Firewall
@@ -20,7 +20,12 @@ from tests.lab import netns
 OLD = Features(
     update_timeout=False, destroy=False, set_count=False, reject=False, ingress=False, owner=False
 )
-KERNELS = {"kernel": None, "old kernel": OLD, "old kernel that answers": replace(OLD, reject=True)}
+KERNELS = {
+    "kernel": None,
+    "owning kernel": None,
+    "old kernel": OLD,
+    "old kernel that answers": replace(OLD, reject=True, ingress=True),
+}
 
 
 def element(
@@ -39,16 +44,25 @@ def rejected(element: Element) -> Element:
 ONE_PORT = element("192.0.2.1/32", 80)
 EVERYTHING = element("192.0.2.2/32")
 SIX = element("2001:db8:1:2::/64", 443, "udp")
+PAST = Element(ip_network("192.0.2.0/24"), None, to=ip_address("10.7.0.2"))
+PAST_SIX = Element(ip_network("2001:db8:1:2::/64"), None, to=ip_address("fd00::2"))
+DEVICE = "trunk0"
+DIRECT = [Direct(DEVICE, ip_address("10.7.0.2")), Direct(DEVICE, ip_address("fd00::2"))]
 
 
 @dataclass
 class Bench:
-    """A packet filter with what only a test may do to it."""
+    """A packet filter with what only a test may do to it and around it."""
 
     firewall: Firewall
     now: Callable[[], float]
     elapse: Callable[[float], Awaitable[None]]
     lose: Callable[[], None]
+    disturb: Callable[[], None]
+    plug: Callable[[bool], None]
+    """Have the device there, or away."""
+    heir: Callable[[], AbstractAsyncContextManager[Firewall]]
+    """End the process, and start another."""
 
     def block(self, element: Element, seconds: float | None = 600) -> Block:
         return Block(element=element, until=None if seconds is None else self.now() + seconds)
@@ -56,7 +70,7 @@ class Bench:
 
 @contextmanager
 def in_namespace() -> Iterator[netns.Namespace]:
-    with netns.create_unique("djn") as space, space.inside():
+    with netns.create_unique("k4") as space, space.inside():
         yield space
 
 
@@ -70,32 +84,76 @@ MUTE = [
     *(name for name, features in KERNELS.items() if features and not features.reject),
 ]
 """Those that can only drop."""
+BLIND = ["old dryrun", "old kernel"]
+"""Those that see nothing of what goes past the host."""
 
 
 def named(each: object) -> str:
     return str(getattr(each, "values", (each,))[0])
 
 
+@contextmanager
+def dry(name: str) -> Iterator[Bench]:
+    clock = [1_000_000.0]
+
+    def made(after: DryRun | None = None) -> DryRun:
+        young = name == "dryrun"
+        return DryRun(clock=lambda: clock[0], rejects=young, ingress=young, after=after)
+
+    async def elapse(seconds: float) -> None:
+        clock[0] += seconds
+
+    def plug(there: bool) -> None:
+        firewall.plug(DEVICE, there=there)
+
+    @asynccontextmanager
+    async def heir() -> AsyncIterator[Firewall]:
+        yield made(after=firewall)
+
+    firewall = made()
+    plug(False)
+    yield Bench(firewall, lambda: clock[0], elapse, firewall.lose, firewall.disturb, plug, heir)
+
+
+@asynccontextmanager
+async def real(name: str, space: netns.Namespace) -> AsyncIterator[Bench]:
+    def made() -> Kernel:
+        return Kernel(features=KERNELS[name], owner=name == "owning kernel")
+
+    def lose() -> None:
+        if kernel.features.owner and name == "owning kernel":
+            pytest.skip("nobody else can delete this table")
+        space.run("nft", "delete", "table", "inet", "dockerjail")
+
+    def disturb() -> None:
+        space.run("nft", "add table ip other; delete table ip other")
+
+    def plug(there: bool) -> None:
+        link = (
+            ("add", DEVICE, "type", "veth", "peer", "name", "peer0") if there else ("del", DEVICE)
+        )
+        space.run("ip", "link", *link)
+
+    @asynccontextmanager
+    async def heir() -> AsyncIterator[Firewall]:
+        await kernel.close()
+        async with made() as other:
+            yield other
+
+    async with made() as kernel:
+        yield Bench(kernel, time.time, asyncio.sleep, lose, disturb, plug, heir)
+
+
 @asynccontextmanager
 async def opened(name: str) -> AsyncIterator[Bench]:
     """Open one of the packet filters."""
     if name.endswith("dryrun"):
-        clock = [1_000_000.0]
-
-        async def elapse(seconds: float) -> None:
-            clock[0] += seconds
-
-        dry = DryRun(clock=lambda: clock[0], rejects=name == "dryrun")
-        yield Bench(dry, lambda: clock[0], elapse, dry.lose)
-        return
-    with in_namespace() as space:
-        async with Kernel(features=KERNELS[name]) as kernel:
-            yield Bench(
-                kernel,
-                time.time,
-                asyncio.sleep,
-                lambda: space.run("nft", "delete", "table", "inet", "dockerjail") and None,
-            )
+        with dry(name) as bench:
+            yield bench
+    else:
+        with in_namespace() as space:
+            async with real(name, space) as bench:
+                yield bench
 
 
 @pytest.fixture(params=FIREWALLS)
@@ -425,3 +483,296 @@ async def test_where_nothing_can_be_rejected_it_is_an_error_and_changes_nothing(
     await mute.firewall.apply(remove=[rejected(SIX)])
     assert (await mute.firewall.present()).keys() == {SIX}
     assert await mute.firewall.intact()
+
+
+# ---- what goes past the host
+
+
+@pytest.fixture(params=[each for each in FIREWALLS if named(each) not in BLIND])
+async def seeing(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    """One that can stand at devices, with a table and the device there."""
+    async with opened(request.param) as bench:
+        bench.plug(True)
+        await bench.firewall.replace([], allow=[], direct=DIRECT)
+        if bench.firewall.deaf and isinstance(bench.firewall, Kernel):
+            pytest.skip("this machine's kernel has no ingress chains: it is older than 5.10")
+        yield bench
+
+
+@pytest.mark.parametrize("subject", ["192.0.2.1/32", "192.0.2.0/25", "0.0.0.0/0"])
+async def test_an_element_past_the_host_comes_back_as_it_was_blocked(
+    ready: Bench, subject: str
+) -> None:
+    wanted = PAST._replace(subject=ip_network(subject))
+    again = ready.block(wanted, None)
+    await ready.firewall.apply(add=[ready.block(wanted)])
+    assert list(await ready.firewall.present()) == [wanted]
+    await ready.firewall.apply(add=[again])
+    assert await ready.firewall.present() == {wanted: None}
+    assert await ready.firewall.counters([wanted, PAST_SIX]) == {wanted: Counter(0, 0)}
+    assert await ready.firewall.intact()
+    await ready.firewall.apply(remove=[wanted, PAST_SIX])
+    assert await ready.firewall.present() == {}
+    assert await ready.firewall.intact()
+
+
+async def test_the_same_subject_is_blocked_in_every_way_side_by_side(ready: Bench) -> None:
+    subject = ip_network("192.0.2.0/24")
+    ways = {
+        Element(subject, None),
+        Element(subject, Port(80)),
+        PAST,
+        PAST._replace(to=ip_address("10.7.0.3")),
+        PAST_SIX,
+    }
+    await ready.firewall.replace([ready.block(one) for one in ways], allow=[], direct=DIRECT)
+    assert (await ready.firewall.present()).keys() == ways
+    assert (await ready.firewall.counters(list(ways))).keys() == ways
+    await ready.firewall.apply(remove=[PAST])
+    assert (await ready.firewall.present()).keys() == ways - {PAST}
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        PAST._replace(port=Port(80)),
+        PAST._replace(blocktype=Blocktype.REJECT),
+        PAST._replace(to=ip_address("fd00::2")),
+        ONE_PORT._replace(port=Port(70_000)),
+    ],
+    ids=["a port past the host", "an answer past the host", "two versions", "no such port"],
+)
+async def test_an_element_that_no_rule_can_block_is_refused_before_anything_happens(
+    answering: Bench, nonsense: Element
+) -> None:
+    with pytest.raises(ValueError, match=r"past the host|no such port"):
+        await answering.firewall.apply(add=[answering.block(SIX), answering.block(nonsense)])
+    assert await answering.firewall.present() == {}
+
+
+async def test_thousands_are_blocked_past_the_host(ready: Bench) -> None:
+    many = [
+        PAST_SIX._replace(subject=ip_network(f"2001:db8:{n:x}::/64"), to=ip_address(f"fd00::{to}"))
+        for n in range(1500)
+        for to in (2, 3)
+    ]
+    await ready.firewall.replace([ready.block(one) for one in many], allow=[], direct=DIRECT)
+    assert (await ready.firewall.present()).keys() == set(many)
+    await ready.firewall.apply(remove=many[1:])
+    assert (await ready.firewall.present()).keys() == {many[0]}
+
+
+async def test_what_is_guarded_can_change_and_bans_stay(ready: Bench) -> None:
+    await ready.firewall.apply(add=[ready.block(PAST), ready.block(EVERYTHING)])
+    await ready.firewall.guard(DIRECT)
+    await ready.firewall.apply(add=[ready.block(PAST_SIX)])
+    await ready.firewall.guard(DIRECT[:1])
+    await ready.firewall.guard([])
+    await ready.firewall.guard(DIRECT)
+    assert (await ready.firewall.present()).keys() == {PAST, PAST_SIX, EVERYTHING}
+    assert await ready.firewall.intact()
+    assert not await ready.firewall.disturbed()
+
+
+async def test_without_a_table_nothing_can_be_guarded(bench: Bench) -> None:
+    with pytest.raises(FirewallError):
+        await bench.firewall.guard(DIRECT)
+
+
+async def test_a_device_that_is_there_is_not_deaf(seeing: Bench) -> None:
+    assert seeing.firewall.deaf == {}
+    await seeing.firewall.guard([])
+    assert seeing.firewall.deaf == {}
+    await seeing.firewall.guard(DIRECT)
+    assert seeing.firewall.deaf == {}
+
+
+async def test_a_device_that_nobody_can_name_is_told(seeing: Bench) -> None:
+    await seeing.firewall.guard([*DIRECT, Direct("", ip_address("10.7.0.9"))])
+    assert list(seeing.firewall.deaf) == [""]
+    assert seeing.firewall.deaf[""]
+    assert await seeing.firewall.intact()
+
+
+async def test_a_device_that_goes_is_told_and_one_that_is_back_is_guarded_again(
+    seeing: Bench,
+) -> None:
+    firewall = seeing.firewall
+    await firewall.apply(add=[seeing.block(PAST)])
+    assert not await firewall.disturbed()
+    seeing.plug(False)
+    assert list(firewall.deaf) == [DEVICE]
+    assert await firewall.intact()
+    await firewall.apply(add=[seeing.block(PAST_SIX)])
+    await firewall.allow([])
+    assert await firewall.intact()
+    await firewall.disturbed()
+    seeing.plug(True)
+    assert await firewall.disturbed()
+    if not await firewall.intact():
+        await firewall.guard(DIRECT)
+    assert firewall.deaf == {}
+    assert await firewall.intact()
+    assert (await firewall.present()).keys() == {PAST, PAST_SIX}
+
+
+async def test_a_device_may_be_away_from_the_start(seeing: Bench) -> None:
+    seeing.plug(False)
+    await seeing.firewall.replace([seeing.block(PAST)], allow=[], direct=DIRECT)
+    assert list(seeing.firewall.deaf) == [DEVICE]
+    assert await seeing.firewall.intact()
+    assert (await seeing.firewall.present()).keys() == {PAST}
+    await seeing.firewall.guard(DIRECT)
+    assert await seeing.firewall.intact()
+
+
+@pytest.mark.parametrize("name", [each for each in FIREWALLS if named(each) in BLIND])
+async def test_one_that_sees_nothing_past_the_host_says_so_and_does_the_rest(name: str) -> None:
+    async with opened(name) as bench:
+        bench.plug(True)
+        await bench.firewall.replace(
+            [bench.block(PAST), bench.block(ONE_PORT)], allow=[], direct=DIRECT
+        )
+        assert list(bench.firewall.deaf) == [DEVICE]
+        assert (await bench.firewall.present()).keys() == {PAST, ONE_PORT}
+        await bench.firewall.guard(DIRECT[:1])
+        assert await bench.firewall.intact()
+
+
+# ---- others' changes
+
+
+async def test_others_changes_disturb_once_and_our_own_never(bench: Bench) -> None:
+    firewall = bench.firewall
+    await firewall.replace([bench.block(ONE_PORT)], allow=[])
+    assert not await firewall.disturbed()
+    await firewall.apply(add=[bench.block(SIX)])
+    await firewall.apply(add=[bench.block(element("10.0.0.0/8"))], remove=[ONE_PORT])
+    await firewall.apply()
+    await firewall.allow([ip_network("10.0.0.0/8")])
+    await firewall.guard(DIRECT)
+    await firewall.replace([bench.block(ONE_PORT)], allow=[])
+    assert not await firewall.disturbed()
+    bench.disturb()
+    assert await firewall.disturbed()
+    assert not await firewall.disturbed()
+    assert await firewall.intact()
+
+
+@pytest.mark.parametrize("after", ["apply", "replace", "allow", "guard"])
+async def test_our_own_change_beside_one_of_others_does_not_hide_it(
+    ready: Bench, after: str
+) -> None:
+    firewall = ready.firewall
+    assert not await firewall.disturbed()
+    ready.disturb()
+    match after:
+        case "apply":
+            await firewall.apply(add=[ready.block(ONE_PORT)])
+        case "replace":
+            await firewall.replace([], allow=[])
+        case "allow":
+            await firewall.allow([ip_network("10.0.0.0/8")])
+        case _:
+            await firewall.guard(DIRECT)
+    assert await firewall.disturbed()
+    assert not await firewall.disturbed()
+
+
+async def test_the_end_of_an_element_disturbs_nobody(ready: Bench) -> None:
+    await ready.firewall.apply(add=[ready.block(ONE_PORT, 0.1)])
+    await ready.elapse(0.3)
+    assert await ready.firewall.present() == {}
+    assert not await ready.firewall.disturbed()
+
+
+async def test_a_refused_change_disturbs_nobody(mute: Bench) -> None:
+    with pytest.raises(FirewallError):
+        await mute.firewall.apply(add=[mute.block(rejected(ONE_PORT))])
+    assert not await mute.firewall.disturbed()
+
+
+async def test_a_lost_table_disturbs(ready: Bench) -> None:
+    assert not await ready.firewall.disturbed()
+    ready.lose()
+    assert await ready.firewall.disturbed()
+
+
+async def test_at_first_nobody_has_blocked_anything(bench: Bench) -> None:
+    assert await bench.firewall.blocked() == Counter(0, 0)
+    await bench.firewall.replace([bench.block(ONE_PORT)], allow=[])
+    assert await bench.firewall.blocked() == Counter(0, 0)
+
+
+# ---- adoption
+
+
+BANS = [ONE_PORT, EVERYTHING, SIX, PAST, element("10.0.0.0/8"), element("2001:db8::/32", 53, "udp")]
+
+
+async def test_there_is_nothing_to_adopt_at_first(bench: Bench) -> None:
+    assert not await bench.firewall.adopt(allow=[], direct=DIRECT)
+    assert not await bench.firewall.intact()
+    with pytest.raises(FirewallError):
+        await bench.firewall.apply(add=[bench.block(ONE_PORT)])
+
+
+@pytest.mark.parametrize("grown", [False, True], ids=["put at once", "grown"])
+async def test_the_table_of_an_earlier_process_is_adopted_with_its_bans(
+    bench: Bench, grown: bool
+) -> None:
+    blocks = [bench.block(one, None) for one in BANS]
+    allow = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
+    await bench.firewall.replace([] if grown else blocks, allow=allow, direct=DIRECT)
+    if grown:
+        for one in reversed(blocks):
+            await bench.firewall.apply(add=[one])
+    async with bench.heir() as heir:
+        assert not await heir.intact()
+        assert await heir.present() == dict.fromkeys(BANS)
+        assert await heir.adopt(allow=[], direct=DIRECT[:1])
+        assert await heir.intact()
+        assert not await heir.disturbed()
+        assert await heir.present() == dict.fromkeys(BANS)
+        await heir.apply(add=[bench.block(element("203.0.113.0/24"), None)], remove=BANS[1:])
+        await heir.allow(allow)
+        await heir.guard(DIRECT)
+        assert (await heir.present()).keys() == {ONE_PORT, element("203.0.113.0/24")}
+        assert await heir.intact()
+        assert not await heir.disturbed()
+        assert await heir.adopt(allow=[])
+        assert await heir.intact()
+        bench.disturb()
+        assert await heir.disturbed()
+        assert await heir.intact()
+
+
+async def test_ends_go_on_over_an_adoption(bench: Bench) -> None:
+    await bench.firewall.replace([bench.block(ONE_PORT, 0.3), bench.block(SIX)], allow=[])
+    async with bench.heir() as heir:
+        assert await heir.adopt(allow=[])
+        await bench.elapse(0.6)
+        present = await heir.present()
+        assert present.keys() == {SIX}
+        assert present[SIX] == pytest.approx(bench.now() + 600, abs=5)
+
+
+async def test_a_table_in_which_some_are_answered_is_adopted(answering: Bench) -> None:
+    await answering.firewall.apply(add=[answering.block(ONE_PORT)])
+    await answering.firewall.apply(
+        add=[answering.block(rejected(EVERYTHING)), answering.block(rejected(ONE_PORT))]
+    )
+    await answering.firewall.apply(add=[answering.block(element("10.0.0.0/8"))])
+    async with answering.heir() as heir:
+        assert await heir.adopt(allow=[ip_network("fd00::/8")])
+        assert await heir.intact()
+        assert len(await heir.present()) == 4
+
+
+async def test_a_table_is_replaced_where_it_could_have_been_adopted(bench: Bench) -> None:
+    await bench.firewall.replace([bench.block(ONE_PORT)], allow=[], direct=DIRECT)
+    async with bench.heir() as heir:
+        await heir.replace([bench.block(SIX)], allow=[])
+        assert await heir.intact()
+        assert (await heir.present()).keys() == {SIX}
+        assert heir.deaf == {}

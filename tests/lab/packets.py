@@ -24,6 +24,9 @@ from tests.lab import netns
 SERVER, ATTACKER, NEIGHBOUR = "198.51.100.1", "198.51.100.2", "198.51.100.3"
 SERVER6 = "2001:db8:0:1::1"
 ATTACKER6, ATTACKER6_TOO, NEIGHBOUR6 = "2001:db8:0:1::2", "2001:db8:0:1::3", "2001:db8:0:2::2"
+CONTAINER, CONTAINER6 = "198.51.100.10", "2001:db8:0:1::10"
+OTHER, OTHER6 = "198.51.100.11", "2001:db8:0:1::11"
+DEVICE = "veth0"
 
 
 @dataclass
@@ -34,8 +37,10 @@ class Lab:
     outside: netns.Namespace
     sockets: list[socket.socket] = field(default_factory=list)
 
-    def listen(self, address: str, port: int) -> socket.socket:
-        with self.host.inside():
+    def listen(
+        self, address: str, port: int, *, space: netns.Namespace | None = None
+    ) -> socket.socket:
+        with (space or self.host).inside():
             return self.keep(socket.create_server((address, port), family=family(address)))
 
     def udp(self, space: netns.Namespace, address: str, port: int = 0) -> socket.socket:
@@ -66,6 +71,22 @@ class Lab:
     def keep(self, made: socket.socket) -> socket.socket:
         self.sockets.append(made)
         return made
+
+
+@contextlib.contextmanager
+def past_the_host(lab: Lab) -> Iterator[netns.Namespace]:
+    """Make a container that clients reach past the host: macvlan on the host's link."""
+    with netns.create_unique(lab.host.name.partition("-")[0]) as container:
+        lab.host.run(
+            *("ip", "link", "add", "macvlan0", "link", DEVICE),
+            *("netns", str(container.path), "type", "macvlan", "mode", "bridge"),
+        )
+        for address in (CONTAINER, OTHER):
+            netns.add_address(container, "macvlan0", f"{address}/24")
+        for address in (CONTAINER6, OTHER6, "2001:db8:0:2::10"):
+            netns.add_address(container, "macvlan0", f"{address}/64")
+        container.run("ip", "link", "set", "macvlan0", "up")
+        yield container
 
 
 def family(address: str) -> socket.AddressFamily:
