@@ -36,7 +36,7 @@ class Ignore:
     def __init__(self, reasons: Mapping[Subject, str] | None = None) -> None:
         self.version = 0
         self._tables: dict[int, list[tuple[int, dict[int, str]]]] = {4: [], 6: []}
-        self._begins: dict[int, list[tuple[int, int, str]]] = {4: [], 6: []}
+        self._begins: dict[int, list[tuple[int, int, str]]] = {}
         self._reasons: Mapping[Subject, str] = {}
         self.update(reasons or {})
 
@@ -53,12 +53,8 @@ class Ignore:
         tables: dict[int, list[tuple[int, dict[int, str]]]] = {4: [], 6: []}
         for version, shift in sorted(by_length):
             tables[version].append((shift, by_length[version, shift]))
-        begins: dict[int, list[tuple[int, int, str]]] = {4: [], 6: []}
-        for (version, shift), table in by_length.items():
-            begins[version] += [(prefix << shift, shift, why) for prefix, why in table.items()]
-        for each in begins.values():
-            each.sort()
-        self._tables, self._begins = tables, begins
+        self._tables = tables
+        self._begins.clear()
         self.version += 1
 
     def why(self, address: Address) -> str | None:
@@ -70,13 +66,22 @@ class Ignore:
                 return found
         return None
 
+    def around(self, subject: Subject) -> str | None:
+        """Return why nobody at all of `subject` is ever banned; None if somebody may be."""
+        number, length = int(subject.network_address), subject.max_prefixlen - subject.prefixlen
+        for shift, table in self._tables[subject.version]:
+            found = table.get(number >> shift) if shift >= length else None
+            if found is not None:
+                return found
+        return None
+
     def inside(self, subject: Subject) -> str | None:
         """Return why somebody within `subject` is never banned; None if there is nobody."""
         if subject.prefixlen == subject.max_prefixlen:
             return None
         length = subject.max_prefixlen - subject.prefixlen
         first = int(subject.network_address)
-        begins = self._begins[subject.version]
+        begins = self._begins.get(subject.version) or self._sort(subject.version)
         # what lies within begins within; where several begin, the narrowest comes first
         place = bisect_left(begins, (first,))
         if place < len(begins) and begins[place][0] == first and begins[place][1] >= length:
@@ -84,3 +89,12 @@ class Ignore:
         if place < len(begins) and begins[place][0] < first + (1 << length):
             return begins[place][2]
         return None
+
+    def _sort(self, version: int) -> list[tuple[int, int, str]]:
+        """Put the networks in order, when somebody asks: most jails count single addresses."""
+        begins = self._begins[version] = sorted(
+            (prefix << shift, shift, why)
+            for shift, table in self._tables[version]
+            for prefix, why in table.items()
+        )
+        return begins

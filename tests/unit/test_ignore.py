@@ -109,3 +109,12 @@ def test_networks_that_begin_alike_are_told_apart() -> None:
     assert ignore.inside(ip_network("10.0.0.0/8")) == "one"
     assert ignore.inside(ip_network("10.0.0.0/29")) is None
     assert ignore.inside(ip_network("0.0.0.0/1")) is not None
+
+
+def test_a_network_is_ignored_whole_only_if_a_network_around_it_is() -> None:
+    ignore = Ignore({ip_network("198.51.100.0/24"): "office", ip_network("192.0.2.1/32"): "me"})
+    assert ignore.around(ip_network("198.51.100.0/24")) == "office"
+    assert ignore.around(ip_network("198.51.100.128/25")) == "office"
+    assert ignore.around(ip_network("198.51.100.7/32")) == "office"
+    assert ignore.around(ip_network("198.51.0.0/16")) is None
+    assert ignore.around(ip_network("192.0.2.0/24")) is None
