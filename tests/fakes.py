@@ -8,20 +8,24 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 
 from dockerjail.errors import (
     ContainerGone,
     ContainerUnknown,
     EngineUnavailable,
+    FirewallError,
     LogsUnreadable,
     StoreError,
 )
 from dockerjail.model import (
+    Address,
     Allowance,
     Ban,
     Container,
     Cursor,
     Failure,
+    Port,
     Problem,
     Stream,
     Subject,
@@ -186,6 +190,52 @@ class MemoryStore:
 def _is_over(record: BanRecord, *, before: float) -> bool:
     end = record.ban.until if record.ended_at is None else record.ended_at
     return end is not None and end < before
+
+
+class FakeHost:
+    """The `Host` as sets that a test changes, telling so with `move`."""
+
+    def __init__(self, *own: str) -> None:
+        self.own = frozenset(map(ip_address, own))
+        self.routers: frozenset[Address] = frozenset()
+        self.servers: frozenset[Address] = frozenset()
+        self._moves: asyncio.Queue[None] = asyncio.Queue()
+
+    async def addresses(self) -> frozenset[Address]:
+        return self.own
+
+    async def gateways(self) -> frozenset[Address]:
+        return self.routers
+
+    async def resolvers(self) -> frozenset[Address]:
+        return self.servers
+
+    async def changes(self) -> AsyncGenerator[None]:
+        while True:
+            yield await self._moves.get()
+
+    def move(self, *own: str) -> None:
+        self.own = frozenset(map(ip_address, own))
+        self._moves.put_nowait(None)
+
+
+class FakeFlows:
+    """The `Flows` that a test wrote down: who spoke to which port; `away` is why nobody knows."""
+
+    def __init__(self) -> None:
+        self.known: set[tuple[Address, Port]] = set()
+        self.ends: dict[Address, dict[Address, int]] = {}
+        self.away = ""
+
+    async def seen(self, address: Address, ports: Collection[Port] | None) -> bool:
+        if self.away:
+            raise FirewallError(self.away)
+        return any(who == address and (ports is None or port in ports) for who, port in self.known)
+
+    async def clients(self, address: Address) -> Mapping[Address, int]:
+        if self.away:
+            raise FirewallError(self.away)
+        return self.ends.get(address, {})
 
 
 @dataclass(slots=True)

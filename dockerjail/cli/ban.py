@@ -15,7 +15,10 @@ def ban(talk: Talk, order: dict[str, Any], *, json: bool) -> int:
     else:
         for made in report["bans"]:
             end = "for good" if made["left"] is None else f"for {duration(made['left'])}"
-            show.out.print(f"{made['address']} is kept out of {show.kept_out(made)} {end}")
+            observed = made["mode"] == "observe"
+            is_ = "would be kept out of" if observed else "is kept out of"
+            only = " (observed only)" if observed else ""
+            show.out.print(f"{made['address']} {is_} {show.kept_out(made)} {end}{only}")
         warn(report)
     return 0 if report["in_sync"] else 4
 

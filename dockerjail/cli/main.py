@@ -140,13 +140,18 @@ def ban(
     ] = None,
     jail: JailOption = None,
     reason: Annotated[str | None, typer.Option(help="Why, for whoever looks later.")] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also somebody in ignoreip or allowed; never this host."),
+    ] = False,
     config: Config = None,
     json: Json = False,
 ) -> None:
     """
     Ban an address by hand; an IPv6 address with its /64 unless a prefix is given.
 
-    With --jail it is that jail's ban: from its ports, for its bantime, by its blocktype.
+    With --jail it is that jail's ban: from its ports, for its bantime, by its blocktype. Addresses of
+    this host, its gateways, name servers and the Engine's networks are refused.
     """
     from dockerjail.cli import ban as verb
     from dockerjail.cli.talk import Talk, socket_path
@@ -158,6 +163,7 @@ def ban(
         "blocktype": blocktype,
         "jail": jail,
         "reason": reason,
+        "force": force or None,
     }
     _leave(verb.ban(Talk(socket_path(config)), order, json=json))
 
@@ -174,6 +180,64 @@ def unban(
     from dockerjail.cli.talk import Talk, socket_path
 
     _leave(verb.unban(Talk(socket_path(config)), address, jail, json=json))
+
+
+allow = typer.Typer(
+    name="allow",
+    help="Let somebody pass whatever a ban says: an address, a network, or a host's name.",
+    no_args_is_help=True,
+)
+app.add_typer(allow)
+
+Who = Annotated[
+    str,
+    typer.Argument(
+        metavar="WHO", help="An address, a network such as 198.51.100.0/24, or a host's name."
+    ),
+]
+
+
+@allow.command("add")
+def allow_add(
+    who: Who,
+    lasting: Annotated[
+        str | None,
+        typer.Option("--for", show_default="for good", help="How long: 8h, 7d."),
+    ] = None,
+    comment: Annotated[str | None, typer.Option(help="Why, for whoever looks later.")] = None,
+    config: Config = None,
+    json: Json = False,
+) -> None:
+    """
+    Let somebody pass from now on, and end the bans that hold him.
+
+    It outlives restarts. A name is looked up again and again; one that is there already gets the
+    new end and comment. `ignoreip` in the configuration does the same for good.
+    """
+    from dockerjail.cli import allow as verb
+    from dockerjail.cli.talk import Talk, socket_path
+
+    order = {"who": who, "for": lasting, "comment": comment}
+    _leave(verb.add(Talk(socket_path(config)), order, json=json))
+
+
+@allow.command("remove")
+@allow.command("rm", hidden=True)
+def allow_remove(who: Who, config: Config = None, json: Json = False) -> None:
+    """Let somebody pass no more, as written in `allow list`."""
+    from dockerjail.cli import allow as verb
+    from dockerjail.cli.talk import Talk, socket_path
+
+    _leave(verb.remove(Talk(socket_path(config)), who, json=json))
+
+
+@allow.command("list")
+def allow_list(config: Config = None, json: Json = False) -> None:
+    """List whom `allow add` lets pass."""
+    from dockerjail.cli import allow as verb
+    from dockerjail.cli.talk import Talk, socket_path
+
+    _leave(verb.show_all(Talk(socket_path(config)), json=json))
 
 
 @app.command()

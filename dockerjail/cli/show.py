@@ -72,11 +72,11 @@ def problems(found: Sequence[Json]) -> None:
 
 
 def bans(found: Sequence[Json]) -> None:
-    """Print a table of bans, with the operators' reasons where there are any."""
-    reasons = any(ban["reason"] for ban in found)
+    """Print a table of bans, with a note where there is something to say."""
+    notes = any(map(note, found))
     table(
         ["ADDRESS", "JAIL", "SINCE", "LEFT", "KEPT OUT OF", "#FAILURES", "#DROPPED"]
-        + ["REASON"] * reasons,
+        + ["NOTE"] * notes,
         [
             (
                 ban["address"],
@@ -86,11 +86,22 @@ def bans(found: Sequence[Json]) -> None:
                 kept_out(ban),
                 str(ban["failures"] or "-"),
                 packets(ban),
-                *([ban["reason"]] if reasons else ()),
+                *([note(ban)] if notes else ()),
             )
             for ban in found
         ],
     )
+
+
+def note(ban: Json) -> str:
+    """Say what is special about a ban: a dry run, without effect, the operator's reason."""
+    said = [
+        "observed only" if ban["mode"] == "observe" else "",
+        "" if ban["effective"] else "NOT EFFECTIVE",
+        "forced" if ban["forced"] else "",
+        ban["reason"],
+    ]
+    return ", ".join(word for word in said if word)
 
 
 def packets(ban: Json) -> str:
@@ -104,7 +115,7 @@ def ports(scope: Json | None) -> str:
         return "-"
     if scope["ports"] is None:
         return "everything"
-    return ", ".join(scope["ports"]) or "nothing"
+    return ", ".join([*scope["ports"], *scope["addresses"]]) or "nothing"
 
 
 def kept_out(ban: Json) -> str:

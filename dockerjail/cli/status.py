@@ -48,7 +48,17 @@ def jail(talk: Talk, name: str, *, json: bool) -> int:
             f"  failures   {each['failures']} in all, failing now: {each['failing']}, "
             f"last {show.ago(each['last_failure_at'])}"
         )
-        show.out.print(f"  bans       {each['bans']} in all, {each['banned']} now")
+        show.out.print(
+            f"  bans       {each['bans']} in all, {each['banned']} now; they have dropped "
+            f"{show.many(each['packets'], 'packet')} ({show.size(each['bytes'])})"
+        )
+        if each["mode"] == "observe":
+            show.out.print("  mode       observe: nobody is blocked")
+        if each["verify"] != "none":
+            show.out.print(
+                f"  verify     {each['verify']}; not banned since no connection was known: "
+                f"{each['unverified']}"
+            )
     if report["bans"]:
         show.heading("Banned now")
         show.bans(report["bans"])
@@ -77,11 +87,15 @@ def _head(status: Json) -> None:
     state = f"connected, version {engine['version']}" if engine["connected"] else "NOT CONNECTED"
     show.out.print(f"Engine   {state}")
     sync = "in sync" if kernel["in_sync"] else "NOT IN SYNC"
+    if status["mode"] == "observe":
+        sync = "NOTHING IS BLOCKED (mode observe)"
     show.out.print(
         f"Kernel   {sync}, table inet {kernel['table']}, {show.many(kernel['elements'], 'element')}, "
         f"{show.many(kernel['packets'], 'packet')} ({show.size(kernel['bytes'])}) dropped"
     )
-    show.out.print(f"Bans     {status['banned']} now, {status['bans_total']} in all")
+    more = f", {status['observed']} only observed" if status["observed"] else ""
+    more += f", {show.many(status['allowed'], 'exception')} by allow" if status["allowed"] else ""
+    show.out.print(f"Bans     {status['banned']} now, {status['bans_total']} in all{more}")
 
 
 def _containers(containers: list[Json]) -> None:
@@ -94,7 +108,7 @@ def _containers(containers: list[Json]) -> None:
         [
             (
                 c["name"],
-                c["state"],
+                c["state"] + (", over budget" if c["over_budget"] else ""),
                 _lag(c["lag"]),
                 str(c["lines"]),
                 show.ago(c["last_line_at"]),
@@ -110,7 +124,7 @@ def _jails(jails: list[Json]) -> None:
         return
     show.heading("Jails")
     show.table(
-        ["JAIL", "RULE", "#FAILING", "#FAILURES", "#BANNED", "#BANS", "KEEPS FROM"],
+        ["JAIL", "RULE", "#FAILING", "#FAILURES", "#BANNED", "#BANS", "#DROPPED", "KEEPS FROM"],
         [
             (
                 j["name"],
@@ -119,7 +133,8 @@ def _jails(jails: list[Json]) -> None:
                 str(j["failures"]),
                 str(j["banned"]),
                 str(j["bans"]),
-                show.ports(j["scope"]),
+                str(j["packets"]),
+                _keeps_from(j),
             )
             for j in jails
         ],
@@ -131,8 +146,9 @@ def _bans(status: Json) -> None:
         return
     show.heading("Banned now")
     show.bans(status["bans"][:SHOWN])
-    if status["banned"] > SHOWN:
-        show.out.print(f"… and {status['banned'] - SHOWN} more: dockerjail bans")
+    left = status["banned"] + status["observed"] - SHOWN
+    if left > 0:
+        show.out.print(f"… and {left} more: dockerjail bans")
 
 
 def _lag(lag: float | None) -> str:
@@ -143,5 +159,11 @@ def _lag(lag: float | None) -> str:
 
 
 def _rule(jail: Json) -> str:
-    bantime = duration(jail["bantime"])
+    bantime = duration(jail["bantime"]) + (" and more" if jail["bantime_grows"] else "")
     return f"{jail['maxretry']} in {duration(jail['findtime'])}, ban {bantime}"
+
+
+def _keeps_from(jail: Json) -> str:
+    """Say from what a jail's bans keep out, or that they only would."""
+    ports = show.ports(jail["scope"])
+    return f"({ports}) observed only" if jail["mode"] == "observe" else ports

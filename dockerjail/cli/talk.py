@@ -79,6 +79,18 @@ class Talk:
         query = f"?{urlencode({'jail': jail})}" if jail else ""
         return self._ask("DELETE", f"/v1/bans/{quote(address, safe='')}{query}")
 
+    def allowed(self) -> Json:
+        """Ask whom operators let pass."""
+        return self._ask("GET", "/v1/allow")
+
+    def allow(self, order: Json) -> Json:
+        """Have somebody let pass."""
+        return self._ask("POST", "/v1/allow", {k: v for k, v in order.items() if v is not None})
+
+    def disallow(self, who: str) -> Json:
+        """Have somebody let pass no more."""
+        return self._ask("DELETE", f"/v1/allow/{quote(who, safe='')}")
+
     def _ask(self, method: str, path: str, body: Json | None = None) -> Json:
         connection = _UnixConnection(self._path)
         try:

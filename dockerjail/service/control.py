@@ -9,14 +9,19 @@ changes nothing. Only this module and `docker/client` import aiohttp.
     GET    /v1/jails/{jail}          one jail: its rule, bans and last failures
     GET    /v1/bans                  the bans in force
     POST   /v1/bans                  {"address", "bantime"?, "ports"?, "blocktype"?, "jail"?,
-                                     "reason"?}; what is not said is the jail's; without a jail
-                                     from everything, by drop
+                                     "reason"?, "force"?}; what is not said is the jail's;
+                                     without a jail from everything, by drop
     DELETE /v1/bans/{address}?jail=  end the bans that hold an address
+    GET    /v1/allow                 whom operators let pass
+    POST   /v1/allow                 {"who", "for"?, "comment"?}: an address, network or name;
+                                     ends its bans
+    DELETE /v1/allow/{who}           let him pass no more
 """
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Network, ip_network
 from pathlib import Path
@@ -24,11 +29,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from dockerjail.ban.orders import EVERYTHING, MANUAL, Pardon, Sentence
+from dockerjail.ban.orders import EVERYTHING, MANUAL, Admit, Pardon, Revoke, Sentence
 from dockerjail.config import duration, values
 from dockerjail.errors import ConfigError, DockerjailError, Refused
 from dockerjail.jail.jail import Jail
-from dockerjail.model import Blocktype, Scope, Subject
+from dockerjail.model import Allowance, Blocktype, Scope, Subject, written
 from dockerjail.service.daemon import Daemon
 from dockerjail.service.report import Report
 
@@ -43,7 +48,15 @@ BANTIME: Final = 3600.0
 LAST_WORDS: Final = 1.0
 """Seconds that requests in hand may take at a stop."""
 
-ORDER: Final = {"address", "bantime", "ports", "blocktype", "jail", "reason"}
+ORDER: Final = frozenset({"address", "bantime", "ports", "blocktype", "jail", "reason", "force"})
+ALLOWANCE: Final = frozenset({"who", "for", "comment"})
+
+LONGEST_COMMENT: Final = 200
+"""Characters of an operator's words that are kept."""
+
+_HOSTNAME = re.compile(
+    r"(?=.{1,253}\Z)(?=.*[A-Za-z])[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?"
+)
 
 
 class Control:
@@ -63,6 +76,9 @@ class Control:
                 web.get("/v1/bans", self._bans),
                 web.post("/v1/bans", self._ban),
                 web.delete("/v1/bans/{address:.+}", self._unban),
+                web.get("/v1/allow", self._allowed),
+                web.post("/v1/allow", self._allow),
+                web.delete("/v1/allow/{who:.+}", self._disallow),
             ]
         )
         return app
@@ -77,7 +93,7 @@ class Control:
         return web.json_response(await self._report.bans())
 
     async def _ban(self, request: web.Request) -> web.Response:
-        order = await _order(request)
+        order = await _order(request, ORDER)
         whom = subject(order.get("address"), alone=False)
         jail = self._jail_named(order.get("jail"))
         bantime = jail.policy.bantime if jail else BANTIME
@@ -92,8 +108,9 @@ class Control:
                 bantime=bantime,
                 scope=self._scope(jail, order.get("ports")),
                 jail=jail.name if jail else MANUAL,
-                reason=str(order.get("reason") or "")[:200],
+                reason=str(order.get("reason") or "")[:LONGEST_COMMENT],
                 blocktype=blocktype,
+                force=order.get("force") is True,
             )
         )
         return web.json_response(await self._report.made(bans))
@@ -117,7 +134,7 @@ class Control:
         if jail is None:
             return EVERYTHING
         scope = self._daemon.scope(jail.name)
-        if scope is None or scope.ports == ():
+        if scope is None or scope.nothing:
             why = scope.why if scope else "cannot ban: its service is gone"
             raise Refused(f"jail {jail.name} {why}; or name ports, or no jail for everything")
         return scope
@@ -131,6 +148,63 @@ class Control:
             where = f" in jail {request.query['jail']}" if request.query.get("jail") else ""
             raise Refused(f"{request.match_info['address']} is not banned{where}")
         return web.json_response(await self._report.made(bans))
+
+    async def _allowed(self, _: web.Request) -> web.Response:
+        return web.json_response(self._report.allowed())
+
+    async def _allow(self, request: web.Request) -> web.Response:
+        order = await _order(request, ALLOWANCE)
+        who, networks = await self._whom(order.get("who"))
+        now = self._daemon.clock()
+        lasting = order.get("for")
+        seconds = None if lasting is None else duration.parse_bantime(lasting)
+        allowance = Allowance(
+            who=who,
+            at=now,
+            until=None if seconds is None else now + seconds,
+            comment=str(order.get("comment") or "")[:LONGEST_COMMENT],
+        )
+        ended = await self._daemon.warden.ask(Admit(allowance=allowance, networks=networks))
+        await self._daemon.protect()
+        return web.json_response(
+            {
+                "allowed": {
+                    **self._report.allowance(allowance),
+                    "networks": sorted(map(written, networks)),
+                },
+                **await self._report.made(ended),
+            }
+        )
+
+    async def _whom(self, who: object) -> tuple[str, frozenset[Subject]]:
+        """Return whom an order lets pass, and the networks that means now."""
+        if isinstance(who, str) and hostname(who.strip()):
+            name = who.strip().lower()
+            found = await self._daemon.world.resolve(name)
+            if not found:
+                raise Refused(
+                    f"{name} does not resolve; write a name that has an address, "
+                    "or an address such as 203.0.113.7"
+                )
+            return name, frozenset(map(ip_network, found))
+        network = subject(who)
+        if not network.prefixlen:
+            raise Refused(
+                f"{network} is everybody; to ban nobody write mode = 'observe' under [firewall]"
+            )
+        return written(network), frozenset({network})
+
+    async def _disallow(self, request: web.Request) -> web.Response:
+        word = request.match_info["who"]
+        who = word.lower() if hostname(word) else written(subject(word))
+        await self._daemon.warden.ask(Revoke(who=who))
+        await self._daemon.protect()
+        return web.json_response({"revoked": who})
+
+
+def hostname(word: str) -> bool:
+    """Say whether a word can only be meant as a name of a host."""
+    return bool(_HOSTNAME.fullmatch(word))
 
 
 def subject(text: object, *, alone: bool = True) -> Subject:
@@ -157,16 +231,16 @@ def subject(text: object, *, alone: bool = True) -> Subject:
     return found
 
 
-async def _order(request: web.Request) -> dict[str, Any]:
+async def _order(request: web.Request, known: Collection[str]) -> dict[str, Any]:
     try:
         order = await request.json()
     except ValueError:
         raise Refused("the body is not JSON") from None
     if not isinstance(order, dict):
         raise Refused("the body is not a JSON object")
-    unknown = sorted(set(order) - ORDER)
+    unknown = sorted(set(order).difference(known))
     if unknown:
-        raise Refused(f"unknown key {unknown[0]!r}; known: {', '.join(sorted(ORDER))}")
+        raise Refused(f"unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}")
     return order
 
 

@@ -9,36 +9,42 @@ Stop is the same in reverse; bans stay in the kernel.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from ipaddress import ip_network
 
+from dockerjail.ban.budget import Budget
 from dockerjail.ban.orders import Report
 from dockerjail.ban.scope import elsewhere, resolve
+from dockerjail.ban.sentencing import RECIDIVE, Bar
 from dockerjail.ban.warden import Warden
 from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.settings import Settings
 from dockerjail.docker.intake import Intake
 from dockerjail.errors import FirewallError, StoreError
-from dockerjail.jail.ignore import Ignore
 from dockerjail.jail.jail import Bench, Jails, Named
 from dockerjail.jail.jail import Ignored as IgnoredFailure
 from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import UseDns
 from dockerjail.model import (
     Address,
-    Blocktype,
+    Allowance,
     Chunk,
     Container,
     Failure,
+    Mode,
     Offence,
     Problem,
     Scope,
     Subject,
+    written,
 )
-from dockerjail.ports import Engine, Firewall, State, Store
+from dockerjail.ports import Engine, Firewall, Flows, Host, State, Store
 from dockerjail.retry import Backoff
+from dockerjail.service import attention
+from dockerjail.service.effect import Effect, way
+from dockerjail.service.exempt import Exempt
+from dockerjail.service.ground import Ground, is_name
 from dockerjail.service.ignored import Ignored
 from dockerjail.service.names import Names, Resolve, look_up
 from dockerjail.service.seats import Seats
@@ -52,8 +58,11 @@ VERIFY_ROUNDS = 12
 PURGE_ROUNDS = 720
 """How many such rounds lie between two looks at the kernel (a minute), two purges (an hour)."""
 
-ADDRESSES_EVERY = 15.0
-"""Seconds between two looks at this host's own addresses."""
+LOOK_ROUNDS = 3
+"""How many such rounds lie between two looks at this host's addresses: news of them may get lost."""
+
+RESOLVED_WITHIN = 5.0
+"""Seconds that names and files in `ignoreip` may take before the first line is judged."""
 
 SETTLE = 0.05
 """Seconds in which news of many containers become one."""
@@ -67,12 +76,13 @@ GRACE = 8.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What the daemon needs from outside: three ports, this host's addresses, its resolver."""
+    """What the daemon needs from outside: its ports, and this host's resolver."""
 
     engine: Engine
     store: Store
     firewall: Firewall
-    addresses: Callable[[], Awaitable[frozenset[Address]]]
+    host: Host
+    flows: Flows
     resolve: Resolve = look_up
 
 
@@ -91,30 +101,41 @@ class Daemon:
         self.world = world
         self.clock = clock
         self.started_at = time.monotonic()
-        self.ignore = Ignore()
-        self.jails = Jails(self.ignore)
+        self.observing = settings.firewall.mode is Mode.OBSERVE
+        self.exempt = Exempt(ask=world.resolve, clock=clock, changed=self._changed)
+        self.ground = Ground(settings, world.host, self.exempt)
+        self.jails = Jails(self.ground.ignore)
         self.jails.restore(state.failures)
         self.ignored = Ignored()
+        self.effect = Effect()
         self.names = Names(self._named, clock=clock, ask=world.resolve)
         self.benches: dict[str, Bench] = {}
-        self.own: frozenset[Address] = frozenset()
         self.ready = asyncio.Event()
         self._state = state
         self._news = asyncio.Event()
         self._stale = True
-        self._elsewhere: Problem | None = None
-        self._wrong: dict[str, Sequence[Problem]] = {}
+        self.elsewhere: Problem | None = None
+        self.wrong: dict[str, Sequence[Problem]] = {}
         self._remarked: set[Problem] = set()
         self._seats = Seats()
         self._last_scope: dict[str, Scope] = {}
-        self._addresses_error = ""
         self.warden = Warden(
             world.store,
             world.firewall,
-            policies=self.policy,
-            scopes=self.scope,
-            protected=self.ignore.why,
-            clock=clock,
+            Bar(
+                policies=self.policy,
+                scopes=self.scope,
+                protected=self.protected,
+                excused=self.excused,
+                clock=clock,
+                flows=world.flows,
+                observing=self.observing,
+            ),
+            budget=Budget(
+                per_minute=settings.budget.bans_per_minute, active=settings.budget.active
+            ),
+            local=self.ground.why_local,
+            admitted=self._changed,
         )
         self.intake = Intake(
             world.engine,
@@ -130,15 +151,21 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set; leave no offence in hand unserved."""
-        self.own = await self._addresses()
-        self._protect()
-        await self.warden.restore(self._state, allow=self._allowed())
+        await self.ground.look()
+        self._exempt(self._state.allowances)
         async with asyncio.TaskGroup() as house:
+            words = house.create_task(self.exempt.run(), name="ignoreip")
+            await self.exempt.ready(RESOLVED_WITHIN)
+            self._protect(self._state.allowances)
+            await self.warden.restore(
+                self._state, allow=self.ground.allowed, direct=self.ground.direct
+            )
             warden = house.create_task(self.warden.run(), name="warden")
             outside = [
+                words,
                 house.create_task(self.intake.run(), name="intake"),
                 house.create_task(self._follow_containers(), name="neighbours"),
-                house.create_task(self._follow_addresses(), name="own addresses"),
+                house.create_task(self._follow_host(), name="own addresses"),
                 house.create_task(self._follow_kernel(), name="kernel watch"),
                 house.create_task(self._keep_house(), name="housekeeping"),
                 house.create_task(self.names.run(), name="look-ups"),
@@ -162,7 +189,9 @@ class Daemon:
     # What the rooms ask
 
     def policy(self, jail: str) -> JailPolicy | None:
-        """Return the policy of a running jail (`name@service`)."""
+        """Return the policy of a running jail (`name@service`), or the host's recidive."""
+        if jail == RECIDIVE:
+            return self.settings.recidive
         found = self.jails.get(jail)
         return found.policy if found else None
 
@@ -182,23 +211,31 @@ class Daemon:
             self._last_scope[jail] = scope
         return scope or self._last_scope.get(jail)
 
-    def problems(self) -> list[Problem]:
-        """List what an operator should attend to, the gravest first."""
-        found = [*self._engine_problems(), *self._kernel_problems()]
-        found += self.settings.problems
-        for problems in self._wrong.values():
-            found += problems
-        found += self.intake.unclear.values()
-        found += [tail.problem for tail in self.intake.tails.values() if tail.problem]
-        found += self._cut_problems()
-        found += self._scope_problems()
-        found += self.ignored.problems(self.intake.containers.values(), self.clock())
-        found += self.names.problems()
-        return list(dict.fromkeys(found))
+    def protected(self, subject: Subject, jail: str) -> str | None:
+        """Return why somebody of `subject` is never banned by `jail`; None if all may be."""
+        return self.ground.why(subject) or self._spared(subject, jail)
+
+    def excused(self, subject: Subject, jail: str) -> str | None:
+        """
+        Return why a standing ban of `subject` by `jail` has to end; None if it may stand.
+
+        Whom all jails ignore the kernel lets pass through the ban of a wider network; whom
+        only this one ignores it would not.
+        """
+        return self.ground.why_all(subject) or self._spared(subject, jail)
+
+    def _spared(self, subject: Subject, jail: str) -> str | None:
+        """Return why a jail itself ignores somebody of `subject`."""
+        if jail == RECIDIVE and self.settings.recidive is not None:
+            named = self.settings.recidive.ignoreip
+            inside = any(n.version == subject.version and n.overlaps(subject) for n in named)
+            return f"in ignoreip of jail {RECIDIVE}" if inside else None
+        found = self.jails.get(jail)
+        return found.why(subject) if found else None
 
     def unprotected(self) -> list[Container]:
         """List the containers whose labels ask for jails that cannot run."""
-        wrong = [id_ for id_, problems in self._wrong.items() if problems]
+        wrong = [id_ for id_, problems in self.wrong.items() if problems]
         return [
             self.intake.containers[id_]
             for id_ in wrong
@@ -216,9 +253,25 @@ class Daemon:
             self.names.put(named)
         stream = (container.id, chunk.stream)
         if verdict.entries:
+            self._watch(verdict.entries)
             await self.warden.report(Report(entries=verdict.entries, cursor=(stream, chunk.cursor)))
         else:
             self.warden.note(stream, chunk.cursor)
+
+    def _watch(self, entries: Iterable[Failure | Offence]) -> None:
+        """Take note of whom a ban keeps out and who fails all the same."""
+        for failure in entries:
+            if not isinstance(failure, Failure):
+                continue
+            self.ignored.counted(failure.container)
+            held = self.warden.enforced((failure.jail, failure.subject))
+            if held is not None and self.effect.note(*held, failure):
+                logger.error(
+                    "[%s] the ban of %s is not effective: container %s goes on logging failures",
+                    failure.jail,
+                    written(failure.subject),
+                    failure.container,
+                )
 
     def _ignore(self, ignored: IgnoredFailure, container: str) -> None:
         """Take note of a failure that did not count."""
@@ -249,22 +302,27 @@ class Daemon:
                 else:
                     entries.append(what)
         if entries:
+            self._watch(entries)
             await self.warden.report(Report(entries=entries, cursor=None))
 
     def _wanted(self, container: Container) -> bool:
         """Say whether a container opted in; give it its jails."""
         if self._stale:
-            self._protect()  # before the first line is judged, not a moment after
+            self._protect(
+                self.warden.allowances
+            )  # before the first line is judged, not a moment after
         asked, problems = policies(container, self.settings)
         wanted, conflicts = self._seats.choose(container, asked, self._rule_of)
         bench = self.jails.bench(container, wanted)
         problems = (*problems, *conflicts, *bench.problems)
         for problem in problems:
-            if problem not in self._wrong.get(container.id, ()):
+            if problem not in self.wrong.get(container.id, ()):
                 logger.warning("%s", problem)
-        self._wrong[container.id] = problems
+        self.wrong[container.id] = problems
         self._remark(jail.policy for jail in bench.jails)
         self._seats.take(container.id, [jail.name for jail in bench.jails])
+        if any(jail.policy.ignorefrom for jail in bench.jails):
+            self._exempt(self.warden.allowances)
         if not bench.jails:
             self.benches.pop(container.id, None)
             return False
@@ -299,7 +357,7 @@ class Daemon:
 
     def _gone(self, container: str) -> None:
         self.benches.pop(container, None)
-        self._wrong.pop(container, None)
+        self.wrong.pop(container, None)
         self._seats.leave(container)
         self.jails.leave(container)
         self.warden.forget(container)
@@ -318,44 +376,28 @@ class Daemon:
             if self.intake.connected and not self.ready.is_set():
                 self.ready.set()
                 logger.info("ready; containers followed: %d", len(self.intake.tails))
-                for problem in self._kernel_problems():
+                for problem in attention.of_the_kernel(self):
                     logger.error("%s", problem)
             await self.warden.rescope()
 
-    async def _follow_addresses(self) -> None:
-        """Take over this host's own addresses as they change."""
-        while True:
-            await asyncio.sleep(ADDRESSES_EVERY)
-            await self._look_around()
+    async def _follow_host(self) -> None:
+        """Take over this host's own addresses and gateways as they change."""
+        async with aclosing(self.world.host.changes()) as changes:
+            async for _ in changes:
+                await self._look_around()
 
     async def _look_around(self) -> None:
         """Take over this host's addresses as they are now: a new network brings one."""
         containers = list(self.intake.containers.values())  # first: an address is older than they
-        self.own = await self._addresses()
-        self._elsewhere = elsewhere(containers, self.own)
-        await self._protect_and_tell()
-
-    async def _addresses(self) -> frozenset[Address]:
-        """
-        Return this host's own addresses but for loopback and link-local ones.
-
-        Those are never banned anyway, and each container's link brings one.
-        """
-        try:
-            found = await self.world.addresses()
-        except FirewallError as error:
-            if not self.own:
-                raise  # a start without knowing whom never to ban is no start
-            self._addresses_error = str(error)
-            return self.own
-        self._addresses_error = ""
-        return frozenset(a for a in found if not a.is_loopback and not a.is_link_local)
+        await self.ground.look()
+        self.elsewhere = elsewhere(containers, self.ground.own)
+        await self.protect()
 
     async def _follow_kernel(self) -> None:
         """Have the table mended when somebody else changes it."""
         async with aclosing(self.world.firewall.changes()) as changes:
             async for word in changes:
-                await asyncio.sleep(DEBOUNCE)
+                await asyncio.sleep(self.warden.table.pause() or DEBOUNCE)
                 await self.warden.verify(word)
 
     async def _keep_house(self) -> None:
@@ -365,8 +407,12 @@ class Daemon:
             await asyncio.sleep(FLUSH_EVERY)
             rounds += 1
             await self.warden.flush()
+            await self.warden.count_some()
+            await self._explain()
+            if rounds % LOOK_ROUNDS == 0:
+                await self._look_around()
             if not self.warden.sync.ok or rounds % VERIFY_ROUNDS == 0:
-                await self.warden.verify("routine check")
+                await self.warden.verify()
             if rounds % PURGE_ROUNDS == 1:
                 await self.world.store.purge(self.clock())
                 self._retire()
@@ -379,111 +425,39 @@ class Daemon:
         for name in [name for name in self._last_scope if self.jails.get(name) is None]:
             del self._last_scope[name]
 
-    async def _protect_and_tell(self) -> None:
-        self._protect()
-        await self.warden.allow(self._allowed())
+    async def _explain(self) -> None:
+        """Find out by which way those come whose bans do not work."""
+        self.effect.prune(self.warden.enforced, self.clock())
+        leaking = self.effect.leaking(self.clock())
+        for container in [c for c in self.intake.containers.values() if c.name in leaking]:
+            with suppress(FirewallError):  # then it is said without the way
+                seen = await way(container, self.world.flows, self.intake.containers.values())
+                if seen:
+                    self.effect.explain(container.name, seen)
 
-    def _protect(self) -> None:
+    async def protect(self) -> None:
+        """Take over who is never banned; returns when the kernel knows it."""
+        self._exempt(self.warden.allowances)
+        self._protect(self.warden.allowances)
+        await self.warden.ground(self.ground.allowed, self.ground.direct)
+
+    def _protect(self, allowances: Iterable[Allowance]) -> None:
         """Tell the jails who is never banned, and why."""
         self._stale = False
-        reasons: dict[Subject, str] = dict.fromkeys(
-            self.settings.defaults.ignoreip, "it is in ignoreip"
-        )
-        for container in self.intake.containers.values():
-            for subnet in container.subnets:
-                reasons[subnet] = f"it is in a network of container {container.name}"
-        for container in self.intake.containers.values():
-            for gateway in container.gateways:
-                reasons[ip_network(gateway)] = (
-                    f"the gateway of container {container.name}'s network"
-                )
-        for address in self.own:
-            reasons.setdefault(ip_network(address), "an address of this host")
-        self.ignore.update(reasons)
-
-    def _allowed(self) -> frozenset[Subject]:
-        """Return what the kernel lets pass whatever a ban says."""
-        allowed = {ip_network("127.0.0.0/8"), ip_network("::1/128")}
-        allowed.update(ip_network(address) for address in self.own)
-        allowed.update(self.settings.defaults.ignoreip)
-        for container in self.intake.containers.values():
-            allowed.update(container.subnets)
-            allowed.update(ip_network(gateway) for gateway in container.gateways)
-        return frozenset(allowed)
-
-    # What is wrong
-
-    def _engine_problems(self) -> list[Problem]:
-        if self.intake.connected:
-            return []
-        return [
-            Problem(
-                place="Docker Engine",
-                what=self.intake.error or f"no answer yet from {self.settings.docker.host}",
-                remedy="containers are followed again as soon as it answers",
-            )
-        ]
-
-    def _kernel_problems(self) -> list[Problem]:
-        found = []
-        if not self.warden.sync.ok:
-            found.append(
-                Problem(
-                    place="kernel",
-                    what=f"bans are not enforced: {self.warden.sync.error}",
-                    remedy="run `dockerjail check`",
-                )
-            )
-        if self._falls_back():
-            found.append(
-                Problem(
-                    place="kernel",
-                    what="bans with blocktype=reject drop instead: this kernel cannot answer what "
-                    "it blocks before DNAT",
-                    remedy="run Linux 5.9 or later with nft_reject_inet, or write blocktype=drop",
-                )
-            )
-        if self._addresses_error:
-            found.append(
-                Problem(
-                    place="own addresses",
-                    what=f"cannot be read: {self._addresses_error}",
-                    remedy="those read before are never banned meanwhile",
-                )
-            )
-        if self._elsewhere is not None:
-            found.append(self._elsewhere)
-        return found
-
-    def _falls_back(self) -> bool:
-        """Say whether a ban is to answer, and the kernel cannot."""
-        if self.world.firewall.rejects:
-            return False
-        asked = {jail.policy.blocktype for jail in self.jails}
-        asked.update(ban.blocktype for ban in self.warden.bans)
-        return Blocktype.REJECT in asked
-
-    def _cut_problems(self) -> list[Problem]:
-        """Tell of lines too long to be read by their fields: a client may hide in one."""
-        return [
-            Problem(
-                place=f"container {self.intake.containers[id_].name}",
-                what=f"{tail.overlong} lines were longer than 64 KiB: what a jail reads of their "
-                "fields is not counted",
-                remedy="have the application log less of what a client sends",
-            )
-            for id_, tail in self.intake.tails.items()
-            if tail.overlong
-            and id_ in self.intake.containers
-            and id_ in self.benches
-            and any(jail.policy.rule.structured for jail in self.benches[id_].jails)
-        ]
-
-    def _scope_problems(self) -> list[Problem]:
-        found = []
+        self.ground.take(self.intake.containers.values(), allowances)
         for jail in self.jails:
-            scope = self.scope(jail.name)
-            if scope is not None and scope.ports == ():
-                what, _, remedy = scope.why.partition("; ")
-                found.append(Problem(place=f"jail {jail.name}", what=what, remedy=remedy))
-        return found
+            if jail.policy.ignorefrom:
+                jail.exempt(
+                    {
+                        network: f"in ignoreip of jail {jail.policy.name}, as {word}"
+                        for word in jail.policy.ignorefrom
+                        for network in self.exempt.networks(word)
+                    }
+                )
+
+    def _exempt(self, allowances: Iterable[Allowance]) -> None:
+        """Say which words stand for addresses that are never banned."""
+        words = set(self.settings.defaults.ignorefrom)
+        words.update(word for jail in self.jails for word in jail.policy.ignorefrom)
+        words.update(each.who for each in allowances if is_name(each.who))
+        self.exempt.want(words)

@@ -5,13 +5,21 @@ A log whose clients all look like a gateway is a misconfiguration to explain, no
 an attacker to ban.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from dockerjail.model import Address, Container, Problem
 
-GATEWAY_MEMORY = 3600.0
+GATEWAY_MEMORY: Final = 3600.0
 """Seconds for which a gateway seen as a client stays a thing to attend to."""
+
+SAMPLE: Final = 100
+"""Failures of a container, the last, of which most must come from its gateway."""
+
+CONTAINERS: Final = 4096
+"""Containers of which that is known."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,18 +36,31 @@ class Ignored:
     """Who was accused and is never banned, by container and address."""
 
     by: dict[tuple[str, Address], _Seen] = field(default_factory=dict)
+    _last: dict[str, deque[Address | None]] = field(default_factory=dict)
+
+    def counted(self, container: str) -> None:
+        """Take note of a failure of somebody who may be banned."""
+        self._note(container, None)
+
+    def _note(self, container: str, address: Address | None) -> None:
+        if container not in self._last:
+            if len(self._last) >= CONTAINERS:
+                self._last.pop(next(iter(self._last)))
+            self._last[container] = deque(maxlen=SAMPLE)
+        self._last[container].append(address)
 
     def note(self, container: str, address: Address, why: str, at: float) -> bool:
         """Count one failure that was ignored because of `why`; say whether it is the first."""
         if len(self.by) >= 1024 and (container, address) not in self.by:
             self.by.pop(next(iter(self.by)))
+        self._note(container, address)
         seen = self.by.setdefault((container, address), _Seen(why=why))
         seen.count += 1
         seen.last_at = max(seen.last_at, at)
         return seen.count == 1
 
     def problems(self, containers: Iterable[Container], now: float) -> list[Problem]:
-        """Explain the accused addresses that are a container's own gateway."""
+        """Explain the accused addresses that are a container's own gateway, if most are."""
         gateways = {c.name: c.gateways for c in containers}
         return [
             Problem(
@@ -52,5 +73,7 @@ class Ignored:
                 "that keeps the source address",
             )
             for (name, address), seen in self.by.items()
-            if address in gateways.get(name, ()) and seen.last_at > now - GATEWAY_MEMORY
+            if address in gateways.get(name, ())
+            and seen.last_at > now - GATEWAY_MEMORY
+            and 2 * self._last[name].count(address) > len(self._last[name])
         ]

@@ -7,20 +7,32 @@ Nothing here changes anything.
 
 import time
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dockerjail import __version__
 from dockerjail.errors import FirewallError, Refused
 from dockerjail.jail.jail import Jail
+from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import Format, Rule
-from dockerjail.model import Ban, Container, Counter, Element, Failure, Problem, Scope, written
+from dockerjail.model import (
+    Allowance,
+    Ban,
+    Container,
+    Counter,
+    Failure,
+    Mode,
+    Problem,
+    Scope,
+    written,
+)
+from dockerjail.service import attention
 from dockerjail.service.daemon import Daemon
 
 Json = dict[str, Any]
 
 COUNTED: Final = 1000
-"""Bans whose own counters one answer reads at most: the newest."""
+"""Bans whose own counters one answer reads anew at most: the newest."""
 
 EVIDENCE: Final = 10
 """Failures that the report of one jail shows."""
@@ -36,11 +48,14 @@ class Report:
         """Tell whether all is well, what is followed, who is banned, what needs attention."""
         daemon = self._daemon
         totals = await daemon.world.store.totals()
-        counters = await self._counters(self._newest())
-        problems = daemon.problems()
+        newest = self._newest()
+        await daemon.warden.count(newest)
+        blocked = await self._blocked()
+        problems = attention.problems(daemon)
         return {
             "version": __version__,
             "ok": not problems,
+            "mode": daemon.settings.firewall.mode.value,
             "uptime": time.monotonic() - daemon.started_at,
             "problems": [problem(p) for p in problems],
             "engine": {
@@ -56,16 +71,16 @@ class Report:
                 "healed": daemon.warden.sync.healed,
                 "table": daemon.settings.firewall.table,
                 "elements": daemon.warden.blocked,
-                "packets": sum(c.packets for c in counters.values()),
-                "bytes": sum(c.bytes for c in counters.values()),
+                "packets": blocked.packets,
+                "bytes": blocked.bytes,
             },
             "queue": daemon.warden.waiting,
             "containers": self._containers(),
             "jails": self._jails(totals),
-            "bans": [
-                ban_json(b, self._dropped(b, counters), now=daemon.clock()) for b in self._newest()
-            ],
-            "banned": len(daemon.warden.bans),
+            "bans": [self._ban(ban) for ban in newest],
+            "banned": sum(ban.mode is Mode.ENFORCE for ban in daemon.warden.bans),
+            "observed": sum(ban.mode is Mode.OBSERVE for ban in daemon.warden.bans),
+            "allowed": len(daemon.warden.allowances),
             "bans_total": sum(bans for _, bans in totals.values()),
         }
 
@@ -79,27 +94,47 @@ class Report:
             known = ", ".join(sorted(j.name for j in daemon.jails)) or "none runs"
             raise Refused(f"no jail {name}; the jails are: {known}")
         names = dict.fromkeys([*(j.name for j in jails), *(b.jail for b in bans)])
-        counters = await self._counters(bans[-COUNTED:])
+        await daemon.warden.count(bans[-COUNTED:])
         failures: list[Failure] = []
         for each in names:
             failures += await daemon.world.store.last_failures(each, limit=EVIDENCE)
         return {
             "jails": [self._jail(j, totals, self._banned()) for j in jails],
-            "bans": [ban_json(b, self._dropped(b, counters), now=daemon.clock()) for b in bans],
+            "bans": [self._ban(ban) for ban in bans],
             "last_failures": [failure_json(f) for f in failures],
         }
 
     async def bans(self) -> Json:
         """Tell all bans in force, the newest first."""
         bans = sorted(self._daemon.warden.bans, key=lambda b: b.at, reverse=True)
-        counters = await self._counters(bans[:COUNTED])
+        await self._daemon.warden.count(bans[:COUNTED])
+        return {"bans": [self._ban(ban) for ban in bans]}
+
+    def allowed(self) -> Json:
+        """Tell whom operators let pass."""
+        return {
+            "allowed": [
+                self.allowance(each)
+                for each in sorted(self._daemon.warden.allowances, key=lambda each: each.at)
+            ]
+        }
+
+    def allowance(self, each: Allowance) -> Json:
+        """Write an allowance; `networks` is what a name stands for now."""
         now = self._daemon.clock()
-        return {"bans": [ban_json(b, self._dropped(b, counters), now=now) for b in bans]}
+        return {
+            "who": each.who,
+            "networks": sorted(map(written, self._daemon.ground.stands_for(each.who))),
+            "at": each.at,
+            "until": each.until,
+            "left": None if each.until is None else max(0.0, each.until - now),
+            "comment": each.comment,
+        }
 
     async def made(self, bans: Sequence[Ban]) -> Json:
         """Tell which bans an order made or ended, and whether the kernel knows it."""
         return {
-            "bans": [ban_json(b, None, now=self._daemon.clock()) for b in bans],
+            "bans": [self._ban(ban, counted=False) for ban in bans],
             "in_sync": self._daemon.warden.sync.ok,
             "error": self._daemon.warden.sync.error,
         }
@@ -107,18 +142,37 @@ class Report:
     def _newest(self) -> Sequence[Ban]:
         return sorted(self._daemon.warden.bans, key=lambda b: b.at, reverse=True)[:COUNTED]
 
-    async def _counters(self, bans: Iterable[Ban]) -> Mapping[Element, Counter]:
-        elements = [e for ban in bans for e in self._daemon.warden.elements_of(ban)]
+    async def _blocked(self) -> Counter:
+        """Return what the table has blocked in all."""
         try:
-            return await self._daemon.world.firewall.counters(elements)
+            return await self._daemon.world.firewall.blocked()
         except FirewallError:
-            return {}  # the kernel's state is told elsewhere in the same answer
+            return Counter(0, 0)  # the kernel's state is told elsewhere in the same answer
 
-    def _dropped(self, ban: Ban, counters: Mapping[Element, Counter]) -> Counter | None:
-        found = [counters[e] for e in self._daemon.warden.elements_of(ban) if e in counters]
-        if not found:
-            return None
-        return Counter(sum(c.packets for c in found), sum(c.bytes for c in found))
+    def _ban(self, ban: Ban, *, counted: bool = True) -> Json:
+        """Write a ban; `until` and `left` null is for good, `packets` null is not counted."""
+        daemon = self._daemon
+        blocked = daemon.warden.tally.of(daemon.warden.elements_of(ban)) if counted else None
+        return {
+            "id": ban.id,
+            "address": written(ban.subject),
+            "jail": ban.jail,
+            "at": ban.at,
+            "until": ban.until,
+            "left": None if ban.until is None else max(0.0, ban.until - daemon.clock()),
+            "failures": ban.failures,
+            "count": ban.count,
+            "cause": ban.cause.value,
+            "container": ban.container or None,
+            "reason": ban.reason,
+            "scope": scope_json(ban.scope),
+            "blocktype": ban.blocktype.value,
+            "mode": ban.mode.value,
+            "forced": ban.forced,
+            "effective": daemon.effect.works(ban, daemon.clock()),
+            "packets": blocked.packets if blocked else None,
+            "bytes": blocked.bytes if blocked else None,
+        }
 
     def _containers(self) -> list[Json]:
         intake = self._daemon.intake
@@ -140,17 +194,23 @@ class Report:
                     "last_line_at": tail.last_at or None,
                     "reconnects": tail.reconnects,
                     "jails": [j.name for j in bench.jails],
+                    "over_budget": self._over_budget(container),
                 }
             )
         told += [_unprotected(container) for container in self._daemon.unprotected()]
         return sorted(told, key=lambda c: str(c["name"]))
 
+    def _over_budget(self, container: Container) -> bool:
+        """Say whether the bans that a container leads to are only observed for now."""
+        return self._daemon.warden.over_budget(container.name) is not None
+
     def _jails(self, totals: Mapping[str, tuple[int, int]]) -> list[Json]:
         banned = self._banned()
-        return sorted(
-            (self._jail(j, totals, banned) for j in self._daemon.jails),
-            key=lambda j: str(j["name"]),
-        )
+        told = [self._jail(j, totals, banned) for j in self._daemon.jails]
+        recidive = self._daemon.settings.recidive
+        if recidive is not None:
+            told.append(self._of_the_host(recidive, totals, banned))
+        return sorted(told, key=lambda j: str(j["name"]))
 
     def _banned(self) -> Tally[str]:
         """Count the bans in force by jail."""
@@ -158,23 +218,54 @@ class Report:
 
     def _jail(self, jail: Jail, totals: Mapping[str, tuple[int, int]], banned: Tally[str]) -> Json:
         """Write a jail: its numbers, who is failing now, and what it has done in all."""
-        failures, made = totals.get(jail.name, (0, 0))
-        policy = jail.policy
         return {
-            "name": jail.name,
+            **self._policy(jail.name, jail.policy, totals, banned),
+            "failing": jail.failing(self._daemon.clock()),
+            "scope": scope_json(self._daemon.scope(jail.name)),
+            "last_failure_at": jail.last_failure_at or None,
+        }
+
+    def _of_the_host(
+        self, policy: JailPolicy, totals: Mapping[str, tuple[int, int]], banned: Tally[str]
+    ) -> Json:
+        """Write the jail that counts the bans of all others."""
+        why = "what the bans closed that led to it; everything if all were the daemon's own"
+        return {
+            **self._policy(policy.name, policy, totals, banned),
+            "failing": 0,
+            "scope": {"ports": None, "addresses": [], "why": why},
+            "last_failure_at": None,
+        }
+
+    def _policy(
+        self,
+        name: str,
+        policy: JailPolicy,
+        totals: Mapping[str, tuple[int, int]],
+        banned: Tally[str],
+    ) -> Json:
+        failures, made = totals.get(name, (0, 0))
+        blocked = self._daemon.warden.tally.of_jail(name)
+        return {
+            "name": name,
             "defined_by": policy.origin.value,
+            "mode": Mode.OBSERVE.value if self._daemon.observing else policy.mode.value,
             "maxretry": policy.maxretry,
             "findtime": policy.findtime,
             "bantime": policy.bantime,
+            "bantime_grows": policy.growth is not None,
+            "ipv4_prefix": policy.ipv4_prefix,
+            "ipv6_prefix": policy.ipv6_prefix,
             "failregex": list(policy.rule.failregex),
-            "looks_for": looks_for(policy.rule),
-            "failing": jail.failing(self._daemon.clock()),
+            "looks_for": ["bans in other jails"] if policy.recidive else looks_for(policy.rule),
             "failures": failures,
-            "banned": banned[jail.name],
+            "banned": banned[name],
             "bans": made,
-            "scope": scope_json(self._daemon.scope(jail.name)),
             "blocktype": policy.blocktype.value,
-            "last_failure_at": jail.last_failure_at or None,
+            "verify": policy.verify.value,
+            "unverified": self._daemon.warden.sentencing.unverified.get(name, 0),
+            "packets": blocked.packets,
+            "bytes": blocked.bytes,
         }
 
 
@@ -204,6 +295,7 @@ def _unprotected(container: Container) -> Json:
         "last_line_at": None,
         "reconnects": 0,
         "jails": [],
+        "over_budget": False,
     }
 
 
@@ -217,26 +309,7 @@ def scope_json(scope: Scope | None) -> Json | None:
     if scope is None:
         return None
     ports = None if scope.ports is None else [str(port) for port in scope.ports]
-    return {"ports": ports, "why": scope.why}
-
-
-def ban_json(ban: Ban, dropped: Counter | None, *, now: float) -> Json:
-    """Write a ban; `until` and `left` null is for good, `packets` null is not counted."""
-    return {
-        "id": ban.id,
-        "address": written(ban.subject),
-        "jail": ban.jail,
-        "at": ban.at,
-        "until": ban.until,
-        "left": None if ban.until is None else max(0.0, ban.until - now),
-        "failures": ban.failures,
-        "count": ban.count,
-        "reason": ban.reason,
-        "scope": scope_json(ban.scope),
-        "blocktype": ban.blocktype.value,
-        "packets": dropped.packets if dropped else None,
-        "bytes": dropped.bytes if dropped else None,
-    }
+    return {"ports": ports, "addresses": list(map(str, scope.addresses)), "why": scope.why}
 
 
 def failure_json(failure: Failure) -> Json:

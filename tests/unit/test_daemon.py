@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from dataclasses import replace
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -11,11 +12,15 @@ import pytest
 
 from dockerjail.ban.orders import Sentence
 from dockerjail.config.settings import load
-from dockerjail.model import Address, Blocktype, Container, Port, Problem
+from dockerjail.errors import Refused
+from dockerjail.model import Address, Blocktype, Container, Port, Problem, Subject, written
 from dockerjail.nft.dryrun import DryRun
+from dockerjail.ports import Firewall
+from dockerjail.service.attention import problems
 from dockerjail.service.daemon import Daemon, World
+from dockerjail.service.names import Resolve
 from dockerjail.service.report import Report
-from tests.fakes import FakeEngine, MemoryStore
+from tests.fakes import FakeEngine, FakeFlows, FakeHost, MemoryStore
 
 pytestmark = pytest.mark.looptime
 
@@ -24,39 +29,65 @@ WHY = (
 )
 
 
-async def no_addresses() -> frozenset[Address]:
-    return frozenset()
+@contextlib.asynccontextmanager
+async def daemon_of(
+    directory: Path,
+    *containers: Container,
+    settings: str = "",
+    firewall: Firewall | None = None,
+    host: FakeHost | None = None,
+    flows: FakeFlows | None = None,
+    store: MemoryStore | None = None,
+    resolve: Resolve | None = None,
+) -> AsyncIterator[tuple[Daemon, FakeEngine]]:
+    """Run a daemon with these settings beside running containers, until it follows them."""
+    file = directory / "dockerjail.toml"
+    file.write_text(settings)
+    start, loop = time.time(), asyncio.get_running_loop()
+
+    def clock() -> float:
+        return start + loop.time()
+
+    engine, store = FakeEngine(clock=clock), store or MemoryStore()
+    for each in containers:
+        engine.start(each)
+    world = World(
+        engine=engine,
+        store=store,
+        firewall=firewall or DryRun(clock=clock),
+        host=host or FakeHost("192.0.2.1", "172.18.0.1"),
+        flows=flows or FakeFlows(),
+        resolve=resolve or nobody,
+    )
+    state = await store.load(now=clock(), findtime=3600)
+    daemon = Daemon(load(file, {}), world, state, clock=clock)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as house:
+        house.create_task(daemon.run(stop))
+        await daemon.ready.wait()
+        yield daemon, engine
+        stop.set()
+
+
+async def nobody(name: str) -> Sequence[Address]:
+    return ()
 
 
 @contextlib.asynccontextmanager
 async def running(directory: Path, *, rejects: bool, blocktype: str = "") -> AsyncIterator[Daemon]:
     """Run a daemon beside one container whose jail perhaps has a blocktype."""
-    file = directory / "dockerjail.toml"
-    file.write_text("")
-    settings = load(file, {})
-    engine, store = FakeEngine(clock=time.time), MemoryStore()
     labels = {"dockerjail.enable": "true", "dockerjail.jail.login.failregex": "^no <HOST>$"}
     if blocktype:
         labels["dockerjail.jail.login.blocktype"] = blocktype
-    engine.start(
-        Container(
-            id="c1", name="web", service="web", labels=labels, published=frozenset({Port(80)})
-        )
+    web = Container(
+        id="c1", name="web", service="web", labels=labels, published=frozenset({Port(80)})
     )
-    world = World(
-        engine=engine, store=store, firewall=DryRun(rejects=rejects), addresses=no_addresses
-    )
-    daemon = Daemon(settings, world, await store.load(now=time.time(), findtime=3600))
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as house:
-        house.create_task(daemon.run(stop))
-        await daemon.ready.wait()
+    async with daemon_of(directory, web, firewall=DryRun(rejects=rejects)) as (daemon, _):
         yield daemon
-        stop.set()
 
 
-def of_the_kernel(problems: list[Problem]) -> list[str]:
-    return [problem.what for problem in problems if problem.place == "kernel"]
+def of_the_kernel(found: list[Problem]) -> list[str]:
+    return [problem.what for problem in found if problem.place == "kernel"]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +102,7 @@ async def test_a_jail_whose_bans_cannot_answer_is_told_once(
     said: list[str],
 ) -> None:
     async with running(tmp_path, rejects=rejects, blocktype=blocktype) as daemon:
-        assert of_the_kernel(daemon.problems()) == said
+        assert of_the_kernel(problems(daemon)) == said
         assert sum(WHY in message for message in caplog.messages) == len(said)
         (jail,) = (await Report(daemon).status())["jails"]
         assert jail["blocktype"] == (blocktype or "drop")
@@ -81,7 +112,7 @@ async def test_a_ban_by_hand_that_cannot_answer_is_told_while_it_stands(tmp_path
     async with running(tmp_path, rejects=False) as daemon:
         order = Sentence(subject=ip_network("203.0.113.7"), bantime=60, blocktype=Blocktype.REJECT)
         await daemon.warden.ask(order)
-        assert of_the_kernel(daemon.problems()) == [WHY]
+        assert of_the_kernel(problems(daemon)) == [WHY]
         (ban,) = (await Report(daemon).bans())["bans"]
         assert ban["blocktype"] == "reject"
         (element,) = await daemon.world.firewall.present()
@@ -96,56 +127,178 @@ async def two_addresses(name: str) -> Sequence[Address]:
 async def test_a_name_is_banned_by_its_addresses_if_its_jail_looks_names_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, usedns: str, banned: list[str]
 ) -> None:
-    file = tmp_path / "dockerjail.toml"
-    file.write_text(
+    settings = (
         f"[jails.login]\nfailregex = '^no <HOST>$'\nmaxretry = 3\nusedns = '{usedns}'\n"
         "[containers.web]\njails = ['login']\n"
     )
-    engine, store = FakeEngine(clock=time.time), MemoryStore()
     web = Container(id="c1", name="web", service="web", published=frozenset({Port(80)}))
-    engine.start(web)
-    world = World(
-        engine=engine,
-        store=store,
-        firewall=DryRun(),
-        addresses=no_addresses,
-        resolve=two_addresses,
-    )
-    state = await store.load(now=time.time(), findtime=3600)
-    daemon = Daemon(load(file, {}), world, state)
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as house:
-        house.create_task(daemon.run(stop))
-        await daemon.ready.wait()
+    running = daemon_of(tmp_path, web, settings=settings, resolve=two_addresses)
+    async with running as (daemon, engine):
         for name in ("evil.test", "unknown.test") * 3:
             engine.say(web, f"no {name}")
         await asyncio.sleep(5)
         assert [str(ban.subject) for ban in daemon.warden.bans] == banned
-        stop.set()
     assert ("'evil.test' of container web is a name; looked up" in caplog.text) is bool(banned)
 
 
 async def test_lines_too_long_to_be_read_by_their_fields_are_told(tmp_path: Path) -> None:
-    file = tmp_path / "dockerjail.toml"
-    file.write_text(
+    settings = (
         "[jails.api]\nwhere = {event = 'failed'}\naddress = 'ip'\n"
         "[containers.api]\njails = ['api']\n[containers.web]\njails = ['flask-login']\n"
     )
-    engine, store = FakeEngine(clock=time.time), MemoryStore()
     both = [Container(id=name, name=name, service=name) for name in ("api", "web")]
-    for each in both:
-        engine.start(each)
-    world = World(engine=engine, store=store, firewall=DryRun(), addresses=no_addresses)
-    state = await store.load(now=time.time(), findtime=3600)
-    daemon = Daemon(load(file, {}), world, state)
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as house:
-        house.create_task(daemon.run(stop))
-        await daemon.ready.wait()
+    async with daemon_of(tmp_path, *both, settings=settings) as (daemon, engine):
         for each in both:
             engine.say(each, '{"event":"failed","ip":"203.0.113.7","name":"%s"}' % ("x" * 70_000))
         await asyncio.sleep(5)
-        told = [problem for problem in daemon.problems() if "64 KiB" in problem.what]
+        told = [problem for problem in problems(daemon) if "64 KiB" in problem.what]
         assert [problem.place for problem in told] == ["container api"]
         assert told[0].what.startswith("1 lines were longer")
-        stop.set()
+
+
+# ---- who is never banned
+
+LOGIN = "[jails.login]\nfailregex = '^no <HOST>$'\nmaxretry = 2\n"
+WEB = Container(
+    id="c1",
+    name="web",
+    service="web",
+    published=frozenset({Port(80)}),
+    addresses=frozenset({ip_address("172.18.0.3")}),
+    gateways=frozenset({ip_address("172.18.0.1")}),
+    subnets=frozenset({ip_network("172.18.0.0/16")}),
+)
+
+
+def banned(daemon: Daemon) -> set[str]:
+    return {written(ban.subject) for ban in daemon.warden.bans}
+
+
+async def fail(engine: FakeEngine, *addresses: str, times: int = 2) -> None:
+    for address in addresses * times:
+        engine.say(WEB, f"no {address}")
+    await asyncio.sleep(1)
+
+
+def allowed(daemon: Daemon) -> Collection[Subject]:
+    firewall = daemon.world.firewall
+    assert isinstance(firewall, DryRun)
+    return firewall.allowed
+
+
+async def test_addresses_that_the_host_gets_later_are_never_banned_and_let_in(
+    tmp_path: Path,
+) -> None:
+    host = FakeHost("192.0.2.1")
+    settings = LOGIN + "[containers.web]\njails = ['login']\n"
+    async with daemon_of(tmp_path, WEB, settings=settings, host=host) as (daemon, engine):
+        await fail(engine, "203.0.113.7", "203.0.113.8", "192.0.2.1")
+        assert banned(daemon) == {"203.0.113.7", "203.0.113.8"}
+        host.move("192.0.2.1", "203.0.113.7")
+        await asyncio.sleep(0.1)
+        assert ip_network("203.0.113.7") in allowed(daemon)
+        host.move("192.0.2.1")
+        await asyncio.sleep(0.1)
+        assert ip_network("203.0.113.7") not in allowed(daemon)
+
+
+async def test_gateways_and_name_servers_of_the_host_are_never_banned(tmp_path: Path) -> None:
+    host = FakeHost("192.0.2.1")
+    host.routers = frozenset({ip_address("192.0.2.254")})
+    host.servers = frozenset({ip_address("192.0.2.53"), ip_address("127.0.0.53")})
+    settings = LOGIN + "[containers.web]\njails = ['login']\n"
+    async with daemon_of(tmp_path, WEB, settings=settings, host=host) as (daemon, engine):
+        await fail(engine, "192.0.2.254", "192.0.2.53", "192.0.2.77")
+        assert banned(daemon) == {"192.0.2.77"}
+        assert {ip_network("192.0.2.254"), ip_network("192.0.2.53")} <= set(allowed(daemon))
+        with pytest.raises(Refused, match="a gateway of this host"):
+            await daemon.warden.ask(
+                Sentence(subject=ip_network("192.0.2.254"), bantime=60, force=True)
+            )
+
+
+async def test_a_name_in_ignoreip_follows_its_address(tmp_path: Path) -> None:
+    office = ["203.0.113.7"]
+
+    async def resolve(name: str) -> Sequence[Address]:
+        return [ip_address(each) for each in office] if name == "office.test" else ()
+
+    settings = "[defaults]\nignoreip = ['office.test']\n" + LOGIN
+    settings += "[containers.web]\njails = ['login']\n"
+    running = daemon_of(tmp_path, WEB, settings=settings, resolve=resolve)
+    async with running as (daemon, engine):
+        await fail(engine, "203.0.113.7")
+        assert banned(daemon) == set()
+        assert ip_network("203.0.113.7") in allowed(daemon)
+        office[:] = ["203.0.113.9"]
+        await asyncio.sleep(120)
+        await fail(engine, "203.0.113.7", "203.0.113.9")
+        assert banned(daemon) == {"203.0.113.7"}
+
+
+async def test_a_file_in_a_jails_ignoreip_is_read_anew_when_it_changes(tmp_path: Path) -> None:
+    friends = tmp_path / "friends"
+    friends.write_text("203.0.113.7 # the office\n")
+    settings = LOGIN + f"ignoreip = ['file:{friends}']\n[containers.web]\njails = ['login']\n"
+    async with daemon_of(tmp_path, WEB, settings=settings) as (daemon, engine):
+        await fail(engine, "203.0.113.7", "203.0.113.8")
+        assert banned(daemon) == {"203.0.113.8"}
+        friends.write_text("203.0.113.8\n203.0.113.0/29 oops/\n")
+        await asyncio.sleep(10)
+        assert banned(daemon) == set()
+        assert any("friends" in each.place + each.what for each in problems(daemon))
+
+
+# ---- whether bans work
+
+
+async def test_a_ban_whose_subject_goes_on_failing_is_told_with_the_way_he_comes(
+    tmp_path: Path,
+) -> None:
+    flows = FakeFlows()
+    proxy = replace(
+        WEB, id="c2", name="traefik", service="traefik", published=frozenset(),
+        addresses=frozenset({ip_address("172.18.0.2")}),
+    )  # fmt: skip
+    flows.ends[ip_address("172.18.0.3")] = {ip_address("172.18.0.2"): 9}
+    settings = LOGIN + "[containers.web]\njails = ['login']\n"
+    running = daemon_of(tmp_path, WEB, proxy, settings=settings, flows=flows)
+    async with running as (daemon, engine):
+        await fail(engine, "203.0.113.7", times=3)
+        assert (await Report(daemon).bans())["bans"][0]["effective"]
+        await asyncio.sleep(5)
+        await fail(engine, "203.0.113.7", times=1)
+        assert problems(daemon) == []
+        await fail(engine, "203.0.113.7", times=1)
+        await asyncio.sleep(5)
+        (problem,) = problems(daemon)
+        assert problem.place == "jail login@web"
+        assert "the ban of 203.0.113.7 is not effective" in problem.what
+        assert "through a proxy at 172.18.0.2, container traefik" in problem.what
+        (ban,) = (await Report(daemon).bans())["bans"]
+        assert not ban["effective"]
+        await asyncio.sleep(400)
+        assert problems(daemon) == []
+
+
+async def test_a_container_whose_clients_are_all_its_gateway_is_told(tmp_path: Path) -> None:
+    settings = LOGIN + "[containers.web]\njails = ['login']\n"
+    async with daemon_of(tmp_path, WEB, settings=settings) as (daemon, engine):
+        await fail(engine, "203.0.113.7", "203.0.113.8", times=3)
+        await fail(engine, "172.18.0.1", times=1)
+        assert problems(daemon) == []
+        await fail(engine, "172.18.0.1", times=30)
+        (problem,) = problems(daemon)
+        assert "31 failures come from 172.18.0.1" in problem.what
+        assert "userland-proxy" in problem.remedy
+
+
+async def test_a_dry_run_says_so_everywhere(tmp_path: Path) -> None:
+    settings = "[firewall]\nmode = 'observe'\n" + LOGIN + "[containers.web]\njails = ['login']\n"
+    async with daemon_of(tmp_path, WEB, settings=settings) as (daemon, engine):
+        await fail(engine, "203.0.113.7")
+        status = await Report(daemon).status()
+        assert (status["mode"], status["banned"], status["observed"]) == ("observe", 0, 1)
+        assert [jail["mode"] for jail in status["jails"]] == ["observe"]
+        assert [ban["mode"] for ban in status["bans"]] == ["observe"]
+        assert await daemon.world.firewall.present() == {}

@@ -1,0 +1,147 @@
+"""
+What an operator should attend to: the daemon's rooms in, problems out. Changes nothing.
+
+The gravest come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from dockerjail.model import Blocktype, Problem
+
+if TYPE_CHECKING:  # the daemon asks for its own problems when it is ready
+    from dockerjail.service.daemon import Daemon
+
+
+def problems(daemon: Daemon) -> list[Problem]:
+    """List everything, each once."""
+    now = daemon.clock()
+    containers = daemon.intake.containers
+    found = [*_of_the_engine(daemon), *of_the_kernel(daemon)]
+    found += daemon.effect.problems(now)
+    found += _over_budget(daemon)
+    found += daemon.settings.problems
+    for wrong in daemon.wrong.values():
+        found += wrong
+    found += daemon.intake.unclear.values()
+    found += daemon.world.engine.problems()
+    found += [tail.problem for tail in daemon.intake.tails.values() if tail.problem]
+    found += _cut(daemon)
+    found += _scopes(daemon)
+    found += _unverifiable(daemon)
+    found += daemon.ignored.problems(containers.values(), now)
+    found += daemon.ground.problems()
+    found += daemon.names.problems()
+    return list(dict.fromkeys(found))
+
+
+def _of_the_engine(daemon: Daemon) -> Iterator[Problem]:
+    if not daemon.intake.connected:
+        yield Problem(
+            place="Docker Engine",
+            what=daemon.intake.error or f"no answer yet from {daemon.settings.docker.host}",
+            remedy="containers are followed again as soon as it answers",
+        )
+
+
+def of_the_kernel(daemon: Daemon) -> list[Problem]:
+    """List what is wrong with the packet filter."""
+    found = []
+    sync = daemon.warden.sync
+    if not sync.ok:
+        found.append(
+            Problem(
+                place="kernel",
+                what=f"bans are not enforced: {sync.error}",
+                remedy="run `dockerjail check`",
+            )
+        )
+    if storm := daemon.warden.table.storm():
+        found.append(
+            Problem(
+                place="kernel",
+                what=f"somebody changes the table again and again, last: {storm}; "
+                "each time it is put back, at most every few seconds",
+                remedy="find out what that program does, or set owner = true under [firewall]",
+            )
+        )
+    if _falls_back(daemon):
+        found.append(
+            Problem(
+                place="kernel",
+                what="bans with blocktype=reject drop instead: this kernel cannot answer what "
+                "it blocks before DNAT",
+                remedy="run Linux 5.9 or later with nft_reject_inet, or write blocktype=drop",
+            )
+        )
+    for device, why in sorted(daemon.world.firewall.deaf.items()):
+        found.append(
+            Problem(
+                place=f"device {device}" if device else "macvlan networks",
+                what=f"bans of containers behind it cannot be enforced: {why}",
+                remedy="publish the container's ports on a bridge network",
+            )
+        )
+    if daemon.elsewhere is not None:
+        found.append(daemon.elsewhere)
+    return found
+
+
+def _falls_back(daemon: Daemon) -> bool:
+    """Say whether a ban is to answer, and the kernel cannot."""
+    if daemon.world.firewall.rejects:
+        return False
+    asked = {jail.policy.blocktype for jail in daemon.jails}
+    asked.update(ban.blocktype for ban in daemon.warden.bans)
+    return Blocktype.REJECT in asked
+
+
+def _over_budget(daemon: Daemon) -> Iterator[Problem]:
+    budget = daemon.settings.budget
+    for container in daemon.intake.containers.values():
+        since = daemon.warden.over_budget(container.name)
+        if since is not None:
+            at = datetime.fromtimestamp(since).astimezone()
+            held_back = daemon.warden.budget.observed(container.name)
+            yield Problem(
+                place=f"container {container.name}",
+                what=f"bans more than its budget (bans_per_minute = {budget.bans_per_minute}, "
+                f"active = {budget.active}): {held_back} bans since {at:%H:%M:%S} are only "
+                "observed",
+                remedy="see in its log whether the attack is real; then raise [budget]",
+            )
+
+
+def _cut(daemon: Daemon) -> Iterator[Problem]:
+    """Tell of lines too long to be read by their fields: a client may hide in one."""
+    for id_, tail in daemon.intake.tails.items():
+        container, bench = daemon.intake.containers.get(id_), daemon.benches.get(id_)
+        if not tail.overlong or container is None or bench is None:
+            continue
+        if any(jail.policy.rule.structured for jail in bench.jails):
+            yield Problem(
+                place=f"container {container.name}",
+                what=f"{tail.overlong} lines were longer than 64 KiB: what a jail reads of their "
+                "fields is not counted",
+                remedy="have the application log less of what a client sends",
+            )
+
+
+def _scopes(daemon: Daemon) -> Iterator[Problem]:
+    for jail in daemon.jails:
+        scope = daemon.scope(jail.name)
+        if scope is not None and scope.nothing:
+            what, _, remedy = scope.why.partition("; ")
+            yield Problem(place=f"jail {jail.name}", what=what, remedy=remedy)
+
+
+def _unverifiable(daemon: Daemon) -> Iterator[Problem]:
+    if error := daemon.warden.sentencing.flows_error:
+        yield Problem(
+            place="verify=conntrack",
+            what=f"nobody is banned by jails with it: {error}",
+            remedy="mend that, or take verify out",
+        )
