@@ -14,9 +14,12 @@ import pytest
 
 from dockerjail.config.fail2ban.mistakes import Fail2banError
 from dockerjail.config.fail2ban.read import Fail2ban
+from dockerjail.config.options import UNSAID, growth
+from dockerjail.jail.growth import grown
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Port
 from tests.lab import fail2ban as lab
+from tests.lab.oracle import Oracle
 
 LETS_IN = {"pass2allow-ftp"}
 """A stock jail whose bans let in instead of keeping out: refused here."""
@@ -43,7 +46,10 @@ maxretry = %(own_retry)s
 banaction = nftables-multiport
 banaction_allports = nftables-allports
 ignoreip = 127.0.0.1/8 ::1,
-           192.0.2.0/24
+           192.0.2.0/24 home.example
+bantime.factor = 2.0/2.885385
+bantime.maxtime = 5w
+bantime.overalljails = no
 
 [sshd]
 # aggressive, and with an option that the stock jail does not hand on
@@ -51,6 +57,34 @@ mode: aggressive
 port = 22,2222 ; two of them
 filter = %(__name__)s[mode=%(mode)s, publickey=invalid]
 maxretry=4
+
+[recidive]
+maxretry = 3
+bantime = 2w
+
+[grow-doubling]
+filter = own-percent
+bantime.increment = true
+bantime.maxtime =
+
+[grow-by-formula]
+filter = own-percent
+bantime.increment = 1
+bantime.formula = ban.Time * math.exp(float(ban.Count+1)*banFactor)/math.exp(1*banFactor)
+bantime.overalljails = on
+
+[grow-by-multipliers]
+filter = own-percent
+bantime.increment = yes
+bantime.multipliers = 1 5 30 60 300
+bantime.factor = %(own_retry)s / 2
+bantime.maxtime = 1d12h
+bantime.rndtime = 30m
+
+[grow-not]
+filter = own-percent
+bantime.increment = false
+bantime.multipliers = 1 5
 
 [nginx-http-auth]
 failregex = %(known/failregex)s
@@ -294,22 +328,25 @@ def compare_jails(package: lab.Fail2banPackage, etc: Path) -> None:
                 ours.jail(name)
             continue
         jail = ours.jail(name)
-        ports = expected_ports(said["actions"])
-        expected = expected_rule(said)
-        if expected["usedns"] == "warn":
-            expected["usedns"] = "no"  # jail.conf's own default, which nobody chose
-        assert (name, as_said(jail.rule)) == (name, expected)
         assert {
             "maxretry": jail.maxretry,
             "findtime": jail.findtime,
             "bantime": -1 if jail.bantime is None else jail.bantime,
         } == {key: said[key] for key in ("maxretry", "findtime", "bantime")}, name
-        assert (name, jail.everything) == (name, ports is None)
-        assert (name, set(jail.ports or ())) == (name, ports or set())
-        assert list(map(str, jail.ignored.addresses)) == [
+        assert [*map(str, jail.ignored.addresses), *jail.ignored.sources] == [
             {"127.0.0.1/8": "127.0.0.0/8", "::1": "::1/128"}.get(each, each)
             for each in said["addignoreip"]
         ]
+        if jail.recidive:
+            assert name == "recidive"  # its lines and ports are not needed
+            continue
+        ports = expected_ports(said["actions"])
+        expected = expected_rule(said)
+        if expected["usedns"] == "warn":
+            expected["usedns"] = "no"  # jail.conf's own default, which nobody chose
+        assert (name, as_said(jail.rule)) == (name, expected)
+        assert (name, jail.everything) == (name, ports is None)
+        assert (name, set(jail.ports or ())) == (name, ports or set())
 
 
 def test_every_stock_jail_means_what_it_means_to_fail2ban(fail2ban: lab.Fail2banPackage) -> None:
@@ -339,3 +376,34 @@ def test_overrides_includes_and_tags_of_ones_own_mean_what_they_mean_to_fail2ban
     fail2ban: lab.Fail2banPackage, own: Path
 ) -> None:
     compare_jails(fail2ban, own)
+
+
+def test_bans_grow_by_what_fail2bans_readers_make_of_the_same_files(
+    fail2ban: lab.Fail2banPackage, own: Path, oracle: Oracle
+) -> None:
+    ours = opened(own)
+    names = [name for name in ours.jails if name.startswith("grow-")]
+    questions: list[tuple[str, str, Mapping[str, str]]] = [("jail", name, {}) for name in names]
+    _, *answers = fail2ban.ask([("jails", "", {}), *questions], etc=own)
+    grew = {}
+    for name, said in zip(names, answers, strict=True):
+        given = {
+            key.removeprefix("bantime."): value
+            for key, value in said.items()
+            if key.startswith("bantime.")
+        }
+        jail = ours.jail(name)
+        assert bool(given.pop("increment")) is jail.growth["bantime.increment"]
+        assert bool(given.get("overalljails")) is jail.growth["bantime.overalljails"]
+        growing = growth(UNSAID, jail.growth)
+        assert jail.bantime is not None
+        lengths = []
+        for earlier in (0, 1, 2, 3, 5, 19, 40):
+            (theirs,) = oracle.grow(
+                {"increment": True, **given}, jail.bantime, earlier=earlier, chance=0.5
+            )
+            lengths.append(grown(jail.bantime, growing, earlier, 0.5))
+            assert lengths[-1] == pytest.approx(theirs), (name, earlier)
+        grew[name] = lengths
+    assert len(grew) == 4
+    assert len({tuple(lengths) for lengths in grew.values()}) == 4

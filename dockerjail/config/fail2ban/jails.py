@@ -278,6 +278,10 @@ class _Reader:
         if text.strip():
             found, merged = load_filter(text, self._library, place)
             name = found.name
+            if name == RECIDIVE:
+                what = f"the filter {RECIDIVE} reads fail2ban's own log, which nobody writes here"
+                remedy = f"write its options under [{RECIDIVE}], which needs no log"
+                self._problems.append(problem(place, what, remedy))
             known = filters.definition(merged, found, jail=early, place=place).known
             self._names = Names(self._merged, self._name, builtin=self._builtin, known=known)
         jail = {key: value for key in _HANDED_ON if (value := self._names.text(key)) is not None}

@@ -157,6 +157,16 @@ def test_recidive_has_a_day_and_a_week_whatever_the_defaults_are(tmp_path: Path)
     assert (found.maxretry, found.findtime, found.bantime) == (4, 86400, 7 * 86400)
 
 
+def test_another_jail_for_fail2bans_own_log_is_told_that_nobody_writes_it(tmp_path: Path) -> None:
+    files = {
+        "filter.d/recidive.conf": "[Definition]\nfailregex = Ban <HOST>\n",
+        "jail.local": "[again]\nfilter = recidive\n",
+    }
+    (problem,) = opened(tmp_path, STOCK, files).jail("again").problems
+    assert problem.what == "the filter recidive reads fail2ban's own log, which nobody writes here"
+    assert problem.remedy == "write its options under [recidive], which needs no log"
+
+
 @pytest.mark.parametrize(
     ("lines", "disabled"),
     [
