@@ -17,6 +17,7 @@ from rich.text import Text
 from dockerjail.ban.scope import elsewhere, resolve
 from dockerjail.cli import show
 from dockerjail.cli.talk import Talk
+from dockerjail.config import duration
 from dockerjail.config.policies import policies
 from dockerjail.config.settings import Settings, load
 from dockerjail.docker.client import DockerEngine
@@ -95,6 +96,7 @@ async def _look(config: Path | None) -> tuple[Sequence[Finding], Sequence[Jail]]
     if settings.jails.borrowed:
         what = f"{len(settings.jails.borrowed)} jails of fail2ban's files can be named by labels"
         findings.append(Finding(place=str(settings.fail2ban.path), ok=True, what=what))
+    findings += _recidive(settings)
     jails: list[Jail] = [
         (settings.jails[name], f"jail {name}", False) for name in sorted(settings.jails.own)
     ]
@@ -148,6 +150,20 @@ async def _engine(settings: Settings) -> tuple[Sequence[Finding], Sequence[Jail]
         )
     findings += (*_idle(settings, named), *_unmatched(settings, containers))
     return findings, running
+
+
+def _recidive(settings: Settings) -> Sequence[Finding]:
+    """Tell that the bans of the whole host are counted, if they are."""
+    policy = settings.recidive
+    if policy is None:
+        return []
+    within = duration.format(policy.findtime)
+    bantime = "good" if policy.bantime is None else duration.format(policy.bantime)
+    what = f"counts the bans of the whole host: {policy.maxretry} within {within} ban for {bantime}"
+    return [
+        Finding(place=f"jail {policy.name}", ok=True, what=what),
+        *_remarks([policy], settings),
+    ]
 
 
 def _idle(settings: Settings, named: Collection[str]) -> Sequence[Finding]:

@@ -93,6 +93,12 @@ def test_a_name_counts_where_names_would_be_looked_up(run: Run, log: str) -> Non
     assert found["forecast"]["names"] == 1
 
 
+def test_a_jail_that_counts_bans_looks_at_no_line_and_says_so(run: Run, log: str) -> None:
+    code, out, err = run(log, "recidive")
+    assert code != 0
+    assert "jail recidive counts the bans of other jails, and looks at no line" in out + err
+
+
 def test_an_ignoreregex_on_the_command_line_lets_lines_pass(run: Run, log: str) -> None:
     found = report(run, log, FLASK, "user: bob")
     assert (found["matched"], found["ignored"], found["missed"]) == (2, 1, 2)
