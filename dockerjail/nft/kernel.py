@@ -315,8 +315,14 @@ class Kernel:
             if probe is None or _core_shapes(found) != probe:
                 return False
             standing = self._landmarks(found)
+            commits = 2  # the table beside it, made and deleted
+            if tables[0].flags != self._flags:
+                # by itself: in a transaction that does this, no chain can be made
+                owned = [_touch(self.table), _encode_table(self.table, self._flags)]
+                echoes = self._landmarks(await self._commit(owned, what))
+                standing = [*echoes, *(mark for mark in standing if mark.kind != Kind.NEWTABLE)]
+                commits += 1
             fixed = [
-                _encode_table(self.table, self._flags),
                 *self._emptied(ruleset.allow_name, ruleset.direct_name),
                 *self._deleted_doors(standing, keep=()),
                 *self._encode_allow(allow),
@@ -324,19 +330,13 @@ class Kernel:
             ]
             put = await self._write(fixed, self._doors(direct), what)
             self._homes = frozenset(homes)
-            echoed = self._landmarks(put.echoes)
-            # a table that has got an owner again is echoed
-            renewed = {mark.name for mark in echoed if mark.kind == Kind.NEWTABLE}
-            core = [
-                mark
-                for mark in standing
-                if not (_at_a_door(mark) or (mark.kind == Kind.NEWTABLE and mark.name in renewed))
-            ]
-            self._standing = _ordered([*core, *echoed])
+            core = [mark for mark in standing if not _at_a_door(mark)]
+            self._standing = _ordered([*core, *self._landmarks(put.echoes)])
             self._stand_at(direct, put)
-            # made, deleted and this: with any more, somebody else was at it meanwhile
-            last = _generation(put.echoes)
-            self._seen = self._look(last) if last == generation + 3 else None
+            commits += _generation(put.echoes) is not None
+            # with any more, somebody else was at it meanwhile
+            look = self._look(await self._generation())
+            self._seen = look if look.generation == generation + commits else None
             self._known = self._known or self._seen
             return True
 

@@ -397,8 +397,9 @@ _SHAPES: dict[int | None, tuple[int, ...]] = {
     Kind.NEWCHAIN: (4, 5, 7, 10, 12),
     # expressions, compat, userdata
     Kind.NEWRULE: (_RULE_EXPRESSIONS, 5, 7),
-    # flags, types and lengths, policy, desc, timeout, gc interval, userdata, objects, expressions
-    Kind.NEWSET: (3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 17, 18),
+    # flags, types and lengths, policy, desc, timeout, gc interval, objects, expressions; not
+    # the userdata (13), in which `nft` only notes how to print keys
+    Kind.NEWSET: (3, 4, 5, 6, 7, 8, 9, 11, 12, 15, 17, 18),
 }
 
 

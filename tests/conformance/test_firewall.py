@@ -747,6 +747,15 @@ async def test_the_table_of_an_earlier_process_is_adopted_with_its_bans(
         assert await heir.intact()
 
 
+async def test_a_table_that_allows_and_guards_nothing_is_adopted_as_well(ready: Bench) -> None:
+    async with ready.heir() as heir:
+        assert await heir.adopt(allow=[])
+        assert not await heir.disturbed()
+        assert await heir.intact()
+        ready.disturb()
+        assert await heir.disturbed()
+
+
 async def test_ends_go_on_over_an_adoption(bench: Bench) -> None:
     await bench.firewall.replace([bench.block(ONE_PORT, 0.3), bench.block(SIX)], allow=[])
     async with bench.heir() as heir:

@@ -411,6 +411,55 @@ async def test_tampering_is_told_and_found_and_mended(
     assert not connected(knocking)
 
 
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        ("delete element inet dockerjail all4_32 { 192.0.2.1 }", "elements deleted"),
+        ("flush set inet dockerjail all4_32", "elements deleted"),
+        ("flush set inet dockerjail allow4", "elements deleted"),
+        ("flush set inet dockerjail direct4", "elements deleted"),
+        ("flush set inet dockerjail to4_32", "elements deleted"),
+        ("add element inet dockerjail all4_32 { 192.0.2.2 }", "elements added"),
+    ],
+)
+async def test_a_change_of_elements_is_told_with_who_made_it_and_can_be_undone(
+    lab: Lab, kernel: Kernel, command: str, word: str
+) -> None:
+    banned = element("192.0.2.1/32"), element("192.0.2.1/32", to="10.7.0.2")
+    blocks = [block(one, None) for one in banned]
+    allow, direct = [ip_network("10.0.0.0/8")], [Direct("veth0", ip_address("10.7.0.2"))]
+    await kernel.replace(blocks, allow=allow, direct=direct)
+    listing = ("nft", "-s", "list", "sets", "inet")
+    before = lab.host.run(*listing).stdout
+    changes = kernel.changes()
+    assert not await kernel.disturbed()
+    lab.host.run("nft", command)
+    async with asyncio.timeout(10):
+        told = await anext(changes)
+    await changes.aclose()
+    assert told.startswith(f"{word} by nft, process ")
+    assert await kernel.disturbed()
+    assert await kernel.intact()
+    await kernel.apply(add=blocks, remove=[element("192.0.2.2/32")])
+    await kernel.allow(allow)
+    await kernel.guard(direct)
+    assert lab.host.run(*listing).stdout == before
+
+
+async def test_an_element_that_ends_by_itself_is_told_to_nobody(lab: Lab, kernel: Kernel) -> None:
+    await kernel.apply(add=[block(element("192.0.2.1/32"), 0.2)])
+    changes = kernel.changes()
+
+    async def over() -> bool:
+        return not await kernel.present()
+
+    await until(over)
+    lab.host.run("nft", "add element inet dockerjail all4_32 { 192.0.2.2 }")
+    async with asyncio.timeout(10):
+        assert (await anext(changes)).startswith("elements added by nft")
+    await changes.aclose()
+
+
 @pytest.mark.parametrize("ban", ["before", "after"])
 async def test_our_own_change_beside_tampering_does_not_hide_it(
     lab: Lab, kernel: Kernel, ban: str
@@ -563,8 +612,33 @@ async def test_a_closed_filter_says_so(lab: Lab) -> None:
 async def test_the_probe_finds_what_this_kernel_can_and_leaves_nothing(lab: Lab) -> None:
     async with Kernel() as kernel:
         assert isinstance(kernel.features, Features)
-        assert "timeout update" in str(kernel.features)
+        for name in ("timeout update", "destroy", "set count", "reject", "ingress", "owner"):
+            assert f"{name} yes" in str(kernel.features) or f"{name} no" in str(kernel.features)
     assert lab.host.run("nft", "list", "ruleset").stdout == ""
+
+
+async def test_what_was_blocked_is_counted_over_all_kinds_and_ends(
+    lab: Lab, kernel: Kernel
+) -> None:
+    client, client6 = lab.udp(lab.outside, ATTACKER), lab.udp(lab.outside, ATTACKER6)
+    dropped = [element(f"{ATTACKER}/32", 53, "udp"), element("2001:db8:0:1::/64")]
+    await kernel.apply(add=[block(one) for one in dropped])
+    assert await kernel.blocked() == Counter(0, 0)
+    client.sendto(b"x" * 72, (SERVER, 53))
+    client6.sendto(b"x" * 72, (SERVER6, 53))
+    counted = [await blocked(kernel, one) for one in dropped]
+    assert counted == [Counter(1, 100), Counter(1, 120)]
+    assert await kernel.blocked() == Counter(2, 220)
+    # what ended stays counted; new sets and rules take nothing away
+    await kernel.apply(
+        add=[block(element("10.0.0.0/9")), block(element("10.0.0.0/9", to="10.7.0.2"))],
+        remove=dropped,
+    )
+    await kernel.allow([ip_network("10.0.0.0/8")])
+    await kernel.guard([Direct("veth0", ip_address("10.7.0.2"))])
+    assert await kernel.blocked() == Counter(2, 220)
+    await kernel.replace([], allow=[])
+    assert await kernel.blocked() == Counter(0, 0)
 
 
 TRY = """
