@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.config import settings as module
+from dockerjail.config.dotted import flattened
 from dockerjail.config.filters import FilterText, Shipped
 from dockerjail.config.jails import read as read_jails
 from dockerjail.config.labels import LabelPolicy
+from dockerjail.config.options import FILE
 from dockerjail.config.places import lines
 from dockerjail.config.policies import policies
 from dockerjail.config.settings import Settings, load
@@ -858,6 +860,41 @@ def test_no_table_of_jails_brings_the_reader_down(
     known = read_jails(filters, jails, shipped={}, base=BASE, place=str)
     assert not {*known.jails} & {*known.withheld}
     assert {*jails} <= {*known.withheld} | {*known.jails}
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["defaults", "jails", "x"]),
+        st.dictionaries(
+            st.sampled_from(["bantime", "bantime.time", "recidive", "sshd"]),
+            st.dictionaries(st.sampled_from(["bantime", "time", "increment"]), TOML) | TOML,
+        )
+        | TOML,
+    )
+)
+def test_whatever_stands_where_a_bantime_may_is_flattened_and_the_file_left_as_it_is(
+    tree: dict[str, object],
+) -> None:
+    before = repr(tree)
+    found, _ = flattened(tree)
+    assert repr(tree) == before
+    assert found.keys() == tree.keys()
+    defaults = found.get("defaults")
+    assert (
+        not isinstance(defaults, dict)
+        or not isinstance(defaults.get("bantime"), dict)
+        or (
+            # a table of a table is nothing that could be meant, and is refused as a duration
+            "time" in before
+        )
+    )
+
+
+@given(st.dictionaries(st.sampled_from(sorted(FILE)), TOML, max_size=6))
+def test_an_option_with_any_value_is_taken_or_takes_its_jail_out(table: dict[str, object]) -> None:
+    known = read_jails({}, {"sshd": table}, shipped=Shipped(), base=BASE, place=str)
+    assert ("sshd" in known.jails) is not ("sshd" in known.withheld)
+    assert all(problem.what and len(str(problem)) < 1500 for problem in known.problems)
 
 
 # What the papers say
