@@ -9,9 +9,9 @@ import logging
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from dockerjail.ban.budget import Budget
+from dockerjail.config.recidive import RECIDIVE
 from dockerjail.errors import FirewallError
 from dockerjail.jail.growth import grown
 from dockerjail.jail.policy import JailPolicy, Origin, Verify
@@ -19,9 +19,6 @@ from dockerjail.model import Ban, Cause, Mode, Offence, Port, Scope, Subject, wr
 from dockerjail.ports import Flows, Store
 
 logger = logging.getLogger(__name__)
-
-RECIDIVE: Final = "recidive"
-"""The jail that counts the bans of all others; `recidive@service` counts those of one service."""
 
 Fresh = Mapping[Subject, Sequence[Ban]]
 """Bans by subject that the store does not know yet."""
@@ -178,6 +175,8 @@ class Sentencing:
         """Find what to keep somebody out of; say, once, when there is nothing."""
         jail = offence.jail
         if policy.recidive and "@" not in jail:
+            if policy.ports is not None:
+                return Scope(ports=policy.ports, why="the jail names its ports")
             return self._of_the_host(self._counted(jail, policy, earlier, offence.at))
         scope = self._bar.scopes(jail)
         if scope is not None and not scope.nothing:
@@ -220,6 +219,8 @@ class Sentencing:
             return True
         name = written(offence.subject)
         try:
+            if scope.ports == ():
+                self._cannot_be_seen(scope)
             seen = await self._bar.flows.seen(offence.address, scope.ports)
         except FirewallError as error:
             self.flows_error = str(error)
@@ -237,6 +238,12 @@ class Sentencing:
             scope,
         )
         return False
+
+    def _cannot_be_seen(self, scope: Scope) -> None:
+        """Refuse to look for connections that no table of this host has."""
+        raise FirewallError(
+            f"connections to {scope} go past this host (macvlan), which keeps no account of them"
+        )
 
     def _affordable(self, offence: Offence, active: int) -> bool:
         """Say whether the container may ban one more."""

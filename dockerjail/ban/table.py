@@ -142,6 +142,9 @@ class Table:
                 self._mended(reason)
                 logger.warning("the table is in place again: %s", reason)
             else:
+                # put anew unseen: that costs less than to read what stands in these sets
+                await self._firewall.allow(self._effective())
+                await self._firewall.guard(self._direct)
                 change = reconcile(self._ledger.wanted(), await self._firewall.present())
                 if change:
                     await self._firewall.apply(add=change.add, remove=change.remove)

@@ -144,6 +144,7 @@ class Warden:
         self.table = Table(firewall, clock=bar.clock)
         self.tally = Tally(self.table.holders)
         self._neighbours = Neighbours()
+        self._settled: set[str] = set()
         self._orders: asyncio.Queue[Order] = asyncio.Queue(QUEUE)
         self._active: dict[BanKey, Ban] = {}
         self._enforced: dict[BanKey, Ban] = {}
@@ -396,15 +397,25 @@ class Warden:
             return
         for relapse in await self.sentencing.relapse(ban, batch.fresh):
             await self._also(relapse, Cause.BANS, batch)
-        policy = self._bar.policies(ban.jail)
-        if policy is None or policy.aggregate is None:
-            return
-        network = self._neighbours.add(ban.jail, ban.subject, ban.at, policy.aggregate)
-        if network is not None:
-            wider = replace(
-                offence, subject=network, address=None, failures=policy.aggregate.addresses
-            )
+        found = self._neighbour(ban)
+        if found is not None:
+            network, addresses = found
+            wider = replace(offence, subject=network, address=None, failures=addresses)
             await self._also(wider, Cause.NEIGHBOURS, batch)
+
+    def _neighbour(self, ban: Ban) -> tuple[Subject, int] | None:
+        """Return the network that is to be banned after `ban`, for how many of its addresses."""
+        policy = self._bar.policies(ban.jail)
+        if policy is None or policy.aggregate is None or ban.cause is not Cause.FAILURES:
+            return None
+        if ban.jail not in self._settled:
+            # bans of before a restart stand, too; no jail ran yet when they were restored
+            self._settled.add(ban.jail)
+            for old in self._active.values():
+                if old.jail == ban.jail and old.cause is Cause.FAILURES and old.key != ban.key:
+                    self._neighbours.add(old.jail, old.subject, old.at, policy.aggregate)
+        network = self._neighbours.add(ban.jail, ban.subject, ban.at, policy.aggregate)
+        return None if network is None else (network, policy.aggregate.addresses)
 
     async def _also(self, offence: Offence, cause: Cause, batch: _Batch) -> None:
         """Ban for what a ban has led to."""

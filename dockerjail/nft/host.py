@@ -110,11 +110,6 @@ class ThisHost:
             raise FirewallError(f"{what}: {Refusal(error.errno or errno.EIO)}") from error
 
 
-async def own_addresses() -> frozenset[Address]:
-    """Return every address of every link, loopback's too. Raises FirewallError."""
-    return await ThisHost().addresses()
-
-
 def _local(reply: Reply) -> Iterator[Address]:
     found = dict(attributes(reply.body[_IFADDRMSG:]))
     # on a point-to-point link IFA_ADDRESS is the other end

@@ -9,16 +9,17 @@ Stop is the same in reverse; bans stay in the kernel.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
 from dockerjail.ban.budget import Budget
 from dockerjail.ban.orders import Report
 from dockerjail.ban.scope import elsewhere, resolve
-from dockerjail.ban.sentencing import RECIDIVE, Bar
+from dockerjail.ban.sentencing import Bar
 from dockerjail.ban.warden import Warden
 from dockerjail.config.policies import longest_findtime, policies
+from dockerjail.config.recidive import RECIDIVE
 from dockerjail.config.settings import Settings
 from dockerjail.docker.intake import Intake
 from dockerjail.errors import FirewallError, StoreError
@@ -226,8 +227,9 @@ class Daemon:
 
     def _spared(self, subject: Subject, jail: str) -> str | None:
         """Return why a jail itself ignores somebody of `subject`."""
-        if jail == RECIDIVE and self.settings.recidive is not None:
-            named = self.settings.recidive.ignoreip
+        host = self.settings.recidive
+        if jail == RECIDIVE and host is not None:
+            named = [*host.ignoreip, *self._named_by(host)]
             inside = any(n.version == subject.version and n.overlaps(subject) for n in named)
             return f"in ignoreip of jail {RECIDIVE}" if inside else None
         found = self.jails.get(jail)
@@ -447,17 +449,18 @@ class Daemon:
         self.ground.take(self.intake.containers.values(), allowances)
         for jail in self.jails:
             if jail.policy.ignorefrom:
-                jail.exempt(
-                    {
-                        network: f"in ignoreip of jail {jail.policy.name}, as {word}"
-                        for word in jail.policy.ignorefrom
-                        for network in self.exempt.networks(word)
-                    }
-                )
+                why = f"in ignoreip of jail {jail.policy.name}"
+                jail.exempt(dict.fromkeys(self._named_by(jail.policy), why))
+
+    def _named_by(self, policy: JailPolicy) -> Iterator[Subject]:
+        """Yield what the words in a jail's `ignoreip` stand for now."""
+        for word in policy.ignorefrom:
+            yield from self.exempt.networks(word)
 
     def _exempt(self, allowances: Iterable[Allowance]) -> None:
         """Say which words stand for addresses that are never banned."""
         words = set(self.settings.defaults.ignorefrom)
         words.update(word for jail in self.jails for word in jail.policy.ignorefrom)
+        words.update(self.settings.recidive.ignorefrom if self.settings.recidive else ())
         words.update(each.who for each in allowances if is_name(each.who))
         self.exempt.want(words)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 
@@ -687,6 +687,28 @@ async def test_when_enough_of_a_network_is_banned_the_network_is():
         (wide,) = [ban for ban in house.bans if ban.subject == network]
         assert (wide.jail, wide.cause, wide.failures) == (JAIL, Cause.NEIGHBOURS, 3)
         assert Element(network, HTTP) in await house.blocked()
+
+
+async def test_bans_of_before_a_restart_count_towards_their_network():
+    first = House(bantime=3600)
+    async with first.running():
+        for last in (1, 2):
+            await first.offend(ip_network(f"203.0.113.{last}"))
+    house = House(bantime=3600, store=first.store)
+    house.policy = replace(house.policy, aggregate=Aggregate(addresses=3, time=3600))
+    async with house.running():
+        await house.offend(ip_network("203.0.113.3"))
+        assert ip_network("203.0.113.0/24") in {ban.subject for ban in house.bans}
+
+
+async def test_a_jail_that_verifies_cannot_where_packets_go_past_the_host(caplog):
+    house = House()
+    house.policy = replace(house.policy, verify=Verify.CONNTRACK)
+    house.scope = Scope(ports=(), addresses=(ip_address("192.0.2.9"),), why="macvlan")
+    async with house.running():
+        await house.offend()
+        assert house.bans == []
+        assert "go past this host" in house.warden.sentencing.flows_error
 
 
 async def test_a_network_with_somebody_ignored_in_it_is_not_banned_whole():
