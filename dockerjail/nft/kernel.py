@@ -30,7 +30,7 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, Self, TypeVar
 
 from pyroute2.netlink.nfnetlink.nftsocket import (
@@ -90,6 +90,7 @@ _OWNED_FOR_GOOD = messages.OWNED | messages.PERSISTENT
 
 _LONGEST_DEVICE = 15
 _SIOCGIFINDEX = 0x8933
+_INTERFACE = struct.Struct("16si20x")
 
 # linux/netlink.h, linux/nfnetlink.h, asm-generic/socket.h; `socket` has no names for them
 _SOL_NETLINK = 270
@@ -200,10 +201,15 @@ class _Plan:
 
 
 class _Look(NamedTuple):
-    """What changes when somebody changes the ruleset, or a device of ours comes or goes."""
+    """
+    What changes when somebody changes the ruleset, or a device of ours comes or goes.
+
+    `devices` are those of ours with their index, 0 while they are away: one that went and
+    came again has a new index.
+    """
 
     generation: int
-    away: frozenset[str]
+    devices: Mapping[str, int]
 
 
 class Kernel:
@@ -239,8 +245,8 @@ class Kernel:
         self._standing: Sequence[Landmark] | None = None
         self._direct: frozenset[Direct] = frozenset()
         self._refused: Mapping[str, Refusal] = {}  # by device
-        # the last look in which all stood as we put it, and the last for `disturbed`: the
-        # ruleset's generation, and which devices of ours were missing
+        self._waiting: frozenset[str] = frozenset()  # devices refused since they were away
+        # the last look in which all stood as we put it, and the last for `disturbed`
         self._seen: _Look | None = None
         self._known: _Look | None = None
 
@@ -499,9 +505,11 @@ class Kernel:
                 return False
             look = self._look(await self._generation())
             if look != self._seen:
-                if self._can_stand(look.away):
+                if any(look.devices.get(device) for device in self._waiting):
                     return False
-                away = {ruleset.door_name(device) for device in look.away}
+                away = {
+                    ruleset.door_name(device) for device, index in look.devices.items() if not index
+                }
                 found = await self._survey()
                 if _except_at(away, found) != _except_at(away, self._standing):
                     return False
@@ -665,42 +673,35 @@ class Kernel:
         """Note what is guarded from now on, and which doors the kernel refused."""
         self._direct = frozenset(direct)
         self._refused = dict(put.refused)
-        away = self._away()
+        devices = self._devices()
+        self._waiting = frozenset(each for each in put.refused if not devices[each])
         for device, refusal in put.refused.items():
-            if device not in away:
+            if device not in self._waiting:
                 logger.error("no chain can stand at device %s: %s", device, refusal)
-        # our own change of what counts as away is nobody else's
+        # what counts as a device of ours is our own change
         if self._seen is not None:
-            self._seen = self._seen._replace(away=away)
+            self._seen = self._seen._replace(devices=devices)
         if self._known is not None:
-            self._known = self._known._replace(away=away)
+            self._known = self._known._replace(devices=devices)
 
     def _look(self, generation: int) -> _Look:
-        return _Look(generation, self._away())
+        return _Look(generation, self._devices())
 
-    def _away(self) -> frozenset[str]:
-        """Return those of our devices that are not there now."""
-        return frozenset(
-            each.device for each in self._doors(self._direct) if not self._is_there(each.device)
-        )
+    def _devices(self) -> Mapping[str, int]:
+        """Return our devices with their index, 0 for one that is away."""
+        return {each.device: self._index(each.device) for each in self._doors(self._direct)}
 
-    def _is_there(self, device: str) -> bool:
+    def _index(self, device: str) -> int:
         """Look for a device in the namespace of our socket, which the thread may have left."""
-        request = struct.pack("16s16x", device.encode(errors="surrogateescape"))
+        request = _INTERFACE.pack(device.encode(errors="surrogateescape"), 0)
         try:
-            fcntl.ioctl(self._open_socket, _SIOCGIFINDEX, request)
+            answer = fcntl.ioctl(self._open_socket, _SIOCGIFINDEX, request)
         except OSError as error:
             if error.errno == errno.ENODEV:
-                return False
+                return 0
             raise _broken(f"looking for device {device}", error) from error
-        return True
-
-    def _can_stand(self, away: Collection[str]) -> bool:
-        """Say whether a device is back that was away when a chain was to stand there."""
-        return any(
-            device not in away and refusal.code in (errno.ENOENT, errno.ENODEV)
-            for device, refusal in self._refused.items()
-        )
+        index: int = _INTERFACE.unpack(answer)[1]
+        return index
 
     def _deafness(self, device: str) -> str | None:
         if not device:
@@ -709,7 +710,7 @@ class Kernel:
             return "this kernel has no ingress chains for inet tables, which need Linux 5.10"
         if not _nameable(device):
             return "no device can have this name"
-        if not self._is_there(device):
+        if not self._index(device):
             return "there is no such device"
         refusal = self._refused.get(device)
         return None if refusal is None else f"the kernel refused a chain there: {refusal}"
@@ -1190,6 +1191,11 @@ def _generation(echoes: Iterable[Reply]) -> int | None:
 
 
 # ---- pyroute2's codecs
+#
+# They take a millisecond for a rule. What they make is kept: after somebody deleted the table
+# it is to be whole again at once.
+
+_kept = lru_cache(maxsize=1024)
 
 
 def _encoded(kind: Kind, flags: int, shape: Any, about: str, /, **values: Any) -> Message:
@@ -1203,12 +1209,14 @@ def _encoded(kind: Kind, flags: int, shape: Any, about: str, /, **values: Any) -
     return Message(kind, flags, bytes(message.data)[headers:], about)
 
 
+@_kept
 def _encode_table(table: str, flags: int) -> Message:
     return _encoded(
         Kind.NEWTABLE, CREATE | ECHO, nft_table_msg, f"table {table}", name=table, flags=flags
     )
 
 
+@_kept
 def _encode_set(table: str, number: int, one: ruleset.Set) -> Message:
     values: dict[str, Any] = {
         "table": table,
@@ -1228,6 +1236,7 @@ def _encode_set(table: str, number: int, one: ruleset.Set) -> Message:
     return _encoded(Kind.NEWSET, CREATE | ECHO, nft_set_msg, f"set {one.name}", **values)
 
 
+@_kept
 def _encode_chain(table: str, one: ruleset.Chain) -> Message:
     values: dict[str, Any] = {"table": table, "name": one.name}
     if one.hook is not None:
@@ -1241,6 +1250,7 @@ def _encode_chain(table: str, one: ruleset.Chain) -> Message:
     return _encoded(Kind.NEWCHAIN, CREATE | ECHO, nft_chain_msg, f"chain {one.name}", **values)
 
 
+@_kept
 def _encode_rule(table: str, one: ruleset.Rule) -> Message:
     return _encoded(
         Kind.NEWRULE,

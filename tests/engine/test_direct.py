@@ -264,6 +264,18 @@ async def test_a_chain_is_whole_again_when_its_device_is_back(lab: Lab) -> None:
         await blocked(kernel, banned)
 
 
+async def test_a_device_that_went_and_came_between_two_looks_is_noticed(lab: Lab) -> None:
+    pair(lab, "trunk0")
+    async with Kernel() as kernel:
+        await kernel.replace([], allow=[], direct=[Direct("trunk0", ip_address("10.7.0.2"))])
+        assert not await kernel.disturbed()
+        lab.host.run("ip", "link", "del", "trunk0")
+        pair(lab, "trunk0")
+        # before Linux 6.16 the chain went without a word
+        assert await kernel.disturbed()
+        assert not await kernel.disturbed()
+
+
 async def test_a_chain_that_went_with_its_device_is_put_again_by_guard(
     lab: Lab, kernel: Kernel
 ) -> None:

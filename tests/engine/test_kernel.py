@@ -609,6 +609,20 @@ async def test_a_closed_filter_says_so(lab: Lab) -> None:
         await anext(kernel.changes())
 
 
+async def test_a_removed_table_is_gone_whoever_left_it(lab: Lab) -> None:
+    for owner in (False, True):
+        async with Kernel(owner=owner) as kernel:
+            await kernel.replace([block(element("192.0.2.1/32"))], allow=[])
+        async with Kernel() as kernel:
+            await kernel.remove()
+            assert await kernel.present() == {}
+            assert not await kernel.intact()
+            await kernel.remove()
+            assert lab.host.run("nft", "list", "ruleset").stdout == ""
+            with pytest.raises(FirewallError, match="no table of ours"):
+                await kernel.apply(add=[block(element("192.0.2.1/32"))])
+
+
 async def test_the_probe_finds_what_this_kernel_can_and_leaves_nothing(lab: Lab) -> None:
     async with Kernel() as kernel:
         assert isinstance(kernel.features, Features)

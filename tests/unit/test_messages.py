@@ -119,7 +119,7 @@ def test_an_element_for_good_says_so_and_has_no_expiration() -> None:
     assert 5 not in values
 
 
-@pytest.mark.parametrize("size", [4, 12, 16, 24])
+@pytest.mark.parametrize("size", [4, 12, 16, 24, 32])
 def test_a_full_message_stays_within_sixteen_bits(size: int) -> None:
     entries = [(bytes(size), 600_000)] * messages.PER_MESSAGE
     message = messages.elements(Kind.NEWSETELEM, "dockerjail", "port6_128", messages.timed(entries))
@@ -297,6 +297,72 @@ def test_what_is_of_another_table_or_family_is_no_landmark() -> None:
     assert messages.landmark(one(sent(Kind.NEWRULE, *RULE, family=2)), "t") is None
     assert messages.landmark(one(sent(Kind.NEWGEN, be(1, 5))), "t") is None
     assert messages.landmark(one(sent(Kind.DELRULE, *RULE)), "t") is None
+
+
+def step(name: str, *inside: bytes) -> bytes:
+    return nest(1, string(1, name), nest(2, *inside))
+
+
+def counter(packets: int, octets: int) -> bytes:
+    return step("counter", be(1, octets, 8), be(2, packets, 8))
+
+
+def rule(*steps: bytes, table: str = "t", handle: int = 12) -> Reply:
+    place = string(1, table), string(2, "raw"), be(3, handle, 8)
+    return one(sent(Kind.NEWRULE, *place, nest(4, *steps), be(6, 11, 8)))
+
+
+def test_a_rule_tells_what_its_counters_counted() -> None:
+    drop = step("immediate", be(1, 0))
+    assert messages.counted(rule(counter(3, 180), drop)) == (3, 180)
+    assert messages.counted(rule(counter(3, 180), drop, counter(1, 20))) == (4, 200)
+    assert messages.counted(rule(drop)) == (0, 0)
+    assert messages.counted(one(sent(Kind.NEWRULE, *RULE))) == (0, 0)
+
+
+def test_rules_look_alike_whatever_their_table_handle_and_count() -> None:
+    drop, accept = step("immediate", be(1, 0)), step("immediate", be(1, 1))
+    first = messages.shape(rule(counter(3, 180), drop))
+    assert first is not None
+    assert (first.kind, first.name) == (Kind.NEWRULE, "raw")
+    assert first == messages.shape(rule(counter(0, 0), drop, table="u", handle=99))
+    assert first != messages.shape(rule(counter(3, 180), accept))
+    assert first != messages.shape(rule(drop, counter(3, 180)))
+    assert first != messages.shape(rule(drop))
+
+
+def test_a_chain_looks_like_its_hook_and_policy_and_a_set_like_its_type() -> None:
+    def chain(policy: int, used: int, handle: int) -> Reply:
+        values = string(1, "t"), string(3, "raw"), be(2, handle, 8), be(5, policy), be(6, used)
+        return one(sent(Kind.NEWCHAIN, *values))
+
+    assert messages.shape(chain(1, 5, 7)) == messages.shape(chain(1, 6, 8))
+    assert messages.shape(chain(1, 5, 7)) != messages.shape(chain(0, 5, 7))
+
+    def home(key_type: int, size: int, handle: int) -> Reply:
+        values = string(1, "t"), string(2, "s"), be(4, key_type), be(20, size), be(16, handle, 8)
+        return one(sent(Kind.NEWSET, *values))
+
+    assert messages.shape(home(7, 5, 1)) == messages.shape(home(7, 6, 2))
+    assert messages.shape(home(7, 5, 1)) != messages.shape(home(8, 5, 1))
+
+
+def test_a_table_has_no_shape_but_flags_and_an_owner() -> None:
+    owned = one(sent(Kind.NEWTABLE, string(1, "t"), be(2, 6), be(7, 4711)))
+    plain = one(sent(Kind.NEWTABLE, string(1, "t"), be(2, 0)))
+    assert messages.shape(owned) is None
+    assert messages.standing(owned) == messages.Standing(6, 4711)
+    assert messages.standing(plain) == messages.Standing(0, 0)
+
+
+def test_a_chain_is_deleted_by_its_name() -> None:
+    message = messages.chain_gone("t", "ingress_eth0")
+    assert message.kind is Kind.DELCHAIN
+    found = messages.fields(one(message.pack(1)))
+    assert {number: messages.text(value) for number, value in found.items()} == {
+        1: "t",
+        3: "ingress_eth0",
+    }
 
 
 NEWGEN = sent(Kind.NEWGEN, be(1, 5), be(2, 4711), string(3, "nft"))
