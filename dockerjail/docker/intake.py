@@ -112,10 +112,6 @@ class Intake:
         if found is not None and self._seen_all and self._tails is not None:
             self._tend(self._tails, found)
 
-    def problems(self) -> list[Problem]:
-        """List what the Engine does not tell, of all containers and of single ones."""
-        return [*self._engine.problems(), *self.unclear.values()]
-
     def _disconnected(self, error: Exception) -> None:
         self.connected = False
         self.error = str(error)

@@ -537,8 +537,6 @@ async def test_containers_on_macvlan_are_seen_with_their_own_addresses(any_engin
             # Its default route has moved to the other network, and Docker closed the port.
             assert found[three].published == frozenset()
             assert len(found[three].networks) == 1
-            assert watch.intake.problems() == []
-
             await watch.docker("kill", "one", "three")
             await watch.until(lambda: not watch.intake.containers[one].running)
             await watch.until(lambda: not watch.intake.containers[three].running)
@@ -566,3 +564,33 @@ async def test_a_network_made_from_a_configuration_has_its_parent(any_engine):
         async with watch.running():
             (direct,) = watch.intake.containers[name].direct
             assert direct.device == lan.device
+
+
+async def test_a_swarm_service_on_macvlan_is_seen_with_its_own_address(any_engine):
+    """A network of the swarm has no options of its own: they are in each node's configuration."""
+    watch = Watch(any_engine)
+    image = images.busybox(any_engine)
+    with Lan(any_engine) as lan:
+        here = ("--advertise-addr", lan.host, "--listen-addr", f"{lan.host}:2377")
+        await watch.docker("swarm", "init", *here)
+        try:
+            await watch.docker(
+                *("network", "create", "--config-only", "--subnet", "192.0.2.0/24"),
+                *("--opt", f"parent={lan.device}", "plan"),
+            )
+            made = ("-d", "macvlan", "--scope", "swarm", "--config-from", "plan", "swarmed")
+            await watch.docker("network", "create", *made)
+            async with watch.running():
+                service = ("--name", "web", "--network", "swarmed", image, "sleep", "1000")
+                await watch.docker("service", "create", "--detach", *service)
+                found = watch.intake.containers
+                await watch.until(lambda: any(c.direct for c in found.values()))
+                (container,) = found.values()
+                assert container.service == "web"
+                assert container.subnets == frozenset()
+                (direct,) = container.direct
+                assert direct.device == lan.device
+                await watch.docker("service", "rm", "web")
+                await watch.until(lambda: not found)
+        finally:
+            await watch.docker("swarm", "leave", "--force")
