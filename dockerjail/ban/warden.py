@@ -152,6 +152,7 @@ class Warden:
         self._ends: list[tuple[float, int, BanKey]] = []
         self._by_container: dict[str, int] = {}
         self._forced_keys: set[BanKey] = set()
+        self._idle: set[BanKey] = set()  # enforced before this dry run, and after it
         self._allowances: dict[str, Allowance] = {}
         self._noted: dict[CursorKey, Cursor] = {}
         self._gone: set[str] = set()
@@ -294,7 +295,10 @@ class Warden:
         """
         self._next_ban = state.next_ban
         self._allowances = {each.who: each for each in state.allowances}
-        bans = [replace(b, mode=Mode.OBSERVE) if self._bar.observing else b for b in state.bans]
+        bans = list(state.bans)
+        if self._bar.observing:
+            self._idle = {ban.key for ban in bans if ban.mode is Mode.ENFORCE}
+            bans = [replace(ban, mode=Mode.OBSERVE) for ban in bans]
         for ban in bans:
             self._enter(ban)
             logger.info("[%s] Restore Ban %s", ban.jail, written(ban.subject))
@@ -577,7 +581,7 @@ class Warden:
             batch.say(logging.WARNING, _banned(ban))
         batch.touched.add(ban.key)
         self._enter(ban)
-        batch.entries.append(ban)
+        batch.entries.append(replace(ban, mode=Mode.ENFORCE) if ban.key in self._idle else ban)
         batch.fresh.setdefault(ban.subject, []).append(ban)
         batch.take(self.table.put(ban))
         batch.ground |= self._force()
@@ -619,6 +623,7 @@ class Warden:
         batch.say(logging.WARNING, f"[{ban.jail}] Unban {written(ban.subject)}{observed}")
         batch.touched.add(ban.key)
         self._leave(ban.key)
+        self._idle.discard(ban.key)
         blocked = self.tally.of(self.elements_of(ban))
         batch.entries.append(Unban(ban=ban, at=self._clock(), reason=reason, blocked=blocked))
         change = self.table.drop(ban.key)

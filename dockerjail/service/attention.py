@@ -50,7 +50,7 @@ def _of_the_engine(daemon: Daemon) -> Iterator[Problem]:
 def of_the_kernel(daemon: Daemon) -> list[Problem]:
     """List what is wrong with the packet filter."""
     found = []
-    sync = daemon.warden.sync
+    sync, containers = daemon.warden.sync, daemon.intake.containers
     if not sync.ok:
         found.append(
             Problem(
@@ -77,7 +77,11 @@ def of_the_kernel(daemon: Daemon) -> list[Problem]:
                 remedy="run Linux 5.9 or later with nft_reject_inet, or write blocktype=drop",
             )
         )
+    followed = [daemon.intake.containers[id_] for id_ in daemon.benches if id_ in containers]
+    used = {direct.device for container in followed for direct in container.direct}
     for device, why in sorted(daemon.world.firewall.deaf.items()):
+        if device not in used:
+            continue
         found.append(
             Problem(
                 place=f"device {device}" if device else "macvlan networks",

@@ -34,7 +34,7 @@ from dockerjail.config import duration, values
 from dockerjail.errors import ConfigError, DockerjailError, Refused
 from dockerjail.jail.jail import Jail
 from dockerjail.model import Allowance, Blocktype, Scope, Subject, written
-from dockerjail.service.daemon import Daemon
+from dockerjail.service.daemon import RESOLVED_WITHIN, Daemon
 from dockerjail.service.report import Report
 
 logger = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ class Control:
             comment=str(order.get("comment") or "")[:LONGEST_COMMENT],
         )
         ended = await self._daemon.warden.ask(Admit(allowance=allowance, networks=networks))
-        await self._daemon.protect()
+        await self._daemon.protect(waiting=RESOLVED_WITHIN)
         return web.json_response(
             {
                 "allowed": {

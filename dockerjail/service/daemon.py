@@ -437,9 +437,15 @@ class Daemon:
                 if seen:
                     self.effect.explain(container.name, seen)
 
-    async def protect(self) -> None:
-        """Take over who is never banned; returns when the kernel knows it."""
+    async def protect(self, *, waiting: float = 0.0) -> None:
+        """
+        Take over who is never banned; returns when the kernel knows it.
+
+        `waiting` is for how many seconds to wait for the addresses of names.
+        """
         self._exempt(self.warden.allowances)
+        if waiting:
+            await self.exempt.ready(waiting)
         self._protect(self.warden.allowances)
         await self.warden.ground(self.ground.allowed, self.ground.direct)
 
@@ -460,6 +466,8 @@ class Daemon:
     def _exempt(self, allowances: Iterable[Allowance]) -> None:
         """Say which words stand for addresses that are never banned."""
         words = set(self.settings.defaults.ignorefrom)
+        jails = self.settings.jails
+        words.update(word for name in jails.own for word in jails[name].ignorefrom)
         words.update(word for jail in self.jails for word in jail.policy.ignorefrom)
         words.update(self.settings.recidive.ignorefrom if self.settings.recidive else ())
         words.update(each.who for each in allowances if is_name(each.who))

@@ -768,11 +768,16 @@ async def test_a_daemon_that_observes_blocks_nobody_and_forgets_nothing():
     async with dry.running():
         await dry.offend(ip_network("203.0.113.8"))
         await dry.warden.ask(Sentence(subject=ip_network("203.0.113.9"), bantime=3600))
+        await asyncio.sleep(60)
+        await dry.offend()  # longer now
+        dry.scope = Scope(ports=(Port(8181),), why="published")
+        await dry.warden.rescope()
+        await asyncio.sleep(0.01)
         assert [ban.mode for ban in dry.bans] == [Mode.OBSERVE] * 3
         assert await dry.blocked() == set()
     again = House(bantime=3600, store=first.store)
     async with again.running():
-        assert await again.blocked() == {Element(BAD, HTTP)}
+        assert await again.blocked() == {Element(BAD, Port(8181))}
 
 
 async def test_bans_that_were_only_observed_do_not_count_in_a_recidive_that_enforces():
