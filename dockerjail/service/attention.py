@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from dockerjail.model import Blocktype, Problem
+from dockerjail.model import Blocktype, Container, Problem
 
 if TYPE_CHECKING:  # the daemon asks for its own problems when it is ready
     from dockerjail.service.daemon import Daemon
@@ -27,7 +27,8 @@ def problems(daemon: Daemon) -> list[Problem]:
     for wrong in daemon.wrong.values():
         found += wrong
     found += daemon.intake.unclear.values()
-    found += daemon.world.engine.problems()
+    if any(_may_be_direct(container, daemon) for container in _followed(daemon)):
+        found += daemon.world.engine.problems()
     found += [tail.problem for tail in daemon.intake.tails.values() if tail.problem]
     found += _cut(daemon)
     found += _scopes(daemon)
@@ -50,7 +51,7 @@ def _of_the_engine(daemon: Daemon) -> Iterator[Problem]:
 def of_the_kernel(daemon: Daemon) -> list[Problem]:
     """List what is wrong with the packet filter."""
     found = []
-    sync, containers = daemon.warden.sync, daemon.intake.containers
+    sync = daemon.warden.sync
     if not sync.ok:
         found.append(
             Problem(
@@ -77,8 +78,7 @@ def of_the_kernel(daemon: Daemon) -> list[Problem]:
                 remedy="run Linux 5.9 or later with nft_reject_inet, or write blocktype=drop",
             )
         )
-    followed = [daemon.intake.containers[id_] for id_ in daemon.benches if id_ in containers]
-    used = {direct.device for container in followed for direct in container.direct}
+    used = {direct.device for container in _followed(daemon) for direct in container.direct}
     for device, why in sorted(daemon.world.firewall.deaf.items()):
         if device not in used:
             continue
@@ -92,6 +92,17 @@ def of_the_kernel(daemon: Daemon) -> list[Problem]:
     if daemon.elsewhere is not None:
         found.append(daemon.elsewhere)
     return found
+
+
+def _followed(daemon: Daemon) -> list[Container]:
+    containers = daemon.intake.containers
+    return [containers[id_] for id_ in daemon.benches if id_ in containers]
+
+
+def _may_be_direct(container: Container, daemon: Daemon) -> bool:
+    """Say whether clients may reach a container past the host, for all that is known without asking."""
+    behind_a_bridge = container.published or container.gateways & daemon.ground.own
+    return not (container.host_network or behind_a_bridge)
 
 
 def _falls_back(daemon: Daemon) -> bool:
