@@ -9,6 +9,7 @@ refusal is never raised: it stays in `sync` until a later attempt succeeds.
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -93,14 +94,24 @@ class Table:
         self._ledger = Ledger(rejects=self._firewall.rejects)
         for ban in bans:
             self._ledger.put(ban)
-        if await self._firewall.adopt(allow=self._effective(), direct=self._direct):
-            change = reconcile(self._ledger.wanted(), await self._firewall.present())
-            if change:
-                await self._firewall.apply(add=change.add, remove=change.remove)
+        if await self._adopted():
             logger.info("the table of an earlier process is taken over")
         else:
             await self._put_all()
         self._well()
+
+    async def _adopted(self) -> bool:
+        """Take over a table that stands as it should; what goes wrong with that is no matter."""
+        try:
+            if not await self._firewall.adopt(allow=self._effective(), direct=self._direct):
+                return False
+            change = reconcile(self._ledger.wanted(), await self._firewall.present())
+            if change:
+                await self._firewall.apply(add=change.add, remove=change.remove)
+        except FirewallError as error:
+            logger.info("the table of an earlier process is not taken over: %s", error)
+            return False
+        return True
 
     def ground(self, allow: frozenset[Subject], direct: frozenset[Direct]) -> bool:
         """Take note of who is never blocked, and where to stand; say if that is new."""
@@ -137,14 +148,13 @@ class Table:
                 self.sync.verified_at = self._clock()
                 return
             reason = reason or "routine check"
-            if not self.sync.ok or not await self._firewall.intact():
+            if not self.sync.ok or not await self._stands():
                 await self._put_all()
                 self._mended(reason)
                 logger.warning("the table is in place again: %s", reason)
             else:
-                # put anew unseen: that costs less than to read what stands in these sets
+                # put anew unseen: that costs less than to read what stands in this set
                 await self._firewall.allow(self._effective())
-                await self._firewall.guard(self._direct)
                 change = reconcile(self._ledger.wanted(), await self._firewall.present())
                 if change:
                     await self._firewall.apply(add=change.add, remove=change.remove)
@@ -161,6 +171,13 @@ class Table:
             self.sync.ok, self.sync.error = False, str(error)
         else:
             self._well()
+
+    async def _stands(self) -> bool:
+        """Say whether the table is whole; a chain that went with its device is put back first."""
+        if self._direct:
+            with suppress(FirewallError):  # the table itself may be gone
+                await self._firewall.guard(self._direct)
+        return await self._firewall.intact()
 
     def pause(self) -> float:
         """

@@ -6,7 +6,7 @@ kernel blocks, and a word when somebody else changes our table. Touches only the
 table `inet dockerjail` of the network namespace that `open` was called in (and,
 for a moment in `open` and `adopt`, a table beside it that blocks nobody), and runs no program.
 
-pyroute2 gives the socket and the codecs of tables, chains, sets and rules.
+pyroute2 gives the socket, and the codecs of tables, chains, sets and rules (`encode`).
 Transactions, elements and answers are ours (`messages`): pyroute2's calls for
 nf_tables hang without CAP_NET_ADMIN, truncate dumps and lose errors (0.9.7).
 """
@@ -30,23 +30,16 @@ from collections.abc import (
     Sequence,
 )
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple, Self, TypeVar
 
-from pyroute2.netlink.nfnetlink.nftsocket import (
-    AsyncNFTSocket,
-    nft_chain_msg,
-    nft_rule_msg,
-    nft_set_msg,
-    nft_table_msg,
-)
+from pyroute2.netlink.nfnetlink.nftsocket import AsyncNFTSocket
 
 from dockerjail.errors import FirewallError, FirewallUnavailable
 from dockerjail.model import Blocktype, Counter, Direct, Element, Subject
-from dockerjail.nft import messages, ruleset
+from dockerjail.nft import encode, messages, ruleset
 from dockerjail.nft.messages import (
     ACK,
-    APPEND,
     CREATE,
     DUMP,
     ECHO,
@@ -58,7 +51,7 @@ from dockerjail.nft.messages import (
     Shape,
     Standing,
 )
-from dockerjail.nft.ruleset import BanSet, Expression, Ruleset, Verdict
+from dockerjail.nft.ruleset import BanSet, Ruleset
 from dockerjail.ports import Block
 
 logger = logging.getLogger(__name__)
@@ -97,7 +90,6 @@ _SOL_NETLINK = 270
 _NETLINK_ADD_MEMBERSHIP, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 1, 10, 11
 _NETLINK_NETFILTER = 12
 _GROUP_NFTABLES = 7
-_ACCEPT = 1
 _SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 26, 32, 33
 
 _WITH_THE_ELEMENT = frozenset(
@@ -324,7 +316,7 @@ class Kernel:
             commits = 2  # the table beside it, made and deleted
             if tables[0].flags != self._flags:
                 # by itself: in a transaction that does this, no chain can be made
-                owned = [_touch(self.table), _encode_table(self.table, self._flags)]
+                owned = [_touch(self.table), encode.table_(self.table, self._flags)]
                 echoes = self._landmarks(await self._commit(owned, what))
                 standing = [*echoes, *(mark for mark in standing if mark.kind != Kind.NEWTABLE)]
                 commits += 1
@@ -367,8 +359,8 @@ class Kernel:
             self._check(plan, what)
             fixed = [
                 _gone(self.table),
-                _encode_table(self.table, self._flags),
-                *self._encode(ruleset.whole(homes)),
+                encode.table_(self.table, self._flags),
+                *encode.everything(self.table, ruleset.whole(homes)),
                 *self._encode_allow(allow),
                 *self._encode_direct(direct),
             ]
@@ -406,7 +398,10 @@ class Kernel:
                 return
             new = plan.homes - self._homes
             deletions = await _aside(_count(gone), partial(self._deletions, gone))
-            fixed = [*self._encode(ruleset.extension(new, beside=self._homes)), *deletions]
+            fixed = [
+                *encode.everything(self.table, ruleset.extension(new, beside=self._homes)),
+                *deletions,
+            ]
             if _count(plan.wanted) > 1:
                 echoes, accepted, _ = await self._write(fixed, plan.wanted, what)
                 if not accepted:
@@ -604,8 +599,8 @@ class Kernel:
                 [
                     _touch(table),
                     _gone(table),
-                    _encode_table(table, 0),
-                    *self._encode(sets, table),
+                    encode.table_(table, 0),
+                    *encode.everything(table, sets),
                     put(60_000),
                 ],
                 what,
@@ -616,11 +611,11 @@ class Kernel:
                 left = [one.left_ms for one in await self._ask(asked, messages.found, what)]
                 asked = Message(Kind.GETSET, DUMP, messages.named(table))
                 counts = await self._ask(asked, lambda reply: [messages.set_count(reply)], what)
-                answering = self._encode(ruleset.trial(), table)
+                answering = encode.everything(table, ruleset.trial())
                 reject = await self._takes([_touch(table), *answering], what)
-                door = self._encode(Ruleset(chains=ruleset.door("lo").chains), table)
+                door = encode.everything(table, Ruleset(chains=ruleset.door("lo").chains))
                 ingress = await self._takes([_touch(table), *door], what)
-                owned = [_touch(table), _gone(table), _encode_table(table, _OWNED_FOR_GOOD)]
+                owned = [_touch(table), _gone(table), encode.table_(table, _OWNED_FOR_GOOD)]
                 owner = await self._takes(owned, what)
             finally:
                 destroy = await self._try_to_destroy(table, what)
@@ -796,7 +791,7 @@ class Kernel:
         owners: dict[int, int] = {}
         for one, part in enumerate(parts):
             if isinstance(part, _Door):
-                more = self._encode(ruleset.door(part.device))
+                more = encode.everything(self.table, ruleset.door(part.device))
             else:
                 more = self._upsert(part)
             owners |= dict.fromkeys(range(len(batch), len(batch) + len(more)), one)
@@ -828,15 +823,6 @@ class Kernel:
                     messages.elements(Kind.DELSETELEM, self.table, name, keys),
                 ]
         return deletions
-
-    def _encode(self, rules: Ruleset, table: str | None = None) -> list[Message]:
-        """Write a ruleset down; the kernel is to echo each part with its handle."""
-        table = table or self.table
-        return [
-            *(_encode_set(table, number, one) for number, one in enumerate(rules.sets, 1)),
-            *(_encode_chain(table, one) for one in rules.chains),
-            *(_encode_rule(table, one) for one in rules.rules),
-        ]
 
     def _encode_allow(self, allow: Collection[Subject]) -> Iterator[Message]:
         for version in ruleset.VERSIONS:
@@ -954,7 +940,7 @@ class Kernel:
     async def _probe_table(self, rules: Ruleset, what: str) -> Sequence[Shape] | None:
         """Put rules into a table beside ours, and tell what they look like in the kernel."""
         table = f"{self.table}_probe"
-        sleeping = [_encode_table(table, _DORMANT), *self._encode(rules, table)]
+        sleeping = [encode.table_(table, _DORMANT), *encode.everything(table, rules)]
         try:
             await self._commit([_touch(table), _gone(table), *sleeping], what)
         except _Rejected:
@@ -1188,97 +1174,6 @@ def _generation(echoes: Iterable[Reply]) -> int | None:
         if reply.kind == Kind.NEWGEN:
             return messages.generation(reply)
     return None
-
-
-# ---- pyroute2's codecs
-#
-# They take a millisecond for a rule. What they make is kept: after somebody deleted the table
-# it is to be whole again at once.
-
-_kept = lru_cache(maxsize=1024)
-
-
-def _encoded(kind: Kind, flags: int, shape: Any, about: str, /, **values: Any) -> Message:
-    """Let one of pyroute2's message classes encode attributes, in the order given."""
-    message = shape()
-    message["nfgen_family"] = messages.INET
-    message["attrs"] = [[shape.prefix + name.upper(), value] for name, value in values.items()]
-    message["header"]["type"] = message["header"]["flags"] = 0
-    message.encode()
-    headers = 20
-    return Message(kind, flags, bytes(message.data)[headers:], about)
-
-
-@_kept
-def _encode_table(table: str, flags: int) -> Message:
-    return _encoded(
-        Kind.NEWTABLE, CREATE | ECHO, nft_table_msg, f"table {table}", name=table, flags=flags
-    )
-
-
-@_kept
-def _encode_set(table: str, number: int, one: ruleset.Set) -> Message:
-    values: dict[str, Any] = {
-        "table": table,
-        "name": one.name,
-        "key_type": one.key_type,
-        "key_len": one.key_length,
-        "id": number,
-        # that the key is big-endian, for `nft list` to print ranges
-        "userdata": [("NFTNL_UDATA_SET_KEYBYTEORDER", struct.pack("=I", 2))],
-    }
-    if one.interval:
-        values["flags"] = {"NFT_SET_INTERVAL"}
-    else:
-        values["flags"] = {"NFT_SET_TIMEOUT"}
-        values["gc_interval"] = ruleset.GC_INTERVAL_MS
-        values["expr"] = {"attrs": [("NFTA_EXPR_NAME", "counter")]}
-    return _encoded(Kind.NEWSET, CREATE | ECHO, nft_set_msg, f"set {one.name}", **values)
-
-
-@_kept
-def _encode_chain(table: str, one: ruleset.Chain) -> Message:
-    values: dict[str, Any] = {"table": table, "name": one.name}
-    if one.hook is not None:
-        hook: list[tuple[str, int | str]] = [
-            ("NFTA_HOOK_HOOKNUM", one.hook),
-            ("NFTA_HOOK_PRIORITY", one.priority),
-        ]
-        if one.device:
-            hook.append(("NFTA_HOOK_DEV", one.device))
-        values |= {"hook": {"attrs": hook}, "policy": _ACCEPT, "type": "filter"}
-    return _encoded(Kind.NEWCHAIN, CREATE | ECHO, nft_chain_msg, f"chain {one.name}", **values)
-
-
-@_kept
-def _encode_rule(table: str, one: ruleset.Rule) -> Message:
-    return _encoded(
-        Kind.NEWRULE,
-        CREATE | APPEND | ECHO,
-        nft_rule_msg,
-        f"rule of chain {one.chain}: {one.comment}",
-        table=table,
-        chain=one.chain,
-        expressions=[_encode_expression(step) for step in one.expressions],
-        userdata=one.comment,
-    )
-
-
-def _encode_expression(step: Expression) -> dict[str, Any]:
-    prefix = f"NFTA_{step.name.upper()}_"
-    values = [(prefix + name.upper(), _encode_value(value)) for name, value in step.attributes]
-    return {"attrs": [("NFTA_EXPR_NAME", step.name), ("NFTA_EXPR_DATA", {"attrs": values})]}
-
-
-def _encode_value(value: ruleset.Value) -> Any:
-    if isinstance(value, bytes):
-        return {"attrs": [("NFTA_DATA_VALUE", value)]}
-    if isinstance(value, Verdict):
-        verdict: list[tuple[str, int | str]] = [("NFTA_VERDICT_CODE", value.code)]
-        if value.chain:
-            verdict.append(("NFTA_VERDICT_CHAIN", value.chain))
-        return {"attrs": [("NFTA_DATA_VERDICT", {"attrs": verdict})]}
-    return value
 
 
 # ---- the event socket, and what goes wrong

@@ -9,7 +9,7 @@ import pytest
 
 from dockerjail.errors import FirewallError
 from dockerjail.model import Blocktype, Direct
-from dockerjail.nft import ruleset
+from dockerjail.nft import encode, ruleset
 from dockerjail.nft.kernel import Kernel, _Door
 from tests.lab import netns
 from tests.lab.packets import (
@@ -340,7 +340,7 @@ async def test_a_chain_that_the_kernel_refuses_does_not_sink_the_rest(
 ) -> None:
     # a name too long stands for a device that is missing, which kernels from 6.16 on take
     plan = kernel._plan([block(element("192.0.2.1/32", to=CONTAINER))])
-    fixed = kernel._encode(ruleset.extension(plan.homes))
+    fixed = encode.everything(kernel.table, ruleset.extension(plan.homes))
     parts = [_Door("sixteen-letters-"), *plan.wanted]
     echoes, accepted, refused = await kernel._write(fixed, parts, "trying")
     assert echoes
