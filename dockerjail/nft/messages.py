@@ -12,7 +12,7 @@ Netlink's own numbers are in the machine's byte order, nf_tables' are big-endian
 
 import os
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from errno import errorcode
@@ -328,9 +328,9 @@ class Landmark(NamedTuple):
     """
     What tells an object from any other that takes its place.
 
-    The kernel never gives a handle twice in one table, and a rule or a set cannot
-    change under its handle. A table's flags (dormant) and a chain's hook and policy
-    can: they are in `state`.
+    The kernel never gives a handle twice in one table, but much can change under a
+    handle: a table's flags (dormant), a chain's hook and policy, a rule that is replaced
+    (seen, Linux 6.18), a set's size and timeouts. That is in `state`.
     """
 
     kind: Kind
@@ -354,16 +354,18 @@ def landmark(reply: Reply, table: str) -> Landmark | None:
         kind,
         text(found[name]),
         number(found[handle]),
-        b"|".join(bytes(found.get(one, b"")) for one in state),
+        b"|".join(_value(reply.kind, found, one) for one in state),
     )
 
+
+_RULE_EXPRESSIONS = 4
 
 # message > numbers of the attributes with the name, the handle, and what can change
 _LANDMARKS: dict[int | None, tuple[Kind, int, int, tuple[int, ...]]] = {
     Kind.NEWTABLE: (Kind.NEWTABLE, 1, 4, (2,)),
     Kind.NEWCHAIN: (Kind.NEWCHAIN, 3, 2, (4, 5)),
-    Kind.NEWRULE: (Kind.NEWRULE, 2, 3, ()),
-    Kind.NEWSET: (Kind.NEWSET, 2, 16, ()),
+    Kind.NEWRULE: (Kind.NEWRULE, 2, 3, (_RULE_EXPRESSIONS,)),
+    Kind.NEWSET: (Kind.NEWSET, 2, 16, (9, 11, 12)),
 }
 
 
@@ -382,16 +384,10 @@ def shape(reply: Reply) -> Shape | None:
     if kind is None or numbers is None:
         return None
     found = fields(reply)
-    values = tuple(
-        _steps(found[one])
-        if kind == Kind.NEWRULE and one == _RULE_EXPRESSIONS and one in found
-        else bytes(found.get(one, b""))
-        for one in numbers
-    )
+    values = tuple(_value(kind, found, one) for one in numbers)
     return Shape(Kind(kind), text(found[_LANDMARKS[kind][1]]), values)
 
 
-_RULE_EXPRESSIONS = 4
 _SHAPES: dict[int | None, tuple[int, ...]] = {
     # hook, policy, type, flags, userdata
     Kind.NEWCHAIN: (4, 5, 7, 10, 12),
@@ -401,6 +397,14 @@ _SHAPES: dict[int | None, tuple[int, ...]] = {
     # the userdata (13), in which `nft` only notes how to print keys
     Kind.NEWSET: (3, 4, 5, 6, 7, 8, 9, 11, 12, 15, 17, 18),
 }
+
+
+def _value(kind: int | None, found: Mapping[int, memoryview], one: int) -> bytes:
+    """Return an attribute of an object, but what counters in it have counted."""
+    value = found.get(one, memoryview(b""))
+    if kind == Kind.NEWRULE and one == _RULE_EXPRESSIONS:
+        return _steps(value)
+    return bytes(value)
 
 
 def _steps(expressions: memoryview) -> bytes:
