@@ -190,6 +190,11 @@ class Table:
             return 0.0
         return LONGEST_PAUSE
 
+    def doubt(self, reason: str) -> None:
+        """Take note that the kernel may not hold what it should, and is looked at after a pause."""
+        self.sync.ok = False
+        self.sync.error = f"{reason}; it is looked at after {LONGEST_PAUSE:g} seconds"
+
     def storm(self) -> str:
         """Say who changed the table again and again lately; empty if nobody did."""
         lately = self._clock() - self.sync.storm_at < REMEMBERED

@@ -7,6 +7,7 @@ Stop is the same in reverse; bans stay in the kernel.
 """
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -114,6 +115,8 @@ class Daemon:
         self.ready = asyncio.Event()
         self._state = state
         self._news = asyncio.Event()
+        self._meddled = asyncio.Event()
+        self._meddler = ""
         self._stale = True
         self.elsewhere: Problem | None = None
         self.wrong: dict[str, Sequence[Problem]] = {}
@@ -161,6 +164,8 @@ class Daemon:
             await self.warden.restore(
                 self._state, allow=self.ground.allowed, direct=self.ground.direct
             )
+            # a full collection goes through a hundred thousand bans while everything waits
+            gc.freeze()
             warden = house.create_task(self.warden.run(), name="warden")
             outside = [
                 words,
@@ -168,6 +173,7 @@ class Daemon:
                 house.create_task(self._follow_containers(), name="neighbours"),
                 house.create_task(self._follow_host(), name="own addresses"),
                 house.create_task(self._follow_kernel(), name="kernel watch"),
+                house.create_task(self._mend_kernel(), name="kernel mending"),
                 house.create_task(self._keep_house(), name="housekeeping"),
                 house.create_task(self.names.run(), name="look-ups"),
             ]
@@ -396,11 +402,22 @@ class Daemon:
         await self.protect()
 
     async def _follow_kernel(self) -> None:
-        """Have the table mended when somebody else changes it."""
+        """Take note when somebody else changes the table."""
         async with aclosing(self.world.firewall.changes()) as changes:
             async for word in changes:
-                await asyncio.sleep(self.warden.table.pause() or DEBOUNCE)
-                await self.warden.verify(word)
+                self._meddler = word
+                self._meddled.set()
+
+    async def _mend_kernel(self) -> None:
+        """Have the table mended then: once for however many changes there were meanwhile."""
+        while True:
+            await self._meddled.wait()
+            pause = self.warden.table.pause()
+            if pause:
+                self.warden.table.doubt(self._meddler)
+            await asyncio.sleep(pause or DEBOUNCE)
+            self._meddled.clear()
+            await self.warden.verify(self._meddler)
 
     async def _keep_house(self) -> None:
         """Do what nobody asks for: write noted cursors, look at the kernel, purge."""

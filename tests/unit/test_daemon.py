@@ -302,3 +302,37 @@ async def test_a_dry_run_says_so_everywhere(tmp_path: Path) -> None:
         assert [jail["mode"] for jail in status["jails"]] == ["observe"]
         assert [ban["mode"] for ban in status["bans"]] == ["observe"]
         assert await daemon.world.firewall.present() == {}
+
+
+# ---- the kernel stays right
+
+
+async def test_a_thousand_changes_by_others_are_mended_once(tmp_path: Path) -> None:
+    async with daemon_of(tmp_path) as (daemon, _):
+        firewall = daemon.world.firewall
+        assert isinstance(firewall, DryRun)
+        for _ in range(1000):
+            firewall.lose()
+        await asyncio.sleep(0.1)
+        assert (daemon.warden.sync.healed, daemon.warden.sync.ok) == (1, True)
+
+
+async def test_the_kernel_is_not_in_sync_while_who_changes_it_again_and_again_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    async with daemon_of(tmp_path) as (daemon, _):
+        firewall = daemon.world.firewall
+        assert isinstance(firewall, DryRun)
+        for _ in range(10):
+            firewall.lose()
+            await asyncio.sleep(0.1)
+        assert daemon.warden.sync.healed == 10
+        for _ in range(30):
+            firewall.lose("table deleted by nft, process 7")
+            await asyncio.sleep(0.01)
+        kernel = (await Report(daemon).status())["kernel"]
+        assert not kernel["in_sync"]
+        assert "table deleted by nft, process 7" in kernel["error"]
+        await asyncio.sleep(5)
+        assert await firewall.intact()
+        assert (await Report(daemon).status())["kernel"]["in_sync"]
