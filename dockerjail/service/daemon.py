@@ -430,7 +430,8 @@ class Daemon:
             await self._explain()
             if rounds % LOOK_ROUNDS == 0:
                 await self._look_around()
-            if not self.warden.sync.ok or rounds % VERIFY_ROUNDS == 0:
+            mending = self._meddled.is_set()
+            if (not self.warden.sync.ok and not mending) or rounds % VERIFY_ROUNDS == 0:
                 await self.warden.verify()
             if rounds % PURGE_ROUNDS == 1:
                 await self.world.store.purge(self.clock())
