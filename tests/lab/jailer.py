@@ -136,7 +136,8 @@ class Jailer:
                 if promise(status):
                     return status
             time.sleep(0.05)
-        raise AssertionError(f"not so: {json.dumps(status, indent=1)}\n{self.log}")
+        told = status | {"bans": status.get("bans", [])[:10]}
+        raise AssertionError(f"not so: {json.dumps(told, indent=1)}\n{self.log}")
 
     def wait_banned(self, *addresses: str) -> Json:
         """Wait until exactly these are banned, and the kernel has them."""
