@@ -180,12 +180,14 @@ class Scope:
 
     `ports` None is everything. `addresses` are those of containers that clients reach
     past the host (macvlan), closed as wholes. Neither is nothing; `why` says in words how
-    they were found, or why there are none.
+    they were found, or why there are none. A scope that `yields` is nothing because
+    what it had belongs to others by now: bans must not stand there.
     """
 
     ports: tuple[Port, ...] | None
     why: str
     addresses: tuple[Address, ...] = ()
+    yields: bool = False
 
     @property
     def nothing(self) -> bool:

@@ -95,7 +95,21 @@ class Disallowed:
     who: str
 
 
-Entry = Failure | Settled | Ban | Unban | Allowance | Disallowed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guarded:
+    """A container past the host was seen at this address: at a start, bans stand before it at once."""
+
+    direct: Direct
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unguarded:
+    """The end of a `Guarded`."""
+
+    direct: Direct
+
+
+Entry = Failure | Settled | Ban | Unban | Allowance | Disallowed | Guarded | Unguarded
 """
 What the warden writes, in the order it happened.
 
@@ -112,6 +126,7 @@ class State:
     cursors: Mapping[CursorKey, Cursor] = field(default_factory=dict)
     next_ban: int = 1
     allowances: Sequence[Allowance] = ()
+    direct: frozenset[Direct] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,13 @@ CREATE TABLE allowance (
     comment TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Where containers on macvlan networks were last: bans stand there before the Engine has answered.
+CREATE TABLE guarded (
+    device  TEXT NOT NULL,
+    address TEXT NOT NULL,
+    PRIMARY KEY (device, address)
+) STRICT, WITHOUT ROWID;
+
 DROP VIEW banned;
 
 -- For the operator with sqlite3: SELECT * FROM banned;
@@ -42,7 +49,7 @@ SELECT
     cause,
     failures,
     count,
-    substr(container, 1, 12) AS container,
+    container,
     CASE WHEN forced THEN 'yes' ELSE 'no' END AS forced,
     reason
 FROM ban

@@ -24,6 +24,7 @@ from dockerjail.model import (
     Ban,
     Container,
     Cursor,
+    Direct,
     Failure,
     Port,
     Problem,
@@ -31,7 +32,17 @@ from dockerjail.model import (
     Subject,
     Unban,
 )
-from dockerjail.ports import BanRecord, CursorKey, Disallowed, Entry, History, Settled, State
+from dockerjail.ports import (
+    BanRecord,
+    CursorKey,
+    Disallowed,
+    Entry,
+    Guarded,
+    History,
+    Settled,
+    State,
+    Unguarded,
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,6 +64,7 @@ class MemoryStore:
         self._bans: dict[int, BanRecord] = {}
         self._cursors: dict[CursorKey, Cursor] = {}
         self._allowances: dict[str, Allowance] = {}
+        self._guarded: set[Direct] = set()
         self._totals: dict[str, tuple[int, int]] = {}
         self._next_ban = 1
 
@@ -71,6 +83,7 @@ class MemoryStore:
             ],
             cursors=dict(self._cursors),
             next_ban=self._next_ban,
+            direct=frozenset(self._guarded),
             allowances=sorted(
                 (
                     each
@@ -127,6 +140,10 @@ class MemoryStore:
                 self._allowances[entry.who] = entry
             case Disallowed():
                 self._allowances.pop(entry.who, None)
+            case Guarded():
+                self._guarded.add(entry.direct)
+            case Unguarded():
+                self._guarded.discard(entry.direct)
 
     def _count(self, jail: str, *, failures: int = 0, bans: int = 0) -> None:
         before = self._totals.get(jail, (0, 0))

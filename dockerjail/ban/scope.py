@@ -7,7 +7,7 @@ past the host, at an address of its own: that address is closed as a whole.
 """
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.model import Address, Container, Port, Problem, Scope
@@ -44,10 +44,10 @@ def resolve(
     that ran. None without any: whoever asks keeps what it had. Only a jail of the daemon's
     own file reaches beyond the ports and addresses of its service, or of its proxy.
     """
-    trusted = policy.origin is Origin.DAEMON
+    trusted, asked = policy.origin is Origin.DAEMON, members
     if trusted and policy.scope is ScopeKind.HOST:
         return Scope(ports=None, why="the jail's scope is the whole host")
-    members = [member for member in members if member.running] or members
+    members = [member for member in members if member.running] or _left(members, containers)
     if trusted and policy.ports is not None and policy.and_published:
         own = _reach(members, containers)
         why = "the jail's fail2ban file names ports" + (", and the service's" if own.ports else "")
@@ -56,6 +56,8 @@ def resolve(
         return _scope(policy.ports, _own(members, containers), "the jail names its ports")
     if not members:
         return None
+    if any(m.published for m in asked) and not any(m.running or m.published for m in members):
+        return Scope(ports=(), why="its ports are another container's by now", yields=True)
     reach = _reach(members, containers)
     if any(member.host_network for member in members):
         return _on_the_host_network(policy, reach)
@@ -71,6 +73,16 @@ def resolve(
             "or define the jail in dockerjail's own configuration",
         )
     return Scope(ports=None, why="neither the service nor its proxy publishes a port")
+
+
+def _left(
+    stopped: Collection[Container], containers: Collection[Container]
+) -> Collection[Container]:
+    """Return containers that do not run without the ports that others publish by now."""
+    services = {each.service for each in stopped}
+    others = [c for c in containers if c.running and c.service not in services]
+    lost = frozenset(port for other in others for port in other.published)
+    return [replace(each, published=each.published - lost) for each in stopped]
 
 
 def _reach(members: Collection[Container], containers: Collection[Container]) -> _Reach:

@@ -6,12 +6,13 @@ Out: calls to the `Firewall`, and `sync`, which says whether it holds what it sh
 refusal is never raised: it stays in `sync` until a later attempt succeeds.
 """
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from dockerjail.ban.reconcile import BanKey, Change, Ledger, reconcile
 from dockerjail.errors import FirewallError
@@ -29,6 +30,11 @@ LONGEST_PAUSE: Final = 5.0
 
 REMEMBERED: Final = 600.0
 """Seconds for which a storm is told of."""
+
+MANY: Final = 5000
+"""Elements from which on what goes through them all does so beside the event loop."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +69,11 @@ class Table:
     def allow(self) -> frozenset[Subject]:
         """Who is never blocked, but for forced bans."""
         return self._allow
+
+    @property
+    def direct(self) -> frozenset[Direct]:
+        """Before which addresses past the host bans stand."""
+        return self._direct
 
     # What the bans want
 
@@ -105,7 +116,7 @@ class Table:
         try:
             if not await self._firewall.adopt(allow=self._effective(), direct=self._direct):
                 return False
-            change = reconcile(self._ledger.wanted(), await self._firewall.present())
+            change = await self._difference()
             if change:
                 await self._firewall.apply(add=change.add, remove=change.remove)
         except FirewallError as error:
@@ -155,7 +166,7 @@ class Table:
             else:
                 # put anew unseen: that costs less than to read what stands in this set
                 await self._firewall.allow(self._effective())
-                change = reconcile(self._ledger.wanted(), await self._firewall.present())
+                change = await self._difference()
                 if change:
                     await self._firewall.apply(add=change.add, remove=change.remove)
                     self._mended(reason)
@@ -219,12 +230,21 @@ class Table:
         self.sync.verified_at = self._clock()
 
     async def _put_all(self) -> None:
+        blocks = await self._aside(self._blocks)
+        await self._firewall.replace(blocks, allow=self._effective(), direct=self._direct)
+
+    def _blocks(self) -> Sequence[Block]:
         wanted = self._ledger.wanted()
-        await self._firewall.replace(
-            [Block(element=element, until=until) for element, until in wanted.items()],
-            allow=self._effective(),
-            direct=self._direct,
-        )
+        return [Block(element=element, until=until) for element, until in wanted.items()]
+
+    async def _difference(self) -> Change:
+        """Return what makes the kernel hold what the bans want."""
+        present = await self._firewall.present()
+        return await self._aside(lambda: reconcile(self._ledger.wanted(), present))
+
+    async def _aside(self, work: Callable[[], T]) -> T:
+        """Do work on many elements in a thread: nobody changes the ledger while its owner waits."""
+        return await asyncio.to_thread(work) if len(self._ledger) > MANY else work()
 
     def _effective(self) -> frozenset[Subject]:
         """Return who is never blocked, less who is all the same."""

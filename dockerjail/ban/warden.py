@@ -58,7 +58,18 @@ from dockerjail.model import (
     UnbanReason,
     written,
 )
-from dockerjail.ports import Block, CursorKey, Disallowed, Entry, Firewall, Settled, State, Store
+from dockerjail.ports import (
+    Block,
+    CursorKey,
+    Disallowed,
+    Entry,
+    Firewall,
+    Guarded,
+    Settled,
+    State,
+    Store,
+    Unguarded,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +156,7 @@ class Warden:
         self.tally = Tally(self.table.holders)
         self._neighbours = Neighbours()
         self._settled: set[str] = set()
+        self._guarded: frozenset[Direct] = frozenset()
         self._orders: asyncio.Queue[Order] = asyncio.Queue(QUEUE)
         self._active: dict[BanKey, Ban] = {}
         self._enforced: dict[BanKey, Ban] = {}
@@ -281,13 +293,7 @@ class Warden:
 
     # The work
 
-    async def restore(
-        self,
-        state: State,
-        *,
-        allow: frozenset[Subject],
-        direct: frozenset[Direct] = frozenset(),
-    ) -> None:
+    async def restore(self, state: State, *, allow: frozenset[Subject]) -> None:
         """
         Take over what the store remembers and have the kernel hold it.
 
@@ -302,7 +308,8 @@ class Warden:
         for ban in bans:
             self._enter(ban)
             logger.info("[%s] Restore Ban %s", ban.jail, written(ban.subject))
-        self.table.ground(allow, direct)
+        self._guarded = state.direct
+        self.table.ground(allow, state.direct)
         self._force()
         await self.table.restore(bans)
         self._enforced = dict(self._active)
@@ -380,6 +387,7 @@ class Warden:
                 self._rescope(batch)
             case Ground(done=done):
                 batch.ground = True
+                self._guard(batch)
                 batch.grounds.append(done)
             case Verify(reason=reason):
                 batch.verify = batch.verify or reason
@@ -514,6 +522,13 @@ class Warden:
             raise Refused(f"{who} is not let pass by an operator's word; who is: {known}")
         self._disallow(who, batch)
 
+    def _guard(self, batch: _Batch) -> None:
+        """Have it remembered before which addresses bans are to stand at the next start."""
+        direct = self.table.direct
+        batch.entries += (Guarded(direct=each) for each in sorted(direct - self._guarded, key=str))
+        batch.entries += (Unguarded(direct=each) for each in self._guarded - direct)
+        self._guarded = direct
+
     def _disallow(self, who: str, batch: _Batch) -> None:
         del self._allowances[who]
         batch.entries.append(Disallowed(who=who))
@@ -525,7 +540,8 @@ class Warden:
         Give standing bans the ports that their services publish now.
 
         Never everything in place of ports: a proxy that restarts must not make its
-        bans wider. Who is ignored by now is let in.
+        bans wider. A service that is gone keeps its bans, unless its ports are another's. Who is
+        ignored by now is let in.
         """
         scopes = {
             jail: self._bar.scopes(jail)
@@ -537,7 +553,7 @@ class Warden:
                 self._end(ban, UnbanReason.IGNORED, batch)
                 continue
             scope = scopes.get(ban.jail) if _follows(ban) else None
-            if scope is None or scope.nothing or scope.ports is None:
+            if scope is None or scope.ports is None or (scope.nothing and not scope.yields):
                 continue
             if (scope.ports, scope.addresses) == (ban.scope.ports, ban.scope.addresses):
                 continue

@@ -118,6 +118,7 @@ class Daemon:
         self._meddled = asyncio.Event()
         self._meddler = ""
         self._stale = True
+        self._acquainted = False
         self.elsewhere: Problem | None = None
         self.wrong: dict[str, Sequence[Problem]] = {}
         self._remarked: set[Problem] = set()
@@ -161,9 +162,7 @@ class Daemon:
             words = house.create_task(self.exempt.run(), name="ignoreip")
             await self.exempt.ready(RESOLVED_WITHIN)
             self._protect(self._state.allowances)
-            await self.warden.restore(
-                self._state, allow=self.ground.allowed, direct=self.ground.direct
-            )
+            await self.warden.restore(self._state, allow=self.ground.allowed)
             # a full collection goes through a hundred thousand bans while everything waits
             gc.freeze()
             warden = house.create_task(self.warden.run(), name="warden")
@@ -465,7 +464,10 @@ class Daemon:
         if waiting:
             await self.exempt.ready(waiting)
         self._protect(self.warden.allowances)
-        await self.warden.ground(self.ground.allowed, self.ground.direct)
+        # until the Engine has answered, containers are where they were last
+        self._acquainted = self._acquainted or self.intake.connected
+        direct = self.ground.direct if self._acquainted else self.warden.table.direct
+        await self.warden.ground(self.ground.allowed, direct)
 
     def _protect(self, allowances: Iterable[Allowance]) -> None:
         """Tell the jails who is never banned, and why."""

@@ -66,7 +66,8 @@ class Ground:
         self.allowed = frozenset(
             {ip_network("127.0.0.0/8"), ip_network("::1/128"), *local, *reasons}
         )
-        self.direct = frozenset(direct for c in containers if c.running for direct in c.direct)
+        # of stopped ones, too: their chain at the device need not go and come back with them
+        self.direct = frozenset(direct for c in containers for direct in c.direct)
         self.local.update(local)
         self.ignore.update({**reasons, **local})
 

@@ -46,6 +46,7 @@ from dockerjail.model import (
     Cause,
     Counter,
     Cursor,
+    Direct,
     Failure,
     Mode,
     Port,
@@ -56,7 +57,17 @@ from dockerjail.model import (
     Unban,
     UnbanReason,
 )
-from dockerjail.ports import BanRecord, CursorKey, Disallowed, Entry, History, Settled, State
+from dockerjail.ports import (
+    BanRecord,
+    CursorKey,
+    Disallowed,
+    Entry,
+    Guarded,
+    History,
+    Settled,
+    State,
+    Unguarded,
+)
 from dockerjail.store.migrate import examine, migrate, shipped
 
 _OLDEST_SQLITE = (3, 37, 0)
@@ -105,6 +116,8 @@ _WRITE_UNBAN = """
 """
 _WRITE_ALLOWANCE = "INSERT OR REPLACE INTO allowance (who, at, until, comment) VALUES (?, ?, ?, ?)"
 _WRITE_DISALLOWED = "DELETE FROM allowance WHERE who = ?"
+_WRITE_GUARDED = "INSERT OR IGNORE INTO guarded (device, address) VALUES (?, ?)"
+_WRITE_UNGUARDED = "DELETE FROM guarded WHERE device = ? AND address = ?"
 _WRITE_SETTLED = """
     UPDATE failure SET spent = 1, ban = ? WHERE subject = ? AND jail = ? AND spent = 0
 """
@@ -257,7 +270,7 @@ class SqliteStore:
     async def load(self, *, now: float, findtime: float) -> State:
         """See `Store.load`."""
         self._findtime = findtime
-        # Nobody writes meanwhile, so the five answers fit together. `+id` sorts what
+        # Nobody writes meanwhile, so the six answers fit together. `+id` sorts what
         # an index found; plain `id` would make SQLite walk through all of history.
         async with self._writing:
             bans = await self._bans(
@@ -273,6 +286,7 @@ class SqliteStore:
                 " WHERE until IS NULL OR until > ? ORDER BY at, who",
                 now,
             )
+            guarded = await self._read("SELECT device, address FROM guarded")
         with self._decoding():
             return State(
                 bans=[record.ban for record in bans],
@@ -283,6 +297,7 @@ class SqliteStore:
                     Allowance(who=who, at=at, until=until, comment=comment)
                     for who, at, until, comment in allowances
                 ],
+                direct=frozenset(Direct(device, ip_address(text)) for device, text in guarded),
             )
 
     async def record(
@@ -537,7 +552,7 @@ def _statements(entries: Sequence[Entry]) -> Iterator[tuple[str, Iterable[Any]]]
     settled: list[tuple[int | None, str, str]] = []
     failures: list[tuple[Failure, Settled | None]] = []
     open_: dict[tuple[str, Subject], list[int]] = {}
-    others: list[Ban | Unban | Allowance | Disallowed] = []
+    others: list[Ban | Unban | Allowance | Disallowed | Guarded | Unguarded] = []
     for entry in entries:
         match entry:
             case Failure():
@@ -593,11 +608,17 @@ def _disallowed_row(end: Disallowed) -> tuple[Any, ...]:
     return (_storable(end.who),)
 
 
+def _guarded_row(entry: Guarded | Unguarded) -> tuple[Any, ...]:
+    return _storable(entry.direct.device), str(entry.direct.address)
+
+
 _WRITTEN: Mapping[type, tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
     Ban: (_WRITE_BAN, _ban_row),
     Unban: (_WRITE_UNBAN, _unban_row),
     Allowance: (_WRITE_ALLOWANCE, _allowance_row),
     Disallowed: (_WRITE_DISALLOWED, _disallowed_row),
+    Guarded: (_WRITE_GUARDED, _guarded_row),
+    Unguarded: (_WRITE_UNGUARDED, _guarded_row),
 }
 
 

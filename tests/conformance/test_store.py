@@ -15,6 +15,7 @@ from dockerjail.model import (
     Cause,
     Counter,
     Cursor,
+    Direct,
     Failure,
     Mode,
     Port,
@@ -24,7 +25,7 @@ from dockerjail.model import (
     Unban,
     UnbanReason,
 )
-from dockerjail.ports import BanRecord, Disallowed, Settled, State, Store
+from dockerjail.ports import BanRecord, Disallowed, Guarded, Settled, State, Store, Unguarded
 from dockerjail.store.sqlite import SqliteStore
 from tests.fakes import MemoryStore
 
@@ -333,6 +334,18 @@ async def test_the_end_of_an_unknown_ban_changes_nothing(store: Store) -> None:
 async def test_writing_nothing_is_allowed(store: Store) -> None:
     await store.record([], {})
     assert await load(store) == EMPTY
+
+
+# Where bans stand past the host
+
+
+async def test_guarded_addresses_come_back_until_they_are_guarded_no_more(store: Store) -> None:
+    four, six = Direct("lan0", ip_address("192.0.2.9")), Direct("lan0", ip_address("2001:db8::9"))
+    await store.record([Guarded(direct=four), Guarded(direct=six), Guarded(direct=four)], {})
+    assert (await load(store)).direct == {four, six}
+    away = Direct("lan1", four.address)
+    await store.record([Unguarded(direct=four), Unguarded(direct=away)], {})
+    assert (await load(store)).direct == {six}
 
 
 # Whom operators let pass

@@ -393,3 +393,22 @@ def labelled(project: str, service: str) -> tuple[str, ...]:
         *("--label", f"com.docker.compose.project={project}"),
         *("--label", f"com.docker.compose.service={service}"),
     )
+
+
+def test_an_address_past_the_host_stays_closed_while_the_daemon_restarts(lan, jailer_for, ways):
+    engine = lan.engine
+    echo(engine, "web", "--network", "lan")
+    jailer = jailer_for(engine).ready()
+    follows(jailer, "web")
+    bad, good = lan.attacker(), lan.attacker()
+    web = addresses(engine, "web")[4]
+    shut, still = ways.to(bad, web, 8000), ways.to(good, web, 8000)
+    accuse(jailer, bad, 4)
+    jailer.kill()
+    assert_only_closed([shut], [still])
+    jailer.environ["DOCKER_HOST"] = f"unix://{jailer.root}/away.sock"
+    jailer.start()
+    jailer.wait(lambda s: not s["engine"]["connected"] and s["bans"])
+    assert_only_closed([shut], [still])
+    jailer.stop()
+    assert_only_closed([shut], [still])

@@ -238,3 +238,18 @@ def test_ports_behind_a_strange_gateway_are_elsewhere():
 def test_a_network_that_cannot_publish_tells_nothing():
     macvlan = container("lan", gateways=frozenset({ip_address("192.168.1.1")}))
     assert elsewhere([macvlan], [ip_address("192.168.1.7")]) is None
+
+
+@pytest.mark.parametrize("origin", list(Origin))
+def test_a_stopped_service_yields_ports_that_another_container_publishes_by_now(origin):
+    gone = container("web", published=frozenset({Port(80), Port(443)}), running=False)
+    asked = policy(origin)
+    assert resolve(asked, [gone], [gone]).ports == (Port(80), Port(443))
+    other = container("other", published=frozenset({Port(80)}))
+    assert resolve(asked, [gone], [gone, other]).ports == (Port(443),)
+    both = container("other", published=frozenset({Port(80), Port(443)}))
+    scope = resolve(asked, [gone], [gone, both])
+    assert scope.nothing
+    assert scope.yields
+    again = container("web", published=frozenset({Port(80), Port(443)}))
+    assert resolve(asked, [again], [again]).ports == (Port(80), Port(443))

@@ -23,6 +23,7 @@ from dockerjail.model import (
     Cause,
     Counter,
     Cursor,
+    Direct,
     Element,
     Failure,
     Mode,
@@ -342,6 +343,32 @@ async def test_a_service_that_is_gone_keeps_its_bans(scope):
         await house.warden.rescope()
         await asyncio.sleep(0.01)
         assert await house.blocked() == {Element(BAD, HTTP)}
+
+
+async def test_a_service_whose_ports_are_anothers_by_now_closes_them_no_more_until_it_is_back():
+    async with House().running() as house:
+        await house.offend()
+        before, house.scope = house.scope, Scope(ports=(), why="another's", yields=True)
+        await house.warden.rescope()
+        await asyncio.sleep(0.01)
+        assert await house.blocked() == set()
+        assert len(house.bans) == 1
+        house.scope = before
+        await house.warden.rescope()
+        await asyncio.sleep(0.01)
+        assert await house.blocked() == {Element(BAD, HTTP)}
+
+
+async def test_addresses_past_the_host_are_guarded_from_the_start():
+    direct = frozenset({Direct("lan0", ip_address("192.0.2.9"))})
+    first = House()
+    async with first.running() as house:
+        await house.warden.ground(frozenset({OWN}), direct)
+    async with House(store=first.store).running() as house:
+        assert house.firewall.direct == direct
+        await house.warden.ground(frozenset({OWN}), frozenset())
+    async with House(store=first.store).running() as house:
+        assert house.firewall.direct == frozenset()
 
 
 async def test_bans_come_back_after_a_restart():
