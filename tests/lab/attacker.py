@@ -43,10 +43,11 @@ class Attacker:
         self.address = f"198.51.100.{number}"
         self.address6 = f"2001:db8:66:{number:x}::1"
         self.network6 = f"2001:db8:66:{number:x}::/64"
+        self._host: netns.Namespace | None = None
 
     def connect(self, host: netns.Namespace, gateway: str) -> None:
         """Join the namespace to `host`, the address `gateway` of which is the way out."""
-        link = f"a{self.number}"
+        self._host, link = host, f"a{self.number}"
         netns.connect(
             host,
             self.space,
@@ -62,8 +63,15 @@ class Attacker:
         self.space.run("ip", "-6", "route", "add", "default", "via", "fe80::1", "dev", "eth0")
 
     def also(self, address: str) -> None:
-        """Give the host one more address out of its /64; name it as `source` to use it."""
-        netns.add_address(self.space, "eth0", f"{address}/128")
+        """Give the host one more address out of its networks; name it as `source` to use it."""
+        netns.add_address(self.space, "eth0", f"{address}/{128 if ':' in address else 32}")
+
+    def network(self, network: str, *addresses: str) -> None:
+        """Give the host one more network, and these addresses out of it."""
+        assert self._host is not None, "connect first"
+        self._host.run("ip", "route", "replace", network, "dev", f"a{self.number}")
+        for address in addresses:
+            self.also(address)
 
     def remove(self) -> None:
         """Take the host off the net."""

@@ -52,6 +52,8 @@ class Jailer:
         self.config = root / "dockerjail.toml"
         self.config.write_text(settings)
         self.environ = environ
+        self.within: tuple[str, ...] = ()
+        """A command that runs the daemon, such as one that gives it mounts of its own."""
         self._process: subprocess.Popen[bytes] | None = None
 
     # Life
@@ -60,6 +62,7 @@ class Jailer:
         """Start the daemon without waiting for anything."""
         with (self.root / "log").open("ab") as log:
             self._process = self.space.popen(
+                *self.within,
                 *(sys.executable, "-m", "dockerjail", "run", "--config", str(self.config)),
                 env=self._environ(),
                 stdout=log,
