@@ -90,16 +90,22 @@ class Report:
         totals = await daemon.world.store.totals()
         jails = [j for j in daemon.jails if name in (j.name, j.policy.name)]
         bans = [b for b in daemon.warden.bans if name in (b.jail, b.jail.partition("@")[0])]
-        if not jails and not bans:
-            known = ", ".join(sorted(j.name for j in daemon.jails)) or "none runs"
+        host = daemon.settings.recidive
+        hosts = [] if host is None else [host.name]
+        if not jails and not bans and name not in hosts:
+            known = ", ".join(sorted([*(j.name for j in daemon.jails), *hosts])) or "none runs"
             raise Refused(f"no jail {name}; the jails are: {known}")
         names = dict.fromkeys([*(j.name for j in jails), *(b.jail for b in bans)])
         await daemon.warden.count(bans[-COUNTED:])
         failures: list[Failure] = []
         for each in names:
             failures += await daemon.world.store.last_failures(each, limit=EVIDENCE)
+        banned = self._banned()
+        told = [self._jail(j, totals, banned) for j in jails]
+        if host is not None and name == host.name:
+            told.append(self._of_the_host(host, totals, banned))
         return {
-            "jails": [self._jail(j, totals, self._banned()) for j in jails],
+            "jails": told,
             "bans": [self._ban(ban) for ban in bans],
             "last_failures": [failure_json(f) for f in failures],
         }

@@ -450,6 +450,7 @@ def test_the_hosts_recidive_closes_everything_only_for_the_operators_jails(
         jailer = jailer_for(engine, fail2ban_files(tmp_path, local))
     jailer.ready()
     follows(jailer, "web")
+    assert "looks for bans in other jails" in " ".join(ok(jailer, "status", "recidive").split())
     bad = attacker(engine)
     ban = twice(jailer, bad)
     assert ban["jail"] == "recidive"
