@@ -351,6 +351,10 @@ def test_a_daemon_that_only_observes_lets_all_in_and_bans_again_when_it_enforces
     status = jailer.wait(lambda s: s["banned"] >= 1)
     assert not bad.reaches(engine.address, 8080)
     assert status["mode"] == "enforce"
+    assert worse.reaches(engine.address, 8080)
+    fail(jailer, worse.address)
+    jailer.wait(lambda s: s["banned"] == 2)
+    assert not worse.reaches(engine.address, 8080)
 
 
 # -- how long ----------------------------------------------------------------

@@ -209,6 +209,35 @@ def test_single_elements_and_rules_are_mended(siege, attacker):
     assert re.search(r"the table is in place again: .* by nft, process \d+", log)
 
 
+def test_an_end_that_somebody_else_gave_a_ban_is_not_its_end(siege):
+    made = siege()
+    since = made.nft(f"add element {TABLE} all4_32 {{ {made.bad.address} timeout 2s }}")
+    time.sleep(2.5)
+    assert made.holds()
+    assert not any(trickle.arrived(since) for trickle in made.trickles)
+    assert made.jailer.status()["kernel"]["in_sync"]
+
+
+@pytest.mark.parametrize("how", ["flush", "merge"])
+def test_a_copy_of_the_table_that_somebody_loads_again_frees_and_blocks_nobody(
+    how, siege, attacker
+):
+    made = siege()
+    jailer, freed = made.jailer, attacker(made.engine)
+    assert jailer.cli("ban", freed.address).returncode == 0
+    jailer.wait(lambda s: s["kernel"]["elements"] == BANS + 1)
+    saved = jailer.kernel()
+    assert freed.address in saved
+    with trickles(made.engine, {5003: freed}) as (passing,):
+        assert not passing.flows()
+        assert jailer.cli("unban", freed.address).returncode == 0
+        assert passing.flows()
+        first = f"delete table {TABLE}\n" if how == "flush" else ""
+        since = made.nft(first + saved)
+        made.whole(f"loaded again, {how}", since)
+        assert passing.flows()
+
+
 def test_what_others_do_to_their_own_tables_leaves_ours_untouched(siege, attacker):
     made = siege()
     engine, jailer = made.engine, made.jailer
