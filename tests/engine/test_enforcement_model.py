@@ -660,7 +660,11 @@ class Walk:
     async def _do_mischief(self) -> None:
         seen = await self._listing()
         table = "inet dockerjail"
-        sets = [name for name in seen.sets if not name.startswith(("allow", "direct"))]
+        sets = [
+            name
+            for name in (*seen.sets, *seen.filled, *seen.filled)
+            if not name.startswith(("allow", "direct"))
+        ]
         some_set = self._rng.choice(sets) if sets else "none"
         any_set = self._rng.choice(seen.sets or ("none",))
         chain = self._rng.choice(seen.chains or ("none",))
@@ -706,7 +710,7 @@ class Walk:
             strange += " . tcp . 25"
         if name.startswith("to"):
             strange += " . 198.51.100.9" if "4_" in name else " . 2001:db8:9::9"
-        chosen = self._rng.choice([*keys, strange, strange])
+        chosen = self._rng.choice([self._rng.choice(keys or [strange]), strange])
         return f"add element inet dockerjail {name} {{ {chosen} timeout {LONG}s }}"
 
     def _delete_rule(self, chain: str) -> str:

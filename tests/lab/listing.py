@@ -46,7 +46,8 @@ class Listing:
     `blocked` is seconds to live by element, infinity for good. `past` are the subjects of those
     from everything that are looked for past the host too, `direct` the addresses there, `doors` the devices
     at which it stands. `open` are the rules before and beside the bans by chain, without
-    their counters; `sets` and `chains` are names.
+    their counters; `sets` and `chains` are names,
+    `filled` those of sets that are not empty.
     """
 
     blocked: Mapping[Element, float]
@@ -56,6 +57,7 @@ class Listing:
     allowed: frozenset[Subject]
     open: Mapping[str, tuple[str, ...]]
     sets: tuple[str, ...]
+    filled: tuple[str, ...]
     chains: tuple[str, ...]
 
 
@@ -92,6 +94,7 @@ def read(text: str) -> Listing:
         allowed=_networks(members, "allow"),
         open=fixed,
         sets=tuple(blocks["set"]),
+        filled=tuple(name for name in blocks["set"] if members[name]),
         chains=tuple(blocks["chain"]),
     )
 
