@@ -59,12 +59,8 @@ class Budget:
         `active` are the bans that are carried out already because of the container's lines.
         """
         purse = self._purse(container, at)
-        fits = self._pay(purse) and not self._crowded(active)
-        if (
-            purse.since is not None
-            and at >= purse.over_at + self.rest
-            and not self._crowded(active)
-        ):
+        fits = self._pay(purse) and not self.crowded(active)
+        if purse.since is not None and at >= purse.over_at + self.rest and not self.crowded(active):
             purse.since = None  # it had recovered before this ban
         if not fits:
             purse.over_at = max(purse.over_at, at)
@@ -88,7 +84,7 @@ class Budget:
         purse = self._purses.get(container)
         if purse is None:
             return None
-        rested = at >= purse.over_at + self.rest and not self._crowded(active)
+        rested = at >= purse.over_at + self.rest and not self.crowded(active)
         return None if rested else purse.since
 
     def observed(self, container: str) -> int:
@@ -99,6 +95,10 @@ class Budget:
     def forget(self, container: str) -> None:
         """Let go of a container that is gone."""
         self._purses.pop(container, None)
+
+    def crowded(self, active: int) -> bool:
+        """Say whether so many bans at a time are as many as a container may have."""
+        return bool(self.active) and active >= self.active
 
     def _purse(self, container: str, at: float) -> _Purse:
         """Return a container's purse, with the coins that came back until `at`."""
@@ -121,6 +121,3 @@ class Budget:
             return False
         purse.coins = max(0.0, purse.coins - 1)
         return True
-
-    def _crowded(self, active: int) -> bool:
-        return bool(self.active) and active >= self.active

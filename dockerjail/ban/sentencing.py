@@ -20,8 +20,8 @@ from dockerjail.ports import Flows, Store
 
 logger = logging.getLogger(__name__)
 
-Fresh = Mapping[Subject, Sequence[Ban]]
-"""Bans by subject that the store does not know yet."""
+Fresh = Mapping[Subject, Mapping[int, Ban]]
+"""Bans by subject and id that the store does not know yet, or knows as they were before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ class Sentencing:
         self._bar = bar
         self._budget = budget
         self._said: dict[str, str] = {}
+        self._overfull: set[str] = set()
         self.unverified: dict[str, int] = {}
         self.flows_error = ""
 
@@ -67,12 +68,14 @@ class Sentencing:
         standing: Ban | None,
         fresh: Fresh,
         active: int,
+        observed: int = 0,
         cause: Cause = Cause.FAILURES,
     ) -> Ban | None:
         """
         Return the ban for an offence, the `standing` one with a later end, or None.
 
-        `active` is how many bans stand because of the offence's container.
+        `active` is how many bans stand because of the offence's container, `observed` how many
+        stand in name only.
         """
         jail, subject, name = offence.jail, offence.subject, written(offence.subject)
         policy = self._bar.policies(jail)
@@ -98,6 +101,8 @@ class Sentencing:
             return None
         if mode is Mode.ENFORCE and not self._affordable(offence, active):
             mode = Mode.OBSERVE
+        if mode is Mode.OBSERVE and standing is None and not self._worth_noting(offence, observed):
+            return None
         return Ban(
             id=standing.id if standing else number(),
             jail=jail,
@@ -117,7 +122,7 @@ class Sentencing:
     async def earlier(self, subject: Subject, fresh: Fresh) -> Sequence[Ban]:
         """Return the bans that a subject has had, the newest first."""
         known = {ban.id: ban for ban in await self._store.bans_against(subject, since=0.0)}
-        known.update((ban.id, ban) for ban in fresh.get(subject, ()))
+        known.update(fresh.get(subject, {}))
         return sorted(known.values(), key=lambda ban: (ban.at, ban.id), reverse=True)
 
     async def relapse(self, ban: Ban, fresh: Fresh) -> Sequence[Offence]:
@@ -255,6 +260,21 @@ class Sentencing:
                 container,
             )
         return fits
+
+    def _worth_noting(self, offence: Offence, observed: int) -> bool:
+        """Say whether one more ban is observed: nobody reads a million that a forger made up."""
+        container = offence.container
+        if not self._budget.crowded(observed):
+            self._overfull.discard(container)
+            return True
+        if container not in self._overfull:
+            logger.error(
+                "container %s: %d of its bans are only observed; no more are until some end",
+                container,
+                observed,
+            )
+        self._overfull.add(container)
+        return False
 
 
 def _reason(offence: Offence, cause: Cause) -> str:

@@ -76,8 +76,19 @@ logger = logging.getLogger(__name__)
 BATCH: Final = 512
 """Orders that one transaction takes at most: bounds how long a ban waits for others' rows."""
 
+ROWS: Final = 2000
+"""Rows after which a transaction takes no further order: one chunk may hold thousands of failures."""
+
 QUEUE: Final = 1024
 """Orders that may wait at the door before tails have to."""
+
+CROWD: Final = 4000
+"""
+Failures and offences that may wait at the door, but for those of one report.
+
+A log that is all failures would fill the queue with a million, minutes before the ban that
+another container asks for.
+"""
 
 COUNTED: Final = 1000
 """Elements whose counters are read at once at most."""
@@ -104,7 +115,7 @@ class _Batch:
     answers: list[tuple[asyncio.Future[Sequence[Ban]], Sequence[Ban]]] = field(default_factory=list)
     grounds: list[asyncio.Future[None]] = field(default_factory=list)
     touched: set[BanKey] = field(default_factory=set)
-    fresh: dict[Subject, list[Ban]] = field(default_factory=dict)
+    fresh: dict[Subject, dict[int, Ban]] = field(default_factory=dict)
     news: list[tuple[int, str]] = field(default_factory=list)
     ground: bool = False
     allowances: bool = False
@@ -158,11 +169,14 @@ class Warden:
         self._settled: set[str] = set()
         self._guarded: frozenset[Direct] = frozenset()
         self._orders: asyncio.Queue[Order] = asyncio.Queue(QUEUE)
+        self._crowd = 0
+        self._door = asyncio.Lock()  # tails go through in turn
+        self._room = asyncio.Event()
         self._active: dict[BanKey, Ban] = {}
         self._enforced: dict[BanKey, Ban] = {}
         self._since: dict[BanKey, float] = {}
         self._ends: list[tuple[float, int, BanKey]] = []
-        self._by_container: dict[str, int] = {}
+        self._by_container: dict[tuple[str, Mode], int] = {}
         self._forced_keys: set[BanKey] = set()
         self._idle: set[BanKey] = set()  # enforced before this dry run, and after it
         self._allowances: dict[str, Allowance] = {}
@@ -211,9 +225,9 @@ class Warden:
         """Return the elements that enforce a ban."""
         return self.table.elements_of(ban.key)
 
-    def standing(self, container: str) -> int:
-        """Return how many bans are in force because of a container."""
-        return self._by_container.get(container, 0)
+    def standing(self, container: str, mode: Mode = Mode.ENFORCE) -> int:
+        """Return how many bans are in force, or observed, because of a container."""
+        return self._by_container.get((container, mode), 0)
 
     def over_budget(self, container: str) -> float | None:
         """Return since when the bans that a container leads to are only observed, None if not."""
@@ -238,8 +252,13 @@ class Warden:
     # What others may say
 
     async def report(self, report: Report) -> None:
-        """Hand over what a chunk led to; waits while the warden is behind."""
-        await self._orders.put(report)
+        """Hand over what a chunk led to; waits, in turn, while the warden is behind."""
+        async with self._door:
+            while self._crowd >= CROWD:
+                self._room.clear()
+                await self._room.wait()
+            self._crowd += len(report.entries)
+            await self._orders.put(report)
 
     def note(self, stream: CursorKey, cursor: Cursor) -> None:
         """
@@ -347,14 +366,16 @@ class Warden:
 
     async def _fill(self, batch: _Batch) -> None:
         """Wait for an order or an expiry; take along what else is waiting."""
-        orders: list[Order] = []
+        order: Order | None = None
         with suppress(TimeoutError):
             async with asyncio.timeout(self._until_next_expiry()):
-                orders.append(await self._orders.get())
-        while orders and len(orders) < BATCH and not self._orders.empty():
-            orders.append(self._orders.get_nowait())
-        for order in orders:
+                order = await self._orders.get()
+        taken = 0
+        while order is not None:
             await self._decide(order, batch)
+            taken += 1
+            full = taken >= BATCH or len(batch.entries) >= ROWS
+            order = None if full or self._orders.empty() else self._orders.get_nowait()
         self._expire(batch)
         if self._orders.empty():
             for stream, cursor in self._noted.items():
@@ -364,6 +385,8 @@ class Warden:
     async def _decide(self, order: Order, batch: _Batch) -> None:
         match order:
             case Report():
+                self._crowd -= len(order.entries)
+                self._room.set()
                 for entry in order.entries:
                     if isinstance(entry, Failure):
                         batch.entries.append(entry)
@@ -444,6 +467,7 @@ class Warden:
             standing=standing,
             fresh=batch.fresh,
             active=self.standing(offence.container),
+            observed=self.standing(offence.container, Mode.OBSERVE),
             cause=cause,
         )
         return ban, standing is None or (ban is not None and ban.mode is not standing.mode)
@@ -598,7 +622,7 @@ class Warden:
         batch.touched.add(ban.key)
         self._enter(ban)
         batch.entries.append(replace(ban, mode=Mode.ENFORCE) if ban.key in self._idle else ban)
-        batch.fresh.setdefault(ban.subject, []).append(ban)
+        batch.fresh.setdefault(ban.subject, {})[ban.id] = ban
         batch.take(self.table.put(ban))
         batch.ground |= self._force()
 
@@ -614,8 +638,9 @@ class Warden:
         self._active[ban.key] = ban
         if ban.forced:
             self._forced_keys.add(ban.key)
-        if ban.container and ban.mode is Mode.ENFORCE:
-            self._by_container[ban.container] = self.standing(ban.container) + 1
+        if ban.container:
+            whose = ban.container, ban.mode
+            self._by_container[whose] = self.standing(*whose) + 1
         if ban.until is not None:
             heapq.heappush(self._ends, (ban.until, ban.id, ban.key))
         if len(self._ends) > 2 * len(self._active) + BATCH:  # prolonged bans left theirs behind
@@ -629,10 +654,11 @@ class Warden:
     def _leave(self, key: BanKey) -> None:
         ban = self._active.pop(key, None)
         self._forced_keys.discard(key)
-        if ban is not None and ban.container and ban.mode is Mode.ENFORCE:
-            left = self._by_container.pop(ban.container) - 1
+        if ban is not None and ban.container:
+            whose = ban.container, ban.mode
+            left = self._by_container.pop(whose) - 1
             if left:
-                self._by_container[ban.container] = left
+                self._by_container[whose] = left
 
     def _end(self, ban: Ban, reason: UnbanReason, batch: _Batch) -> None:
         observed = " (only observed)" if ban.mode is Mode.OBSERVE else ""

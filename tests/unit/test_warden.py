@@ -836,6 +836,19 @@ async def test_a_container_beyond_its_budget_is_only_observed(caplog):
         assert house.warden.over_budget("web") is None
 
 
+async def test_a_log_that_makes_up_attackers_fills_no_memory(caplog):
+    async with House(budget=Budget(per_minute=3, active=10)).running() as house:
+        for last in range(1, 41):
+            await house.offend(ip_network(f"203.0.113.{last}"), failures=1)
+        assert len(await house.blocked()) == 3
+        assert len(house.bans) == 3 + 10
+        assert caplog.text.count("no more are until some end") == 1
+        await asyncio.sleep(601)
+        assert house.bans == []
+        await house.offend()
+        assert [ban.mode for ban in house.bans] == [Mode.ENFORCE]
+
+
 async def test_a_jail_that_verifies_bans_only_who_has_a_connection(caplog):
     house = House()
     house.policy = replace(house.policy, verify=Verify.CONNTRACK)
@@ -979,3 +992,44 @@ async def test_what_a_ban_blocked_is_remembered_when_it_ends():
         (record,) = await house.store.bans_of(JAIL)
         assert record.blocked == Counter(7, 420)
         assert house.warden.tally.of_jail(JAIL) == Counter(7, 420)
+
+
+async def test_a_log_that_is_all_failures_delays_nobody_elses_ban():
+    async with House().running() as house:
+        now = house.clock()
+
+        def accusing(subject, container):
+            return Offence(jail=JAIL, subject=subject, at=now, failures=1, container=container)
+
+        flood = [
+            accusing(ip_network(number), "noisy") for number in range(1 << 24, (1 << 24) + 900)
+        ]
+
+        async def noisy():
+            for _ in range(40):
+                await house.warden.report(Report(entries=flood, cursor=None))
+
+        async with asyncio.TaskGroup() as tails:
+            behind = tails.create_task(noisy())
+            await asyncio.sleep(0)
+            order = Report(entries=[accusing(BAD, "web")], cursor=None)
+            tails.create_task(house.warden.report(order))
+            while house.warden.enforced((JAIL, BAD)) is None:  # noqa: ASYNC110  # nothing tells
+                await asyncio.sleep(0)
+            assert not behind.done()  # 35 of its reports are still to come
+            assert house.warden.waiting < 10
+
+
+async def test_many_offences_at_once_keep_one_ban_in_mind():
+    async with House().running() as house:
+        now = house.clock()
+        offences = [
+            Offence(jail=JAIL, subject=BAD, at=now + number / 1000, failures=1)
+            for number in range(500)
+        ]
+        await house.warden.report(Report(entries=offences, cursor=None))
+        await asyncio.sleep(0.01)
+        (ban,) = house.bans
+        assert ban.until == offences[-1].at + 600.0
+        history = await house.warden.sentencing.earlier(BAD, {BAD: {ban.id: ban}})
+        assert history == [ban]
