@@ -158,7 +158,7 @@ class Table:
             if not reason and self.sync.ok and not await self._firewall.disturbed():
                 self.sync.verified_at = self._clock()
                 return
-            reason = reason or "routine check"
+            named, reason = bool(reason), reason or "routine check"
             if not self.sync.ok or not await self._stands():
                 await self._put_all()
                 self._mended(reason)
@@ -176,6 +176,8 @@ class Table:
                         len(change.remove),
                         reason,
                     )
+                elif named:  # of who is never banned, if there was anything to mend at all
+                    logger.warning("the table holds what it should again: %s", reason)
         except FirewallError as error:
             if str(error) != self.sync.error:
                 logger.error("the kernel is not in sync: %s", error)

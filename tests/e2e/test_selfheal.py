@@ -173,6 +173,9 @@ def test_what_others_do_to_the_table_is_mended(what, siege):
         status = made.jailer.status()
         assert status["ok"]
         assert status["banned"] == BANS
+        assert re.search(
+            r" again: \w+ \w+ by nft, process \d+$|put back", made.jailer.log, re.MULTILINE
+        )
     finally:
         if what == "flush ruleset":  # the Engine's own rules are gone too
             made.engine.restart()
