@@ -184,6 +184,7 @@ class Warden:
         self._gone: set[str] = set()
         self._next_ban = 1
         self._batch = _Batch()
+        self._told: asyncio.Future[None] | None = None
         self._closed = False
         self._counting = 0
 
@@ -257,8 +258,8 @@ class Warden:
             while self._crowd >= CROWD:
                 self._room.clear()
                 await self._room.wait()
-            self._crowd += len(report.entries)
             await self._orders.put(report)
+            self._crowd += len(report.entries)  # not of one that was cancelled at the door
 
     def note(self, stream: CursorKey, cursor: Cursor) -> None:
         """
@@ -300,11 +301,18 @@ class Warden:
         self, allow: frozenset[Subject], direct: frozenset[Direct] = frozenset()
     ) -> None:
         """Take over who is never blocked and where to stand; returns when the kernel knows."""
-        if self._closed or not self.table.ground(allow, direct):
+        if self._closed:
             return
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._orders.put(Ground(done=done))
-        await done
+        if self.table.ground(allow, direct):
+            self._told = done = asyncio.get_running_loop().create_future()
+            try:
+                await self._orders.put(Ground(done=done))
+            except asyncio.CancelledError:
+                done.set_result(None)  # the end is near, and nobody else would say so
+                raise
+        # also for whoever comes with the same while the kernel does not know it yet
+        if self._told is not None and not self._closed:
+            await asyncio.wait([self._told])
 
     async def close(self) -> None:
         """Say that no order follows those already handed over."""
@@ -623,7 +631,9 @@ class Warden:
         self._enter(ban)
         batch.entries.append(replace(ban, mode=Mode.ENFORCE) if ban.key in self._idle else ban)
         batch.fresh.setdefault(ban.subject, {})[ban.id] = ban
-        batch.take(self.table.put(ban))
+        change = self.table.put(ban)
+        self.tally.forget(change.remove)
+        batch.take(change)
         batch.ground |= self._force()
 
     def _force(self) -> bool:

@@ -98,3 +98,8 @@ class Ignore:
             for prefix, why in table.items()
         )
         return begins
+
+
+def spared(subject: Subject, ignore: Ignore) -> str | None:
+    """Return why a network, or somebody within it, is never banned."""
+    return ignore.why(subject.network_address) or ignore.inside(subject)

@@ -20,7 +20,7 @@ from typing import Final
 
 from dockerjail.errors import FilterError
 from dockerjail.jail.filter import Filter, Hit, read
-from dockerjail.jail.ignore import Ignore
+from dockerjail.jail.ignore import Ignore, spared
 from dockerjail.jail.memory import Memory
 from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import Rule, UseDns
@@ -148,7 +148,7 @@ class Jail:
         By its own `ignoreip` and whom it exempts: None says nothing of what others protect.
         """
         own = _network(found)
-        return _spared(own, self._here) or _spared(own, self._exempt)
+        return spared(own, self._here) or spared(own, self._exempt)
 
     def follow(self, policy: JailPolicy, filter: Filter | None) -> None:
         """Go on by another policy of the same name; what was counted stays."""
@@ -220,7 +220,7 @@ class Jail:
         """Widen an address to what the jail counts by; never over one that is ignored."""
         own = _network(found)
         prefix = self.policy.ipv4_prefix if own.version == 4 else self.policy.ipv6_prefix
-        why = _spared(own, self._everywhere) or self.why(own)
+        why = spared(own, self._everywhere) or self.why(own)
         if why is not None:
             return own, why
         if prefix >= own.prefixlen:
@@ -429,11 +429,6 @@ def _sieve(filters: tuple[Filter, ...]) -> Sieve:
 
 def _own(policy: JailPolicy) -> Ignore:
     return Ignore(dict.fromkeys(policy.ignoreip, f"in ignoreip of jail {policy.name}"))
-
-
-def _spared(own: Subject, ignore: Ignore) -> str | None:
-    """Return why a network, or somebody within it, is ignored."""
-    return ignore.why(own.network_address) or ignore.inside(own)
 
 
 def _one(found: Address | Subject) -> Address:

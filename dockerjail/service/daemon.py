@@ -24,6 +24,7 @@ from dockerjail.config.recidive import RECIDIVE
 from dockerjail.config.settings import Settings
 from dockerjail.docker.intake import Intake
 from dockerjail.errors import FirewallError, StoreError
+from dockerjail.jail.ignore import Ignore, spared
 from dockerjail.jail.jail import Bench, Jails, Named
 from dockerjail.jail.jail import Ignored as IgnoredFailure
 from dockerjail.jail.policy import JailPolicy
@@ -106,6 +107,7 @@ class Daemon:
         self.observing = settings.firewall.mode is Mode.OBSERVE
         self.exempt = Exempt(ask=world.resolve, clock=clock, changed=self._changed)
         self.ground = Ground(settings, world.host, self.exempt)
+        self._relapsed = Ignore()  # whom the host's recidive itself ignores
         self.jails = Jails(self.ground.ignore)
         self.jails.restore(state.failures)
         self.ignored = Ignored()
@@ -232,11 +234,8 @@ class Daemon:
 
     def _spared(self, subject: Subject, jail: str) -> str | None:
         """Return why a jail itself ignores somebody of `subject`."""
-        host = self.settings.recidive
-        if jail == RECIDIVE and host is not None:
-            named = [*host.ignoreip, *self._named_by(host)]
-            inside = any(n.version == subject.version and n.overlaps(subject) for n in named)
-            return f"in ignoreip of jail {RECIDIVE}" if inside else None
+        if jail == RECIDIVE and self.settings.recidive is not None:
+            return spared(subject, self._relapsed)
         found = self.jails.get(jail)
         return found.why(subject) if found else None
 
@@ -473,6 +472,9 @@ class Daemon:
         """Tell the jails who is never banned, and why."""
         self._stale = False
         self.ground.take(self.intake.containers.values(), allowances)
+        if (host := self.settings.recidive) is not None:
+            words = (*host.ignoreip, *self._named_by(host))
+            self._relapsed.update(dict.fromkeys(words, f"in ignoreip of jail {RECIDIVE}"))
         for jail in self.jails:
             if jail.policy.ignorefrom:
                 why = f"in ignoreip of jail {jail.policy.name}"

@@ -11,7 +11,7 @@ from ipaddress import ip_network
 
 from dockerjail.config.settings import Settings
 from dockerjail.errors import FirewallError
-from dockerjail.jail.ignore import Ignore
+from dockerjail.jail.ignore import Ignore, spared
 from dockerjail.model import Address, Allowance, Container, Direct, Problem, Subject
 from dockerjail.ports import Host
 from dockerjail.service.exempt import Exempt
@@ -73,7 +73,7 @@ class Ground:
 
     def why(self, subject: Subject) -> str | None:
         """Return why somebody of `subject` is never banned."""
-        return _why(self.ignore, subject)
+        return spared(subject, self.ignore)
 
     def why_all(self, subject: Subject) -> str | None:
         """Return why nobody at all of `subject` is ever banned."""
@@ -81,7 +81,7 @@ class Ground:
 
     def why_local(self, subject: Subject) -> str | None:
         """Return why somebody of `subject` is never banned, not even by force."""
-        return _why(self.local, subject)
+        return spared(subject, self.local)
 
     def problems(self) -> list[Problem]:
         """Tell what could not be found out."""
@@ -138,10 +138,6 @@ def is_name(who: str) -> bool:
     except ValueError:
         return True
     return False
-
-
-def _why(ignore: Ignore, subject: Subject) -> str | None:
-    return ignore.why(subject.network_address) or ignore.inside(subject)
 
 
 def _far(addresses: Iterable[Address]) -> frozenset[Address]:

@@ -22,6 +22,10 @@ CONTAINERS: Final = 4096
 """Containers of which that is known."""
 
 
+NOBODY: Final[deque[Address | None]] = deque(maxlen=0)
+"""The failures of a container that was forgotten: thousands of others came since."""
+
+
 @dataclass(slots=True, kw_only=True)
 class _Seen:
     """Failures that a container ascribed to an address that is never banned."""
@@ -75,5 +79,5 @@ class Ignored:
             for (name, address), seen in self.by.items()
             if address in gateways.get(name, ())
             and seen.last_at > now - GATEWAY_MEMORY
-            and 2 * self._last[name].count(address) > len(self._last[name])
+            and 2 * (last := self._last.get(name, NOBODY)).count(address) > len(last)
         ]

@@ -293,6 +293,33 @@ async def test_a_container_whose_clients_are_all_its_gateway_is_told(tmp_path: P
         assert "userland-proxy" in problem.remedy
 
 
+async def test_thousands_of_containers_that_fail_do_not_keep_status_from_answering(
+    tmp_path: Path,
+) -> None:
+    async with daemon_of(tmp_path, WEB) as (daemon, _):
+        daemon.ignored.note("web", ip_address("172.18.0.1"), "a gateway", daemon.clock())
+        for number in range(5000):
+            daemon.ignored.counted(f"job-{number}")
+        assert problems(daemon) == []
+
+
+async def test_what_the_hosts_recidive_ignores_is_let_in(tmp_path: Path) -> None:
+    settings = "[jails.recidive]\nignoreip = '198.51.100.0/24 host.test'\n"
+
+    async def office(name: str) -> Sequence[Address]:
+        return (ip_address("192.0.2.77"),) if name == "host.test" else ()
+
+    async with daemon_of(tmp_path, WEB, settings=settings, resolve=office) as (daemon, _):
+        for subject, spared in (
+            ("198.51.100.7/32", True),
+            ("198.0.0.0/8", True),
+            ("192.0.2.77/32", True),
+            ("203.0.113.7/32", False),
+        ):
+            assert bool(daemon.excused(ip_network(subject), "recidive")) == spared
+            assert daemon.excused(ip_network(subject), "login@web") is None
+
+
 async def test_a_dry_run_says_so_everywhere(tmp_path: Path) -> None:
     settings = "[firewall]\nmode = 'observe'\n" + LOGIN + "[containers.web]\njails = ['login']\n"
     async with daemon_of(tmp_path, WEB, settings=settings) as (daemon, engine):

@@ -426,6 +426,47 @@ async def test_what_is_never_banned_reaches_the_kernel():
         assert house.warden.sync.healed == 0
 
 
+async def test_whoever_waits_for_the_same_ground_waits_until_the_kernel_knows():
+    house = House()
+    await house.warden.restore(await house.store.load(now=0, findtime=1), allow=frozenset({OWN}))
+    office = frozenset({OWN, ip_network("10.0.0.0/8")})
+    waiting = [asyncio.create_task(house.warden.ground(office)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in waiting)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(house.warden.run())
+        await asyncio.wait(waiting)
+        assert house.firewall.allowed == office
+        await house.warden.close()
+
+
+async def test_nobody_waits_for_ground_at_the_full_door_of_a_warden_that_ended():
+    house = House()
+    await house.warden.restore(await house.store.load(now=0, findtime=1), allow=frozenset({OWN}))
+    await house.warden.close()
+    for _ in range(warden_module.QUEUE - 1):
+        await house.warden.rescope()
+    waiting = asyncio.create_task(house.warden.ground(frozenset({OWN, BAD})))
+    await asyncio.sleep(0)
+    await house.warden.run()
+    await asyncio.wait_for(waiting, 5)
+
+
+async def test_a_ban_that_moves_to_other_ports_starts_to_count_anew():
+    async with House().running() as house:
+        await house.offend()
+        for number in range(9000, 9100):
+            await house.warden.count(house.bans)
+            house.scope = Scope(ports=(Port(number),), why="published")
+            await house.warden.rescope()
+            await asyncio.sleep(0.01)
+        await house.warden.count(house.bans)
+        (ban,) = house.bans
+        gone = Element(BAD, Port(9000))
+        assert house.warden.tally.of(house.warden.elements_of(ban)) == Counter(0, 0)
+        assert house.warden.tally.of([gone]) is None
+
+
 async def test_cursors_that_nothing_came_of_are_written_when_nothing_waits():
     async with House().running() as house:
         house.warden.note(STREAM, Cursor(7, 1))
