@@ -143,6 +143,28 @@ def test_a_network_that_is_allowed_frees_those_inside_and_wider_bans_spare_it(
     assert not bad.reaches(engine.address, 8080, source=INSIDE[4])
 
 
+def test_one_address_of_a_banned_network_is_allowed_and_its_neighbours_stay_out(
+    engine, attacker, guarded
+):
+    jailer = guarded(engine)
+    bad = attacker(engine)
+    friend, neighbour = bad.address6, f"{bad.address6[:-1]}2"
+    bad.also(neighbour)
+
+    def reach() -> list[bool]:
+        return [bad.reaches(engine.address6, 8080, source=each) for each in (friend, neighbour)]
+
+    fail(jailer, friend)
+    jailer.wait_banned(bad.network6)
+    ok(jailer, "allow", "add", friend)
+    assert reach() == [True, False]
+    ok(jailer, "unban", bad.network6)
+    assert reach() == [True, True]
+    fail(jailer, neighbour, friend)
+    jailer.wait_banned(neighbour)
+    assert reach() == [True, False]
+
+
 def test_a_name_is_allowed_by_its_addresses(engine, attacker, jailer_for, tmp_path):
     serve(engine, "web")
     bad = attacker(engine)
@@ -250,7 +272,7 @@ def test_overlapping_bans_each_have_their_own_end(engine, attacker, guarded):
     def reach(*sources: str) -> list[bool]:
         return [bad.reaches(engine.address, 8080, source=source) for source in sources]
 
-    ok(jailer, "ban", NET, "--for", "8s")
+    ok(jailer, "ban", NET, "--for", "6s")
     ok(jailer, "ban", first, "--for", "1h")
     ok(jailer, "ban", "203.0.113.0/30", "--for", "1h", "--ports", "9999")
     assert reach(first, second, last) == [False, False, False]
