@@ -458,6 +458,12 @@ def ignored(value: object) -> Ignored:
     return found
 
 
+def host(word: str) -> str | None:
+    """Return the name of a host in small letters, without the dot at its end; None if it is none."""
+    name = word.lower().removesuffix(".")
+    return name if _HOST.fullmatch(name) and re.search("[a-z]", name) else None
+
+
 def _ignored(word: str) -> Ignored:
     if word.lower().startswith(FILE):
         path = word[len(FILE) :]
@@ -467,8 +473,8 @@ def _ignored(word: str) -> Ignored:
         return Ignored(sources=(FILE + path,))
     if word.startswith("/"):
         raise Mistake(f"{shown(word)} is no address", f"write {FILE}{word}")
-    if _HOST.fullmatch(word) and re.search("[a-zA-Z]", word):
-        return Ignored(sources=(word.lower(),))
+    if (name := host(word)) is not None:
+        return Ignored(sources=(name,))
     try:
         return Ignored(addresses=(address(word),))
     except Mistake:
