@@ -159,7 +159,10 @@ def _recidive(settings: Settings) -> Sequence[Finding]:
         return []
     within = duration.format(policy.findtime)
     bantime = "good" if policy.bantime is None else duration.format(policy.bantime)
-    what = f"counts the bans of the whole host: {policy.maxretry} within {within} ban for {bantime}"
+    does = "would ban" if Mode.OBSERVE in (policy.mode, settings.firewall.mode) else "ban"
+    what = (
+        f"counts the bans of the whole host: {policy.maxretry} within {within} {does} for {bantime}"
+    )
     return [
         Finding(place=f"jail {policy.name}", ok=True, what=what),
         *_remarks([policy], settings),
@@ -213,7 +216,9 @@ def _container(
                 Finding(place=f"{place}, jail {policy.name}", ok=False, what=what, remedy=remedy)
             )
         elif scope is not None:
-            what = f"jail {policy.name} keeps out of {scope}: {scope.why}"
+            observing = Mode.OBSERVE in (policy.mode, settings.firewall.mode)
+            does = "only observes, and would keep out of" if observing else "keeps out of"
+            what = f"jail {policy.name} {does} {scope}: {scope.why}"
             findings.append(Finding(place=place, ok=True, what=what))
         else:
             findings.append(Finding(place=place, ok=True, what=f"jail {policy.name}, not running"))

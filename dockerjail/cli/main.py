@@ -150,8 +150,9 @@ def ban(
     """
     Ban an address by hand; an IPv6 address with its /64 unless a prefix is given.
 
-    With --jail it is that jail's ban: from its ports, for its bantime, by its blocktype. Addresses of
-    this host, its gateways, name servers and the Engine's networks are refused.
+    It takes the place of a ban by hand that is there. With --jail it is that jail's ban: from its
+    ports, for its bantime, by its blocktype, and enforced also where that jail only observes. Addresses
+    of this host, its gateways, name servers and the Engine's networks are refused.
     """
     from dockerjail.cli import ban as verb
     from dockerjail.cli.talk import Talk, socket_path
@@ -175,7 +176,12 @@ def unban(
     config: Config = None,
     json: Json = False,
 ) -> None:
-    """End the bans of an address, in every jail or in one."""
+    """
+    End the bans of an address, in every jail or in one.
+
+    Also bans of networks that hold it, and of all that a network holds: 0.0.0.0/0 and ::/0 end all
+    bans. To let in one address of a banned network use `dockerjail allow add`.
+    """
     from dockerjail.cli import unban as verb
     from dockerjail.cli.talk import Talk, socket_path
 
@@ -209,9 +215,9 @@ def allow_add(
     json: Json = False,
 ) -> None:
     """
-    Let somebody pass from now on, and end the bans that hold him.
+    Let somebody pass from now on, and end his bans.
 
-    It outlives restarts. A name is looked up again and again; one that is there already gets the
+    The ban of a wider network stays for the rest of it. It outlives restarts. A name is looked up again and again; one that is there already gets the
     new end and comment. `ignoreip` in the configuration does the same for good.
     """
     from dockerjail.cli import allow as verb

@@ -41,16 +41,17 @@ def jail(talk: Talk, name: str, *, json: bool) -> int:
             show.out.print(Text(f"  failregex  {show.plain(regex)}"))
         for what in each["looks_for"]:
             show.out.print(Text(f"  looks for  {show.plain(what)}"))
+        _clients(each)
         why = f" ({each['scope']['why']})" if each["scope"] else ""
-        show.out.print(Text(f"  keeps from {show.ports(each['scope'])}{why}"))
+        show.out.print(Text(f"  keeps from {_keeps_from(each)}{why}"))
         show.out.print(f"  blocktype  {each['blocktype']}")
         show.out.print(
             f"  failures   {each['failures']} in all, failing now: {each['failing']}, "
             f"last {show.ago(each['last_failure_at'])}"
         )
         show.out.print(
-            f"  bans       {each['bans']} in all, {each['banned']} now; they have dropped "
-            f"{show.many(each['packets'], 'packet')} ({show.size(each['bytes'])})"
+            f"  bans       {each['bans']} in all, {each['banned']} now{_observed(each)}; they have "
+            f"dropped {show.many(each['packets'], 'packet')} ({show.size(each['bytes'])})"
         )
         if each["mode"] == "observe":
             show.out.print("  mode       observe: nobody is blocked")
@@ -89,11 +90,12 @@ def _head(status: Json) -> None:
     sync = "in sync" if kernel["in_sync"] else "NOT IN SYNC"
     if status["mode"] == "observe":
         sync = "NOTHING IS BLOCKED (mode observe)"
+    mended = f", mended {show.many(kernel['healed'], 'time')}" if kernel["healed"] else ""
     show.out.print(
-        f"Kernel   {sync}, table inet {kernel['table']}, {show.many(kernel['elements'], 'element')}, "
+        f"Kernel   {sync}{mended}, table inet {kernel['table']}, {show.many(kernel['elements'], 'element')}, "
         f"{show.many(kernel['packets'], 'packet')} ({show.size(kernel['bytes'])}) dropped"
     )
-    more = f", {status['observed']} only observed" if status["observed"] else ""
+    more = _observed(status)
     more += f", {show.many(status['allowed'], 'exception')} by allow" if status["allowed"] else ""
     show.out.print(f"Bans     {status['banned']} now, {status['bans_total']} in all{more}")
 
@@ -149,6 +151,24 @@ def _bans(status: Json) -> None:
     left = status["banned"] + status["observed"] - SHOWN
     if left > 0:
         show.out.print(f"… and {left} more: dockerjail bans")
+
+
+def _clients(jail: Json) -> None:
+    """Say who is one client to a jail, and when it bans all of a network, if that is special."""
+    widths = jail["ipv4_prefix"], jail["ipv6_prefix"]
+    if widths != (32, 64):
+        show.out.print("  client     a /{} of IPv4, a /{} of IPv6".format(*widths))
+    if (asked := jail["aggregate"]) is not None:
+        within = duration(asked["time"])
+        show.out.print(
+            f"  aggregate  {asked['addresses']} addresses of a /24 (IPv6: /48) in {within} "
+            "ban all of it"
+        )
+
+
+def _observed(counted: Json) -> str:
+    """Say how many bans are only recorded, if any."""
+    return f", {counted['observed']} only observed" if counted["observed"] else ""
 
 
 def _lag(lag: float | None) -> str:

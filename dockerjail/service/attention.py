@@ -57,7 +57,7 @@ def of_the_kernel(daemon: Daemon) -> list[Problem]:
             Problem(
                 place="kernel",
                 what=f"bans are not enforced: {sync.error}",
-                remedy="run `dockerjail check`",
+                remedy="it is tried again by itself; if it stays so, run `dockerjail check`",
             )
         )
     if storm := daemon.warden.table.storm():

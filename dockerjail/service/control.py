@@ -30,6 +30,7 @@ from aiohttp import web
 
 from dockerjail.ban.orders import EVERYTHING, MANUAL, Admit, Pardon, Revoke, Sentence
 from dockerjail.config import duration, values
+from dockerjail.config.recidive import RECIDIVE
 from dockerjail.errors import ConfigError, DockerjailError, Refused
 from dockerjail.jail.jail import Jail
 from dockerjail.model import Allowance, Blocktype, Scope, Subject, written
@@ -116,6 +117,11 @@ class Control:
             return None
         found = [j for j in self._daemon.jails if name in (j.name, j.policy.name)]
         names = ", ".join(sorted(j.name for j in found or self._daemon.jails)) or "none runs"
+        if not found and name == RECIDIVE and self._daemon.settings.recidive is not None:
+            raise Refused(
+                f"jail {name} counts bans, and has no ports to keep somebody out of; "
+                "leave the jail out to keep him out of everything"
+            )
         if not found:
             raise Refused(f"no jail {name}; the jails are: {names}")
         if len(found) > 1:
@@ -182,7 +188,9 @@ class Control:
                     "or an address such as 203.0.113.7"
                 )
             return name, frozenset(map(ip_network, found))
-        network = subject(who)
+        if isinstance(who, str) and who.strip().startswith(values.FILE):
+            raise Refused("a file is for ignoreip in the configuration; name who is to pass")
+        network = subject(who, ", or a host's name")
         if not network.prefixlen:
             raise Refused(
                 f"{network} is everybody; to ban nobody write mode = 'observe' under [firewall]"
@@ -197,9 +205,9 @@ class Control:
         return web.json_response({"revoked": who})
 
 
-def subject(text: object, *, alone: bool = True) -> Subject:
+def subject(text: object, too: str = "", *, alone: bool = True) -> Subject:
     """
-    Read an address or a network; raises `Refused` with what to write.
+    Read an address or a network; raises `Refused` with what to write, `too` what else.
 
     An IPv6 address stands for its /64 unless `alone`: who has one address has them all.
     """
@@ -211,7 +219,7 @@ def subject(text: object, *, alone: bool = True) -> Subject:
     except ValueError:
         raise Refused(
             f"{text.strip()[:60]!r} is not an address; "
-            "write one such as 203.0.113.7, 2001:db8::7 or 203.0.113.0/24"
+            f"write one such as 203.0.113.7, 2001:db8::7 or 203.0.113.0/24{too}"
         ) from None
     mapped = found.network_address.ipv4_mapped if isinstance(found, IPv6Network) else None
     if mapped is not None and found.prefixlen >= 96:

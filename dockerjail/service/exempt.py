@@ -5,11 +5,12 @@ In: the words wanted now, as `ignoreip` and operators write them (`office.exampl
 `file:/etc/dockerjail/friends`). Out: the networks that each stands for, told at once, as
 they were a minute (names) or two seconds ago (files); a call when one has changed. Reads
 files and asks the host's resolver, and whatever these hold or answer becomes a `Problem`
-at worst: what was known before goes on to hold.
+at worst, logged when it begins: what was known before goes on to hold.
 """
 
 import asyncio
 import itertools
+import logging
 import os
 import random
 import stat
@@ -24,6 +25,8 @@ from dockerjail.config import values
 from dockerjail.config.mistake import Mistake, shown
 from dockerjail.model import Problem, Subject
 from dockerjail.service.names import Resolve
+
+logger = logging.getLogger(__name__)
 
 EVERY: Final = 60.0
 """Seconds after which a name is looked up again, give or take a tenth."""
@@ -173,25 +176,9 @@ class Exempt:
         found = list(self._wrong)
         for file in self._files.values():
             if file.trouble:
-                held = "what it held before goes on to count" if file.stamp else "nobody is in it"
-                found.append(
-                    Problem(
-                        place=file.path,
-                        what=f"cannot be read: {file.trouble}; {held}",
-                        remedy="put it there, readable for the daemon, or take it out of ignoreip",
-                    )
-                )
+                found.append(_unreadable(file))
             found += file.content.problems
-        for name in self._names.values():
-            if name.failures:
-                held = "its last addresses go on to count" if name.networks else "nobody has it"
-                found.append(
-                    Problem(
-                        place=self._home(name.name),
-                        what=f"the name {name.name} does not resolve; {held}",
-                        remedy="write it right, or an address in its place",
-                    )
-                )
+        found += (self._unknown(name) for name in self._names.values() if name.failures)
         if self._too_many:
             found.append(
                 Problem(
@@ -272,6 +259,14 @@ class Exempt:
 
     # ---- names
 
+    def _unknown(self, name: _Name) -> Problem:
+        held = "its last addresses go on to count" if name.networks else "nobody has it"
+        return Problem(
+            place=self._home(name.name),
+            what=f"the name {name.name} does not resolve; {held}",
+            remedy="write it right, or an address in its place",
+        )
+
     async def _follow_names(self) -> None:
         """Hand out the names whose time has come."""
         while True:
@@ -300,6 +295,8 @@ class Exempt:
             else:
                 name.pause = min(EVERY, AGAIN * 2 ** min(name.failures, 10))
                 name.failures += 1
+                if name.failures == 1:
+                    logger.warning("%s", self._unknown(name))
             self._note()
             self._spread()
 
@@ -326,10 +323,23 @@ class Exempt:
                 return first
             file.stamp, file.content = await asyncio.to_thread(_read, file.path)
         except OSError as error:
-            file.trouble = error.strerror or str(error)
+            before, file.trouble = file.trouble, error.strerror or str(error)
+            if file.trouble != before:
+                logger.warning("%s", _unreadable(file))
             return first
         file.trouble = ""
+        for problem in file.content.problems:
+            logger.warning("%s", problem)
         return True
+
+
+def _unreadable(file: _File) -> Problem:
+    held = "what it held before goes on to count" if file.stamp else "nobody is in it"
+    return Problem(
+        place=file.path,
+        what=f"cannot be read: {file.trouble}; {held}",
+        remedy="put it there, readable for the daemon, or take it out of ignoreip",
+    )
 
 
 def _sources(words: Iterable[str]) -> tuple[dict[str, None], dict[str, None]]:

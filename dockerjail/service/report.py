@@ -13,7 +13,7 @@ from typing import Any, Final
 from dockerjail import __version__
 from dockerjail.errors import FirewallError, Refused
 from dockerjail.jail.jail import Jail
-from dockerjail.jail.policy import JailPolicy
+from dockerjail.jail.policy import Aggregate, JailPolicy
 from dockerjail.jail.rule import Format, Rule
 from dockerjail.model import (
     Allowance,
@@ -90,13 +90,14 @@ class Report:
         totals = await daemon.world.store.totals()
         jails = [j for j in daemon.jails if name in (j.name, j.policy.name)]
         bans = [b for b in daemon.warden.bans if name in (b.jail, b.jail.partition("@")[0])]
+        bans.sort(key=lambda ban: ban.at, reverse=True)
         host = daemon.settings.recidive
         hosts = [] if host is None else [host.name]
         if not jails and not bans and name not in hosts:
             known = ", ".join(sorted([*(j.name for j in daemon.jails), *hosts])) or "none runs"
             raise Refused(f"no jail {name}; the jails are: {known}")
         names = dict.fromkeys([*(j.name for j in jails), *(b.jail for b in bans)])
-        await daemon.warden.count(bans[-COUNTED:])
+        await daemon.warden.count(bans[:COUNTED])
         failures: list[Failure] = []
         for each in names:
             failures += await daemon.world.store.last_failures(each, limit=EVIDENCE)
@@ -218,11 +219,13 @@ class Report:
             told.append(self._of_the_host(recidive, totals, banned))
         return sorted(told, key=lambda j: str(j["name"]))
 
-    def _banned(self) -> Tally[str]:
-        """Count the bans in force by jail."""
-        return Tally(ban.jail for ban in self._daemon.warden.bans)
+    def _banned(self) -> Tally[tuple[str, Mode]]:
+        """Count the bans in force, and those only recorded, by jail."""
+        return Tally((ban.jail, ban.mode) for ban in self._daemon.warden.bans)
 
-    def _jail(self, jail: Jail, totals: Mapping[str, tuple[int, int]], banned: Tally[str]) -> Json:
+    def _jail(
+        self, jail: Jail, totals: Mapping[str, tuple[int, int]], banned: Tally[tuple[str, Mode]]
+    ) -> Json:
         """Write a jail: its numbers, who is failing now, and what it has done in all."""
         return {
             **self._policy(jail.name, jail.policy, totals, banned),
@@ -232,7 +235,10 @@ class Report:
         }
 
     def _of_the_host(
-        self, policy: JailPolicy, totals: Mapping[str, tuple[int, int]], banned: Tally[str]
+        self,
+        policy: JailPolicy,
+        totals: Mapping[str, tuple[int, int]],
+        banned: Tally[tuple[str, Mode]],
     ) -> Json:
         """Write the jail that counts the bans of all others."""
         why = "what the bans closed that led to it; everything if all were the daemon's own"
@@ -248,7 +254,7 @@ class Report:
         name: str,
         policy: JailPolicy,
         totals: Mapping[str, tuple[int, int]],
-        banned: Tally[str],
+        banned: Tally[tuple[str, Mode]],
     ) -> Json:
         failures, made = totals.get(name, (0, 0))
         blocked = self._daemon.warden.tally.of_jail(name)
@@ -262,10 +268,12 @@ class Report:
             "bantime_grows": policy.growth is not None,
             "ipv4_prefix": policy.ipv4_prefix,
             "ipv6_prefix": policy.ipv6_prefix,
+            "aggregate": aggregate_json(policy.aggregate),
             "failregex": list(policy.rule.failregex),
             "looks_for": ["bans in other jails"] if policy.recidive else looks_for(policy.rule),
             "failures": failures,
-            "banned": banned[name],
+            "banned": banned[name, Mode.ENFORCE],
+            "observed": banned[name, Mode.OBSERVE],
             "bans": made,
             "blocktype": policy.blocktype.value,
             "verify": policy.verify.value,
@@ -316,6 +324,13 @@ def scope_json(scope: Scope | None) -> Json | None:
         return None
     ports = None if scope.ports is None else [str(port) for port in scope.ports]
     return {"ports": ports, "addresses": list(map(str, scope.addresses)), "why": scope.why}
+
+
+def aggregate_json(aggregate: Aggregate | None) -> Json | None:
+    """Write when a whole network is banned; null is never."""
+    if aggregate is None:
+        return None
+    return {"addresses": aggregate.addresses, "time": aggregate.time}
 
 
 def failure_json(failure: Failure) -> Json:

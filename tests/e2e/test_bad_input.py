@@ -270,6 +270,8 @@ def test_a_lossy_log_is_followed_with_a_warning(engine, attacker, jailer_for):
         (["unban", "203.0.113.99"], 1, "is not banned"),
         (["ban", "203.0.113.7", "--jail", "no-such-jail"], 1, "no jail no-such-jail"),
         (["ban", "2001:db8::7%eth0"], 1, "is not an address"),
+        (["allow", "add", "the office"], 1, "or a host's name"),
+        (["allow", "add", "file:/etc/friends"], 1, "ignoreip"),
         (["status", "no-such-jail"], 1, "no jail no-such-jail"),
         (["stauts"], 2, "stauts"),
         (["run", "--config", "/no/such/file.toml"], 1, "/no/such/file.toml"),
@@ -282,6 +284,27 @@ def test_a_wrong_command_says_what_is_wrong(arguments, code, said, engine, jaile
     assert said in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     assert banned(jailer.status()) == set()
+
+
+def test_a_ban_by_hand_for_the_jail_that_counts_bans_says_what_to_do_instead(engine, jailer_for):
+    jailer = jailer_for(engine, "[jails.recidive]\n").ready()
+    done = jailer.cli("ban", "203.0.113.7", "--jail", "recidive")
+    assert done.returncode == 1
+    assert "leave the jail out" in done.stderr
+    assert banned(jailer.status()) == set()
+
+
+def test_check_does_not_promise_what_a_dry_run_will_not_do(engine, jailer_for):
+    serve(engine, "web", mode="observe")
+    jailer = jailer_for(engine)
+    assert "jail flask only observes, and would keep out of 8080/tcp" in jailer.cli("check").stdout
+    engine.remove_containers()
+    serve(engine, "web")
+    assert "jail flask keeps out of 8080/tcp" in jailer.cli("check").stdout
+    jailer.config.write_text('[firewall]\nmode = "observe"\n[jails.recidive]\n')
+    said = jailer.cli("check").stdout
+    assert "would keep out of 8080/tcp" in said
+    assert "would ban" in said
 
 
 def test_help_and_version_need_nothing(tmp_path):

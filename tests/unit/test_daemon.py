@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
@@ -327,8 +328,42 @@ async def test_a_dry_run_says_so_everywhere(tmp_path: Path) -> None:
         status = await Report(daemon).status()
         assert (status["mode"], status["banned"], status["observed"]) == ("observe", 0, 1)
         assert [jail["mode"] for jail in status["jails"]] == ["observe"]
+        assert [(jail["banned"], jail["observed"]) for jail in status["jails"]] == [(0, 1)]
         assert [ban["mode"] for ban in status["bans"]] == ["observe"]
         assert await daemon.world.firewall.present() == {}
+
+
+async def test_what_is_told_of_a_jail_begins_with_its_newest_ban_and_names_its_aggregate(
+    tmp_path: Path,
+) -> None:
+    asked = LOGIN + "aggregate = '10 in 1h'\n[containers.web]\njails = ['login']\n"
+    async with daemon_of(tmp_path, WEB, settings=asked) as (daemon, engine):
+        for address in ("203.0.113.9", "203.0.113.7", "203.0.113.8"):
+            await fail(engine, address)
+            await asyncio.sleep(1)
+        told = await Report(daemon).jail("login")
+        assert [ban["address"][-1] for ban in told["bans"]] == ["8", "7", "9"]
+        (jail,) = told["jails"]
+        assert jail["aggregate"] == {"addresses": 10, "time": 3600.0}
+
+
+async def test_the_page_on_status_names_each_key_and_no_other(tmp_path: Path) -> None:
+    settings = LOGIN + "[containers.web]\njails = ['login']\n"
+    async with daemon_of(tmp_path, WEB, settings=settings) as (daemon, engine):
+        await fail(engine, "203.0.113.7")
+        status = await Report(daemon).status()
+    assert keys("The whole") == set(status)
+    assert keys("A container") == set(status["containers"][0])
+    assert keys("A jail") == set(status["jails"][0])
+    assert keys("A ban") == set(status["bans"][0])
+
+
+def keys(section: str) -> set[str]:
+    """Return what stands in the first column of the table of a section of the page on status."""
+    page = Path(__file__).parents[2] / "docs" / "status.md"
+    text = page.read_text(encoding="utf-8").partition(f"\n## {section}\n")[2]
+    rows = [row for row in text.partition("\n## ")[0].splitlines() if row.startswith("| `")]
+    return {word for row in rows for word in re.findall("`(\\w+)`", row.split("|")[1])}
 
 
 # ---- the kernel stays right

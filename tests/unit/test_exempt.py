@@ -146,6 +146,28 @@ async def test_a_failed_look_up_keeps_the_last_answer_and_is_a_problem() -> None
         assert it.problems == []
 
 
+async def test_what_cannot_be_known_is_logged_once_each_time_it_begins(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    friends = tmp_path / "friends"
+    async with office(OFFICE, f"file:{friends}") as it:
+        await it.settled()
+        assert sorted(caplog.messages) == sorted(it.problems)
+        await asyncio.sleep(10 * EVERY)
+        assert len(caplog.messages) == 2
+        write(friends, "192.0.2.7 nobody!")
+        it.answers[OFFICE] = ["192.0.2.8"]
+        await it.known(OFFICE, "192.0.2.8")
+        await it.known(f"file:{friends}", "192.0.2.7")
+        assert "nobody!" in caplog.messages[-1]
+        friends.unlink()
+        it.answers.clear()
+        await until(lambda: len(caplog.messages) == 5)
+        assert sorted(caplog.messages[-2:]) == sorted(
+            problem for problem in it.problems if "goes on" in problem or "go on" in problem
+        )
+
+
 async def test_a_name_that_never_resolved_is_tried_again_soon_then_every_minute() -> None:
     async with office(OFFICE) as it:
         assert await it.exempt.ready(5)  # that nobody has it is known
