@@ -169,6 +169,7 @@ def test_two_daemons_do_not_share_a_table(engine, jailer_for):
     assert "[firewall] table" in second.log
     third = jailer_for(engine, "[firewall]\ntable = 'dockerjail2'\n").ready()
     assert third.status()["ok"]
+    third.kill()  # else it puts back what is deleted here
     engine.space.run("nft", "delete", "table", "inet", "dockerjail2")
 
 
