@@ -7,10 +7,10 @@ this host's addresses, `ignoreip`) comes in as a table from networks to reasons.
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from ipaddress import IPv4Address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from typing import Final
 
-from dockerjail.model import Address, Subject
+from dockerjail.model import Address, Subject, written
 
 ALWAYS: Final[Mapping[Subject, str]] = {
     ip_network("127.0.0.0/8"): "a loopback address",
@@ -86,9 +86,11 @@ class Ignore:
         place = bisect_left(begins, (first,))
         if place < len(begins) and begins[place][0] == first and begins[place][1] >= length:
             place = bisect_left(begins, (first + 1,))
-        if place < len(begins) and begins[place][0] < first + (1 << length):
-            return begins[place][2]
-        return None
+        if place == len(begins) or begins[place][0] >= first + (1 << length):
+            return None
+        begin, shift, why = begins[place]
+        network = IPv4Network if subject.version == 4 else IPv6Network
+        return f"it holds {written(network((begin, subject.max_prefixlen - shift)))}: {why}"
 
     def _sort(self, version: int) -> list[tuple[int, int, str]]:
         """Put the networks in order, when somebody asks: most jails count single addresses."""
@@ -102,4 +104,4 @@ class Ignore:
 
 def spared(subject: Subject, ignore: Ignore) -> str | None:
     """Return why a network, or somebody within it, is never banned."""
-    return ignore.why(subject.network_address) or ignore.inside(subject)
+    return ignore.around(subject) or ignore.inside(subject)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.jail.ignore import ALWAYS, Ignore
-from dockerjail.model import Subject
+from dockerjail.model import Subject, written
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,10 @@ def test_an_update_replaces_what_was_before_and_is_noticed() -> None:
     assert ignore.version == same
 
 
-def test_somebody_inside_a_network_is_found() -> None:
+def test_somebody_inside_a_network_is_found_and_named() -> None:
     ignore = Ignore({ip_network("2001:db8::5/128"): "me", ip_network("2001:db8:101::/48"): "us"})
-    assert ignore.inside(ip_network("2001:db8::/64")) == "me"
-    assert ignore.inside(ip_network("2001:db8:100::/40")) == "us"
+    assert ignore.inside(ip_network("2001:db8::/64")) == "it holds 2001:db8::5: me"
+    assert ignore.inside(ip_network("2001:db8:100::/40")) == "it holds 2001:db8:101::/48: us"
     assert ignore.inside(ip_network("2001:db8:0:1::/64")) is None
     assert ignore.inside(ip_network("203.0.113.0/24")) is None
 
@@ -100,13 +100,14 @@ def test_somebody_inside_is_found_if_a_narrower_network_is(
     why = Ignore({n: str(n) for n in ignored}).inside(subject)
     assert (why is not None) == bool(inside)
     if why is not None:
-        assert why in {str(n) for n in inside} | set(ALWAYS.values())
+        reasons = {**ALWAYS, **{n: str(n) for n in ignored}}
+        assert why in {f"it holds {written(n)}: {reasons[n]}" for n in inside}
 
 
 def test_networks_that_begin_alike_are_told_apart() -> None:
     ignore = Ignore({ip_network("10.0.0.0/8"): "wide", ip_network("10.0.0.9/32"): "one"})
-    assert ignore.inside(ip_network("10.0.0.0/24")) == "one"
-    assert ignore.inside(ip_network("10.0.0.0/8")) == "one"
+    assert ignore.inside(ip_network("10.0.0.0/24")) == "it holds 10.0.0.9: one"
+    assert ignore.inside(ip_network("10.0.0.0/8")) == "it holds 10.0.0.9: one"
     assert ignore.inside(ip_network("10.0.0.0/29")) is None
     assert ignore.inside(ip_network("0.0.0.0/1")) is not None
 
