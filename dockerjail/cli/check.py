@@ -1,11 +1,14 @@
 """
 `dockerjail check`: is everything as it should be, and if not, what to do.
 
-Reads the configuration, asks the Engine, tries the kernel and knocks at the
-control socket. Changes nothing: the empty table with which the kernel is tried
+Reads the configuration and the files that it names, asks the Engine and the resolver, tries the
+kernel and knocks at the control socket. Changes nothing: the empty table with which the kernel is tried
 is gone when the answer is there.
 """
 
+import asyncio
+import logging
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -30,6 +33,8 @@ from dockerjail.lint.lint import lint
 from dockerjail.model import Container, Mode, Problem
 from dockerjail.nft.host import ThisHost
 from dockerjail.nft.kernel import Kernel
+from dockerjail.service.exempt import Exempt
+from dockerjail.service.names import PATIENCE, look_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,7 @@ class Finding:
 
 async def check(config: Path | None, *, json: bool) -> int:
     """Print what was found; return 0, 1 (fatal), 3 (no daemon) or 4 (something left out)."""
+    logging.getLogger("dockerjail").addHandler(logging.NullHandler())  # it is printed already
     findings, jails = await _look(config)
     if not json:
         _print(findings)
@@ -103,6 +109,7 @@ async def _look(config: Path | None) -> tuple[Sequence[Finding], Sequence[Jail]]
     findings += await _kernel(settings)
     found, running = await _engine(settings)
     findings += found
+    findings += await _ignored(settings, [policy for policy, *_ in (*jails, *running)])
     findings.append(_daemon(settings))
     # what [DEFAULT] says holds for all its jails, and is to be read once
     return list(dict.fromkeys(findings)), [*jails, *running]
@@ -150,6 +157,24 @@ async def _engine(settings: Settings) -> tuple[Sequence[Finding], Sequence[Jail]
         )
     findings += (*_idle(settings, named), *_unmatched(settings, containers))
     return findings, running
+
+
+async def _ignored(settings: Settings, jails: Iterable[JailPolicy]) -> Sequence[Finding]:
+    """Read the files of `ignoreip` and look its names up, as the daemon does."""
+    recidive = [] if settings.recidive is None else [settings.recidive]
+    words = [policy.ignorefrom for policy in (*jails, *recidive)]
+    exempt = Exempt(ask=look_up, clock=time.monotonic, changed=lambda: None)
+    exempt.want(chain(settings.defaults.ignorefrom, *words))
+    async with asyncio.TaskGroup() as helpers:
+        following = helpers.create_task(exempt.run(), name="ignoreip")
+        in_time = await exempt.ready(PATIENCE)
+        following.cancel()
+    findings = [*map(_left_out, exempt.problems())]
+    if not in_time:
+        what = f"not all of its names were looked up within {PATIENCE:g} seconds"
+        remedy = "see whether the name servers in /etc/resolv.conf answer"
+        findings.append(Finding(place="ignoreip", ok=False, what=what, remedy=remedy))
+    return findings
 
 
 def _recidive(settings: Settings) -> Sequence[Finding]:

@@ -295,6 +295,26 @@ def test_a_ban_by_hand_for_the_jail_that_counts_bans_says_what_to_do_instead(eng
     assert banned(jailer.status()) == set()
 
 
+def test_check_names_files_and_names_of_ignoreip_that_are_not_there(engine, tmp_path, jailer_for):
+    friends = tmp_path / "friends"
+    friends.write_text("192.0.2.7 192.0.2.0/33\n")
+    settings = f"""
+[defaults]
+ignoreip = ["file:{friends}", "localhost"]
+[jails.login]
+failregex = 'failed <HOST>$'
+ignoreip = ["file:{tmp_path}/gone", "no-such-host.invalid"]
+"""
+    jailer = jailer_for(engine, settings)
+    check = jailer.cli("check")
+    assert check.stderr == ""
+    said = check.stdout
+    assert f"{friends}:1: '192.0.2.0/33' is neither" in said
+    assert f"{tmp_path}/gone: cannot be read" in said
+    assert "no-such-host.invalid does not resolve" in said
+    assert "localhost" not in said
+
+
 def test_check_does_not_promise_what_a_dry_run_will_not_do(engine, jailer_for):
     serve(engine, "web", mode="observe")
     jailer = jailer_for(engine)
