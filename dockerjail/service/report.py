@@ -265,7 +265,7 @@ class Report:
             "maxretry": policy.maxretry,
             "findtime": policy.findtime,
             "bantime": policy.bantime,
-            "bantime_grows": policy.growth is not None,
+            "bantime_grows": policy.growth is not None and policy.bantime is not None,
             "ipv4_prefix": policy.ipv4_prefix,
             "ipv6_prefix": policy.ipv6_prefix,
             "aggregate": aggregate_json(policy.aggregate),

@@ -347,6 +347,19 @@ async def test_what_is_told_of_a_jail_begins_with_its_newest_ban_and_names_its_a
         assert jail["aggregate"] == {"addresses": 10, "time": 3600.0}
 
 
+@pytest.mark.parametrize(("bantime", "grows"), [("10m", True), ("-1", False)])
+async def test_a_ban_for_good_is_not_told_to_grow(
+    tmp_path: Path, bantime: str, grows: bool
+) -> None:
+    settings = (
+        f"[defaults]\nbantime = '{bantime}'\n'bantime.increment' = true\n{LOGIN}"
+        "[containers.web]\njails = ['login']\n"
+    )
+    async with daemon_of(tmp_path, WEB, settings=settings) as (daemon, _):
+        (jail,) = (await Report(daemon).status())["jails"]
+        assert jail["bantime_grows"] is grows
+
+
 async def test_the_page_on_status_names_each_key_and_no_other(tmp_path: Path) -> None:
     settings = LOGIN + "[containers.web]\njails = ['login']\n"
     async with daemon_of(tmp_path, WEB, settings=settings) as (daemon, engine):
