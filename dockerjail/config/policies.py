@@ -22,6 +22,9 @@ WIDEST_IPV4 = 24
 WIDEST_IPV6 = 48
 """The shortest prefixes that a label may ask for: what one customer may have, not a provider."""
 
+MOST_EXPRESSIONS = 200
+"""Of the jails that one container's labels define; thousands would hold up everybody's lines."""
+
 
 def policies(
     container: Container, settings: Settings
@@ -113,6 +116,7 @@ class _Chooser:
         self._assigned = assigned
         self._prefix = settings.docker.label_prefix
         self._options = asked.options
+        self._expressions = 0
         self.problems: list[Problem] = []
 
     def report(self, key: str, mistake: Mistake) -> None:
@@ -131,6 +135,7 @@ class _Chooser:
             return
         try:
             policy = self._defined(name, said) if defining else self._known(name)
+            self._weigh(policy)
         except Mistake as mistake:
             self.report(key, mistake)
             return
@@ -155,6 +160,16 @@ class _Chooser:
         )
         self._remember(tuned, said, key)
         yield tuned
+
+    def _weigh(self, policy: JailPolicy) -> None:
+        """Refuse a jail of the label's own making that makes too many."""
+        if policy.origin is Origin.LABEL:
+            rule = policy.rule
+            expressions = max(1, len(rule.failregex) + len(rule.ignoreregex))
+            if self._expressions + expressions > MOST_EXPRESSIONS:
+                what = f"with this jail the labels define more than {MOST_EXPRESSIONS} expressions"
+                raise Mistake(what, "write fewer, or define it in the daemon's file")
+            self._expressions += expressions
 
     def _granted(self, said: options.Options, policy: JailPolicy) -> options.Options:
         """Return what is `said` without what would undo a caution of the daemon's own."""
