@@ -7,8 +7,9 @@ nothing. Why there is no ban is logged, in fail2ban's words where it has some.
 
 import logging
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from dockerjail.ban.budget import Budget
 from dockerjail.config.recidive import RECIDIVE
@@ -20,8 +21,42 @@ from dockerjail.ports import Flows, Store
 
 logger = logging.getLogger(__name__)
 
-Fresh = Mapping[Subject, Mapping[int, Ban]]
-"""Bans by subject and id that the store does not know yet, or knows as they were before."""
+MOST_KNOWN: Final = 10_000
+"""Bans of the store's that one turn keeps in mind; a subject may have had a thousand."""
+
+
+class Known:
+    """
+    The bans of those who come up in one turn of the warden.
+
+    `fresh` are those that the store does not know yet, or knows as they were before. What the store
+    knows is asked once: nobody else writes it, and who has been banned often comes up often.
+    """
+
+    def __init__(self) -> None:
+        self.fresh: dict[Subject, dict[int, Ban]] = {}
+        self._stored: dict[Subject, Sequence[Ban]] = {}
+        self._count = 0
+
+    def put(self, ban: Ban) -> None:
+        """Take note of a ban that was made or changed in this turn."""
+        self.fresh.setdefault(ban.subject, {})[ban.id] = ban
+
+    async def of(self, subject: Subject, store: Store) -> Sequence[Ban]:
+        """Return the bans that a subject has had, the newest first."""
+        stored = self._stored.get(subject)
+        if stored is None:
+            stored = await store.bans_against(subject, since=0.0)
+            self._count += len(stored)
+            if self._count > MOST_KNOWN:
+                self._stored.clear()
+                self._count = len(stored)
+            self._stored[subject] = stored
+        fresh = self.fresh.get(subject)
+        if not fresh:
+            return stored
+        known = {ban.id: ban for ban in stored} | fresh
+        return sorted(known.values(), key=lambda ban: (ban.at, ban.id), reverse=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +101,7 @@ class Sentencing:
         *,
         number: Callable[[], int],
         standing: Ban | None,
-        fresh: Fresh,
+        known: Known,
         active: int,
         observed: int = 0,
         cause: Cause = Cause.FAILURES,
@@ -85,13 +120,15 @@ class Sentencing:
         if why := self._bar.protected(subject, jail):
             logger.warning("[%s] Ignore %s: %s", jail, name, why)
             return None
-        earlier = await self.earlier(subject, fresh)
+        mode = Mode.OBSERVE if self._bar.observing else policy.mode
+        lasting = standing is not None and (standing.mode is mode or standing.mode is Mode.ENFORCE)
+        grows = policy.growth is not None and policy.bantime is not None
+        earlier = await known.of(subject, self._store) if grows or not lasting else ()
         until = self._until(policy, offence, earlier)
         if until is not None and until <= self._bar.clock():
             logger.info("[%s] Ignore %s: its bantime is over already", jail, name)
             return None
-        mode = Mode.OBSERVE if self._bar.observing else policy.mode
-        if standing is not None and (standing.mode is mode or standing.mode is Mode.ENFORCE):
+        if standing is not None and lasting:
             logger.info("[%s] %s already banned", jail, name)
             if standing.mode is not mode:
                 return standing  # a jail that only observes by now makes no ban longer
@@ -119,13 +156,7 @@ class Sentencing:
             container=offence.container,
         )
 
-    async def earlier(self, subject: Subject, fresh: Fresh) -> Sequence[Ban]:
-        """Return the bans that a subject has had, the newest first."""
-        known = {ban.id: ban for ban in await self._store.bans_against(subject, since=0.0)}
-        known.update(fresh.get(subject, {}))
-        return sorted(known.values(), key=lambda ban: (ban.at, ban.id), reverse=True)
-
-    async def relapse(self, ban: Ban, fresh: Fresh) -> Sequence[Offence]:
+    async def relapse(self, ban: Ban, known: Known) -> Sequence[Offence]:
         """Return what a new ban makes of its subject in the jails that count bans."""
         found = []
         service = ban.jail.partition("@")[2]
@@ -133,7 +164,7 @@ class Sentencing:
             policy = self._bar.policies(jail)
             if policy is None or not policy.recidive or ban.cause is not Cause.FAILURES:
                 continue
-            counted = self._counted(jail, policy, await self.earlier(ban.subject, fresh), ban.at)
+            counted = self._counted(jail, policy, await known.of(ban.subject, self._store), ban.at)
             if len(counted) >= policy.maxretry:
                 found.append(
                     Offence(

@@ -38,7 +38,7 @@ from dockerjail.ban.orders import (
     Verify,
 )
 from dockerjail.ban.reconcile import BanKey, Change
-from dockerjail.ban.sentencing import Bar, Sentencing
+from dockerjail.ban.sentencing import Bar, Known, Sentencing
 from dockerjail.ban.table import Sync, Table
 from dockerjail.ban.tally import Tally
 from dockerjail.errors import FirewallError, Refused
@@ -105,7 +105,7 @@ class _Batch:
     """
     What one turn writes: rows in order, elements, and who waits for which answer.
 
-    `fresh` are the bans among the rows, which the store does not know yet.
+    `known` are the bans of who came up, those among the rows, too.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -115,7 +115,7 @@ class _Batch:
     answers: list[tuple[asyncio.Future[Sequence[Ban]], Sequence[Ban]]] = field(default_factory=list)
     grounds: list[asyncio.Future[None]] = field(default_factory=list)
     touched: set[BanKey] = field(default_factory=set)
-    fresh: dict[Subject, dict[int, Ban]] = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
     news: list[tuple[int, str]] = field(default_factory=list)
     ground: bool = False
     allowances: bool = False
@@ -438,7 +438,7 @@ class Warden:
         self._put(ban, batch)
         if not new:
             return
-        for relapse in await self.sentencing.relapse(ban, batch.fresh):
+        for relapse in await self.sentencing.relapse(ban, batch.known):
             await self._also(relapse, Cause.BANS, batch)
         found = self._neighbour(ban)
         if found is not None:
@@ -473,7 +473,7 @@ class Warden:
             offence,
             number=self._number,
             standing=standing,
-            fresh=batch.fresh,
+            known=batch.known,
             active=self.standing(offence.container),
             observed=self.standing(offence.container, Mode.OBSERVE),
             cause=cause,
@@ -630,7 +630,7 @@ class Warden:
         batch.touched.add(ban.key)
         self._enter(ban)
         batch.entries.append(replace(ban, mode=Mode.ENFORCE) if ban.key in self._idle else ban)
-        batch.fresh.setdefault(ban.subject, {})[ban.id] = ban
+        batch.known.put(ban)
         change = self.table.put(ban)
         self.tally.forget(change.remove)
         batch.take(change)
