@@ -316,7 +316,7 @@ class Exempt:
 
     async def _look_at(self, file: _File) -> bool:
         """Read a file if it has changed; say whether there is news."""
-        first, file.looked_at = not file.looked_at, True
+        first = not file.looked_at
         try:
             if not file.is_due(await asyncio.to_thread(_stamp, file.path)):
                 file.trouble = ""
@@ -327,6 +327,8 @@ class Exempt:
             if file.trouble != before:
                 logger.warning("%s", _unreadable(file))
             return first
+        finally:
+            file.looked_at = True  # not before: a name that answers meanwhile asks for it
         file.trouble = ""
         for problem in file.content.problems:
             logger.warning("%s", problem)

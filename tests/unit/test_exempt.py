@@ -3,8 +3,10 @@
 import asyncio
 import itertools
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -277,6 +279,23 @@ async def test_a_file_stands_for_the_addresses_networks_and_names_in_it(tmp_path
             *("192.0.2.1", "192.0.2.0/24", "2001:db8::/32", "198.51.100.7", "203.0.113.7")
         )
         assert it.problems == []
+
+
+async def test_a_file_is_waited_for_also_when_a_name_answers_first(tmp_path: Path) -> None:
+    word = write(tmp_path / "friends", "192.0.2.7")
+    gate = threading.Event()
+    with ThreadPoolExecutor(1) as disk:
+        asyncio.get_running_loop().set_default_executor(disk)
+        disk.submit(gate.wait)
+        try:
+            async with office(OFFICE, word, office=["203.0.113.7"]) as it:
+                await it.known(OFFICE, "203.0.113.7")
+                assert not await it.exempt.ready(1)
+                gate.set()
+                await it.settled()
+                assert it.exempt.networks(word) == networks("192.0.2.7")
+        finally:
+            gate.set()
 
 
 async def test_a_changed_file_is_read_again_however_it_was_changed(tmp_path: Path) -> None:
