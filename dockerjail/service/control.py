@@ -18,6 +18,8 @@ changes nothing. Only this module and `docker/client` import aiohttp.
     DELETE /v1/allow/{who}           let him pass no more
 """
 
+import asyncio
+import json
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
@@ -35,7 +37,7 @@ from dockerjail.errors import ConfigError, DockerjailError, Refused
 from dockerjail.jail.jail import Jail
 from dockerjail.model import Allowance, Blocktype, Scope, Subject, written
 from dockerjail.service.daemon import RESOLVED_WITHIN, Daemon
-from dockerjail.service.report import Report
+from dockerjail.service.report import STRETCH, Report
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +88,12 @@ class Control:
         return web.json_response(await self._report.jail(request.match_info["jail"]))
 
     async def _bans(self, _: web.Request) -> web.Response:
-        return web.json_response(await self._report.bans())
+        bans = await self._report.bans()
+        parts: list[str] = []
+        for at in range(0, len(bans["bans"]), STRETCH):
+            parts += map(json.dumps, bans["bans"][at : at + STRETCH])
+            await asyncio.sleep(0)
+        return web.json_response(text=f'{{"bans": [{", ".join(parts)}]}}')
 
     async def _ban(self, request: web.Request) -> web.Response:
         order = await _order(request, ORDER)

@@ -2,13 +2,14 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from dockerjail.ban.orders import Sentence
 from dockerjail.model import Address
 from dockerjail.service.control import serve
 from dockerjail.service.daemon import Daemon
@@ -93,3 +94,14 @@ async def test_what_no_host_can_be_called_is_not_let_pass(tmp_path: Path, name: 
         assert status == 409
         assert answer["error"]
         assert not control.daemon.warden.allowances
+
+
+async def test_all_bans_are_told_however_many(tmp_path: Path) -> None:
+    async with client(tmp_path) as control:
+        assert await control.ask("GET", "/v1/bans") == (200, {"bans": []})
+        for number in range(1, 1003):
+            order = Sentence(subject=ip_network(f"203.0.{number >> 8}.{number & 255}"), bantime=600)
+            await control.daemon.warden.ask(order)
+        status, answer = await control.ask("GET", "/v1/bans")
+        assert (status, len(answer["bans"])) == (200, 1002)
+        assert {ban["address"] for ban in answer["bans"]} >= {"203.0.0.1", "203.0.3.234"}
