@@ -9,6 +9,7 @@ past the host, at an address of its own: that address is closed as a whole.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
+from dockerjail.config.values import MOST_PORTS
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.model import Address, Container, Port, Problem, Scope
 
@@ -43,7 +44,30 @@ def resolve(
     `members` are the containers on which the jail runs; those that run count, else those
     that ran. None without any: whoever asks keeps what it had. Only a jail of the daemon's
     own file reaches beyond the ports and addresses of its service, or of its proxy.
+
+    A service may publish thousands of ports (RTP). Each would be an element of a kernel set
+    for every ban, so more than `MOST_PORTS` are never closed one by one.
     """
+    scope = _resolved(policy, members, containers)
+    if scope is None or scope.ports is None or len(scope.ports) <= MOST_PORTS:
+        return scope
+    if policy.origin is Origin.DAEMON:
+        why = (
+            f"{len(scope.ports)} ports are more than {MOST_PORTS}, so everything is closed "
+            f"({scope.why}); name those that matter with the jail's option ports"
+        )
+        return Scope(ports=None, why=why)
+    why = (
+        f"{scope.why}; only the {MOST_PORTS} lowest of {len(scope.ports)} ports are closed: "
+        "name those that matter with the jail's label ports="
+    )
+    return replace(scope, ports=scope.ports[:MOST_PORTS], why=why)
+
+
+def _resolved(
+    policy: JailPolicy, members: Collection[Container], containers: Collection[Container]
+) -> Scope | None:
+    """Find the scope of a ban, however many ports it has."""
     trusted, asked = policy.origin is Origin.DAEMON, members
     if trusted and policy.scope is ScopeKind.HOST:
         return Scope(ports=None, why="the jail's scope is the whole host")

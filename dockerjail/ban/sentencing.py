@@ -7,7 +7,7 @@ nothing. Why there is no ban is logged, in fail2ban's words where it has some.
 
 import logging
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,7 +16,7 @@ from dockerjail.config.recidive import RECIDIVE
 from dockerjail.errors import FirewallError
 from dockerjail.jail.growth import grown
 from dockerjail.jail.policy import JailPolicy, Origin, Verify
-from dockerjail.model import Ban, Cause, Mode, Offence, Port, Scope, Subject, written
+from dockerjail.model import Ban, Cause, Mode, Offence, Scope, Subject, written
 from dockerjail.ports import Flows, Store
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ class Sentencing:
             if standing.mode is not mode:
                 return standing  # a jail that only observes by now makes no ban longer
             return replace(standing, until=_later(standing.until, until))
-        scope = self._scope_for(offence, policy, earlier)
+        scope = self._scope_for(offence, policy)
         if scope is None or not await self._borne_out(offence, policy, scope):
             return None
         if mode is Mode.ENFORCE and not self._affordable(offence, active):
@@ -157,36 +157,40 @@ class Sentencing:
         )
 
     async def relapse(self, ban: Ban, known: Known) -> Sequence[Offence]:
-        """Return what a new ban makes of its subject in the jails that count bans."""
-        found = []
-        service = ban.jail.partition("@")[2]
-        for jail in (RECIDIVE, f"{RECIDIVE}@{service}"):
-            policy = self._bar.policies(jail)
-            if policy is None or not policy.recidive or ban.cause is not Cause.FAILURES:
-                continue
-            counted = self._counted(jail, policy, await known.of(ban.subject, self._store), ban.at)
-            if len(counted) >= policy.maxretry:
-                found.append(
-                    Offence(
-                        jail=jail,
-                        subject=ban.subject,
-                        at=ban.at,
-                        failures=len(counted),
-                        container=ban.container,
-                    )
-                )
-        return found
+        """
+        Return what a new ban makes of its subject in the jail that counts bans, if there is one.
+
+        The bans of the daemon's own jails count together, for the whole host; those of others
+        only within their service, since a container prints what it likes.
+        """
+        jail = f"{RECIDIVE}@{_service(ban.jail)}"
+        if self._trusted(ban.jail) and self._bar.policies(RECIDIVE) is not None:
+            jail = RECIDIVE
+        policy = self._bar.policies(jail)
+        if policy is None or not policy.recidive or ban.cause is not Cause.FAILURES:
+            return []
+        counted = self._counted(jail, policy, await known.of(ban.subject, self._store), ban.at)
+        if len(counted) < policy.maxretry:
+            return []
+        return [
+            Offence(
+                jail=jail,
+                subject=ban.subject,
+                at=ban.at,
+                failures=len(counted),
+                container=ban.container,
+            )
+        ]
 
     def _counted(
         self, jail: str, policy: JailPolicy, earlier: Sequence[Ban], at: float
     ) -> Sequence[Ban]:
         """Return which earlier bans count in a jail that counts bans; each counts once."""
-        service = jail.partition("@")[2]
         counted: list[Ban] = []
         for ban in earlier:
             if ban.jail == jail or ban.at <= at - policy.findtime:
                 break
-            mine = not service or ban.jail.partition("@")[2] == service
+            mine = self._trusted(ban.jail) if jail == RECIDIVE else _kin(ban.jail, jail)
             observed = ban.mode is Mode.OBSERVE and policy.mode is Mode.ENFORCE
             if mine and ban.cause is Cause.FAILURES and not (observed and not self._bar.observing):
                 counted.append(ban)
@@ -197,23 +201,23 @@ class Sentencing:
         if bantime is None:
             return None
         if growth is not None:
+            jail = offence.jail
             since = 0.0 if growth.decay is None else offence.at - growth.decay
             times = sum(
-                ban.at >= since and (growth.overalljails or ban.jail == offence.jail)
+                ban.at >= since
+                and (ban.jail == offence.jail or (growth.overalljails and self._counts(ban, jail)))
                 for ban in earlier
             )
             bantime = grown(bantime, growth, times, self._bar.chance())
         return offence.at + bantime
 
-    def _scope_for(
-        self, offence: Offence, policy: JailPolicy, earlier: Sequence[Ban]
-    ) -> Scope | None:
+    def _scope_for(self, offence: Offence, policy: JailPolicy) -> Scope | None:
         """Find what to keep somebody out of; say, once, when there is nothing."""
         jail = offence.jail
-        if policy.recidive and "@" not in jail:
-            if policy.ports is not None:
-                return Scope(ports=policy.ports, why="the jail names its ports")
-            return self._of_the_host(self._counted(jail, policy, earlier, offence.at))
+        if jail == RECIDIVE:
+            named = policy.ports is not None
+            why = "the jail names its ports" if named else "banned again and again"
+            return Scope(ports=policy.ports, why=why)
         scope = self._bar.scopes(jail)
         if scope is not None and not scope.nothing:
             self._said.pop(jail, None)
@@ -224,26 +228,9 @@ class Sentencing:
         self._said[jail] = why
         return None
 
-    def _of_the_host(self, bans: Collection[Ban]) -> Scope:
-        """
-        Close everything to whom the host's own jails banned again and again.
-
-        If a jail among them is only a container's own, it may not reach beyond the ports that the bans
-        closed.
-        """
-        if all(self._trusted(ban.jail) for ban in bans):
-            return Scope(ports=None, why="banned again and again")
-        if any(ban.scope.ports is None for ban in bans if self._trusted(ban.jail)):
-            return Scope(ports=None, why="banned again and again, once from everything")
-        ports: set[Port] = set()
-        for ban in bans:
-            ports.update(ban.scope.ports or ())
-        addresses = {address for ban in bans for address in ban.scope.addresses}
-        return Scope(
-            ports=tuple(sorted(ports)),
-            addresses=tuple(sorted(addresses, key=str)),
-            why="closed by the bans that led to it: not all are of the daemon's own jails",
-        )
+    def _counts(self, ban: Ban, jail: str) -> bool:
+        """Say whether a ban of another jail counts: not if some other container may have made it up."""
+        return self._trusted(ban.jail) or _kin(ban.jail, jail)
 
     def _trusted(self, jail: str) -> bool:
         policy = self._bar.policies(jail)
@@ -306,6 +293,15 @@ class Sentencing:
             )
         self._overfull.add(container)
         return False
+
+
+def _service(jail: str) -> str:
+    return jail.partition("@")[2]
+
+
+def _kin(one: str, other: str) -> bool:
+    """Say whether two jails run for the same service."""
+    return bool(_service(one)) and _service(one) == _service(other)
 
 
 def _reason(offence: Offence, cause: Cause) -> str:

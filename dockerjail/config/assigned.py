@@ -25,12 +25,7 @@ OPTIONS: Mapping[str, Callable[[object], object]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assigned:
-    """
-    What the containers get whose name or service `pattern` matches, as in a shell.
-
-    A service counts only if the container's name tells of it, too, as Compose and Swarm name
-    theirs: an image can carry the labels of any service, but nobody's name.
-    """
+    """What the containers get whose name or service `pattern` matches, as in a shell."""
 
     pattern: str
     jails: tuple[str, ...] = ()
@@ -38,16 +33,7 @@ class Assigned:
 
     def covers(self, container: Container) -> bool:
         """Say whether `container` is meant."""
-        if fnmatchcase(container.name, self.pattern):
-            return True
-        name, service = _plain(container.name), _plain(container.service)
-        told = service in name or service.endswith(f"-{name}")
-        return told and fnmatchcase(container.service, self.pattern)
-
-
-def _plain(name: str) -> str:
-    """Write a name as Compose's first version and its second both do."""
-    return name.replace("_", "-")
+        return any(fnmatchcase(each, self.pattern) for each in (container.name, container.service))
 
 
 def read(

@@ -29,6 +29,13 @@ _UNREADABLE_DRIVERS = frozenset({"none", "passthrough", "passthrough-tty"})
 _DIGITS = re.compile(r"[0-9]{1,5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 
+_ASIDE = "(?:[0-9a-f]{12}-)?"
+"""What compose puts before one of two names while it replaces a container: an id, cut off."""
+_REPLICA = "(?:-(?:[0-9]+|run)(?:-[0-9a-z]+)?)?"
+"""`shop-web-1`, `shop-web-run-1f2e3d4c5b6a`; compose 1.23 put letters behind the number, too."""
+_TASK = r"\.[0-9a-z]+\.[0-9a-z]+"
+"""A replica's number, or for a global service the node's id; then the task's id."""
+
 Json = Mapping[str, Any]
 
 
@@ -131,15 +138,26 @@ def service(labels: Mapping[str, str], name: str) -> str:
     """
     Say what replicas and successors of a container share: `shop-web`.
 
-    Names that compose or swarm would not give are passed over: an image may carry
-    any label, and this ends up in logs and tables.
+    An image may carry any label, but the name of a container is chosen by whoever starts
+    it. So labels count only beside the name that compose or swarm gives with them, else
+    the container is a service of its own: one with a `container_name` is the only one
+    anyway. What ends up in logs and tables is a name, too.
     """
     project = labels.get("com.docker.compose.project", "")
     part = labels.get("com.docker.compose.service", "")
     if _NAME.fullmatch(project) and _NAME.fullmatch(part):
-        return f"{project}-{part}"
+        composed = f"{project}-{part}"
+        if re.fullmatch(_ASIDE + re.escape(_plain(composed)) + _REPLICA, _plain(name)):
+            return composed
     task = labels.get("com.docker.swarm.service.name", "")
-    return task if _NAME.fullmatch(task) else name
+    if _NAME.fullmatch(task) and re.fullmatch(re.escape(task) + _TASK, name):
+        return task
+    return name
+
+
+def _plain(name: str) -> str:
+    """Write a name as compose's first version and its second both do."""
+    return name.replace("_", "-")
 
 
 def digest(item: Json, networks: Networks | None = None) -> str:

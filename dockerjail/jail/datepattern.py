@@ -10,7 +10,8 @@ at most two signs) or `{UNB}` (touching whatever); `{DATE}`, `{EPOCH}`, `{LEPOCH
 Of several patterns that match, the first that is bound to the line's begin counts, else
 the one that matches leftmost. As for the default patterns (`datecut.py`), and unlike in
 fail2ban, what is cut never touches a word character, unless the line begins with it.
-`{DEFAULT}` beside other patterns adds the default ones; in fail2ban it adds nothing.
+`{DEFAULT}` beside other patterns adds the default ones; in fail2ban it adds nothing. The
+hour of `%l` and `%Exl` may be padded with a zero; fail2ban finds no date then.
 """
 
 import re
@@ -39,11 +40,11 @@ _TOKENS: Final = {
     "H": r"(?:2[0-3]|[01]?[0-9])",
     "I": r"(?:1[0-2]|0?[1-9])",
     "k": r"[ ]?(?:2[0-9]|[01]?[0-9])",
-    "l": r"[ ]?(?:1[0-2]|0?[1-9])",
+    "l": r"[ ]?[01]?[0-9]",
     "M": r"[0-5]?[0-9]",
     "S": r"(?:6[01]|[0-5]?[0-9])",
     "f": r"[0-9]{1,9}",
-    "j": r"(?:36[0-6]|3[0-5][0-9]|[0-2]?[0-9]?[0-9])",
+    "j": r"(?:36[0-6]|3[0-5][0-9]|[12][0-9][0-9]|0?(?:[1-9][0-9]|0[1-9])|[1-9])",
     "p": r"(?i:[AP]M)",
     "U": r"(?:5[0-3]|[0-4]?[0-9])",
     "W": r"(?:5[0-3]|[0-4]?[0-9])",
@@ -55,8 +56,8 @@ _TOKENS: Final = {
     "ExH": r"(?:2[0-3]|[01][0-9])",
     "ExM": r"[0-5][0-9]",
     "ExS": r"(?:6[01]|[0-5][0-9])",
-    "Exk": r"[ ]?(?:2[0-3]|[01][0-9])",
-    "Exl": r"[ ]?(?:1[0-2]|0[1-9])",
+    "Exk": r"[ ]?(?:2[0-3]|[01]?[0-9])",
+    "Exl": r"[ ]?[01]?[0-9]",
     "ExY": r"(?:19|20)[0-9]{2}",
     "Exy": r"[0-9]{2}",
     "Exz": rf"(?:Z|UTC|GMT|[A-Z]{{3,5}}(?:{_OFFSET})?|{_OFFSET})",

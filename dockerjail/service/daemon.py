@@ -10,9 +10,9 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dockerjail.ban.budget import Budget
 from dockerjail.ban.orders import Report
@@ -28,7 +28,7 @@ from dockerjail.errors import FirewallError, StoreError
 from dockerjail.jail.ignore import Ignore, spared
 from dockerjail.jail.jail import Bench, Jails, Named
 from dockerjail.jail.jail import Ignored as IgnoredFailure
-from dockerjail.jail.policy import JailPolicy
+from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.jail.rule import UseDns
 from dockerjail.model import (
     Address,
@@ -163,12 +163,13 @@ class Daemon:
         self._exempt(self._state.allowances)
         async with asyncio.TaskGroup() as house:
             words = house.create_task(self.exempt.run(), name="ignoreip")
-            await self.exempt.ready(RESOLVED_WITHIN)
             self._protect(self._state.allowances)
             await self.warden.restore(self._state, allow=self.ground.allowed)
             # a full collection goes through a hundred thousand bans while everything waits
             gc.freeze()
             warden = house.create_task(self.warden.run(), name="warden")
+            # bans hold by now; whom a name or a file lets pass is let in before a line is judged
+            await self.protect(waiting=RESOLVED_WITHIN)
             outside = [
                 words,
                 house.create_task(self.intake.run(), name="intake"),
@@ -198,11 +199,20 @@ class Daemon:
     # What the rooms ask
 
     def policy(self, jail: str) -> JailPolicy | None:
-        """Return the policy of a running jail (`name@service`), or the host's recidive."""
+        """
+        Return the policy of a running jail (`name@service`), or the host's recidive.
+
+        Where that runs, each service has it too, for bans that count there alone: as if its label
+        had named it.
+        """
+        found, host = self.jails.get(jail), self.settings.recidive
+        if found is not None or host is None:
+            return found.policy if found else None
         if jail == RECIDIVE:
-            return self.settings.recidive
-        found = self.jails.get(jail)
-        return found.policy if found else None
+            return host
+        if jail.startswith(f"{RECIDIVE}@"):
+            return replace(host, origin=Origin.SHIPPED, scope=ScopeKind.AUTO, ports=None)
+        return None
 
     def scope(self, jail: str) -> Scope | None:
         """
@@ -210,15 +220,21 @@ class Daemon:
 
         The last lines of a removed container count: then it is what it was last.
         """
-        found = self.jails.get(jail)
-        if found is None:
+        policy = self.policy(jail)
+        if policy is None or jail == RECIDIVE:
             return None
         containers = self.intake.containers
-        members = [containers[id_] for id_ in self._seats.of(jail) if id_ in containers]
-        scope = resolve(found.policy, members, containers.values())
+        seated = self._seats.of(jail) if self.jails.get(jail) else self._serving(jail)
+        members = [containers[id_] for id_ in seated if id_ in containers]
+        scope = resolve(policy, members, containers.values())
         if scope is not None:
             self._last_scope[jail] = scope
         return scope or self._last_scope.get(jail)
+
+    def _serving(self, jail: str) -> Collection[str]:
+        """Return the ids of the containers that run any jail of this one's service."""
+        service = jail.partition("@")[2]
+        return [id_ for id_, bench in self.benches.items() if bench.container.service == service]
 
     def protected(self, subject: Subject, jail: str) -> str | None:
         """Return why somebody of `subject` is never banned by `jail`; None if all may be."""
@@ -235,10 +251,11 @@ class Daemon:
 
     def _spared(self, subject: Subject, jail: str) -> str | None:
         """Return why a jail itself ignores somebody of `subject`."""
-        if jail == RECIDIVE and self.settings.recidive is not None:
-            return spared(subject, self._relapsed)
         found = self.jails.get(jail)
-        return found.why(subject) if found else None
+        if found is not None:
+            return found.why(subject)
+        counts = jail.partition("@")[0] == RECIDIVE and self.settings.recidive is not None
+        return spared(subject, self._relapsed) if counts else None
 
     def unprotected(self) -> list[Container]:
         """List the containers whose labels ask for jails that cannot run."""

@@ -249,11 +249,12 @@ class Report:
         banned: Tally[tuple[str, Mode]],
     ) -> Json:
         """Write the jail that counts the bans of all others."""
-        why = "what the bans closed that led to it; everything if all were the daemon's own"
+        why = "banned again and again by jails of the daemon's own"
+        ports = None if policy.ports is None else [str(port) for port in policy.ports]
         return {
             **self._policy(policy.name, policy, totals, banned),
             "failing": 0,
-            "scope": {"ports": None, "addresses": [], "why": why},
+            "scope": {"ports": ports, "addresses": [], "why": why},
             "last_failure_at": None,
         }
 

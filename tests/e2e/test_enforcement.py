@@ -459,7 +459,7 @@ def test_recidive_by_label_keeps_out_of_the_services_own_ports(engine, attacker,
 
 
 @pytest.mark.parametrize("whose", ["the daemon's", "a label's", "fail2ban's"])
-def test_the_hosts_recidive_closes_everything_only_for_the_operators_jails(
+def test_the_hosts_recidive_closes_everything_for_the_operators_jails_and_a_services_ports_for_its_labels(
     whose, engine, attacker, jailer_for, tmp_path
 ):
     other(engine)
@@ -479,15 +479,15 @@ def test_the_hosts_recidive_closes_everything_only_for_the_operators_jails(
     assert "looks for bans in other jails" in " ".join(ok(jailer, "status", "recidive").split())
     bad = attacker(engine)
     ban = twice(jailer, bad)
-    assert ban["jail"] == "recidive"
-    assert ban["scope"]["ports"] == (["8080/tcp"] if whose == "a label's" else None)
+    found = (ban["jail"], ban["scope"]["ports"])
+    assert found == (("recidive@web", ["8080/tcp"]) if whose == "a label's" else ("recidive", None))
     jails = [each["jail"] for each in jailer.ask("bans")["bans"]]
     for jail in jails:
-        if jail != "recidive":
+        if not jail.startswith("recidive"):
             ok(jailer, "unban", bad.address, "--jail", jail)
     assert not bad.reaches(engine.address, 8080)
     assert bad.reaches(engine.address, 9090) is (whose == "a label's")
-    assert jail_named(jailer.status(), "recidive")["banned"] == 1
+    assert jail_named(jailer.status(), "recidive")["banned"] == (whose != "a label's")
 
 
 # -- networks ----------------------------------------------------------------

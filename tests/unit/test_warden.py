@@ -706,16 +706,38 @@ async def test_bans_older_than_findtime_do_not_count_in_recidive():
         assert house.bans == []
 
 
-async def test_the_hosts_recidive_closes_everything_only_for_bans_of_the_daemons_own_jails():
-    for origin, ports in ((Origin.LABEL, (HTTP,)), (Origin.DAEMON, None)):
-        house = House(bantime=60)
-        house.policy = replace(house.policy, origin=origin)
-        house.policies["recidive"] = recidive(Origin.DAEMON)
-        async with house.running():
-            await again(house, 2, jail="a@web")
-            await again(house, 1, jail="b@shop")
-            (ban,) = house.bans
-            assert (ban.jail, ban.scope.ports) == ("recidive", ports)
+async def test_the_hosts_recidive_counts_the_daemons_own_jails_and_closes_everything():
+    house = House(bantime=60)
+    house.policy = replace(house.policy, origin=Origin.DAEMON)
+    house.policies["recidive"] = recidive(Origin.DAEMON)
+    async with house.running():
+        await again(house, 2, jail="a@web")
+        await again(house, 1, jail="b@shop")
+        (ban,) = house.bans
+        assert (ban.jail, ban.scope.ports) == ("recidive", None)
+
+
+async def test_bans_of_labels_jails_count_only_within_their_service_for_the_hosts_recidive():
+    house = House(bantime=60)
+    house.policies["recidive"] = recidive(Origin.DAEMON)
+    house.policies["recidive@web"] = house.policies["recidive@evil"] = recidive()
+    async with house.running():
+        await again(house, 9, jail="made-up@evil")
+        assert {ban.jail for ban in house.bans} == {"recidive@evil"}
+        await again(house, 2, jail="a@web")
+        assert {ban.jail for ban in house.bans} == {"recidive@evil"}
+        await again(house, 1, jail="b@web")
+        assert {ban.jail for ban in house.bans} == {"recidive@evil", "recidive@web"}
+
+
+async def test_bans_that_another_container_may_have_made_up_make_none_longer():
+    house = House(bantime=60)
+    house.policy = replace(house.policy, growth=Growth(overalljails=True))
+    async with house.running():
+        await again(house, 1, jail="made-up@evil")
+        await house.offend(jail="a@web")
+        (ban,) = house.bans
+        assert round(ban.until - ban.at) == 60
 
 
 async def test_bans_by_hand_and_longer_bans_do_not_count_in_recidive():
