@@ -25,7 +25,7 @@ def left(line: str, *patterns: str) -> str:
         ("%a %b %d %I:%M %p", "[sun JAN  3 09:59 pm] x", "[] x"),
         ("%A %B %d", "Sunday January 23 x", " x"),
         ("%Y%j", "2005023 x", " x"),
-        ("%H.%j", "10.0.0.1 at 00.001 x", "10.0.0.1 at  x"),
+        (r"%ExH\.%j", "10.0.0.1 at 00.001 x", "10.0.0.1 at  x"),
         ("day %j", "day 000, day 00, day 0, day 9 x", "day 000, day 00, day 0,  x"),
         ("day %j", "day 367, day 366 x", "day 367,  x"),
         ("%m %Exk:%M", "1  9:05 x", " x"),
