@@ -4,17 +4,25 @@ How many bans the log of one container may lead to. Pure: times come in.
 Who can write into a log can have others banned. A container that bans more than its budget
 goes to observation: its bans are recorded and not carried out, until it has kept
 within its budget for a while.
+
+Somebody's /48 of IPv6 is one household: it has 65 536 networks to be banned with, and who could trip the
+budget with those would have turned all bans of the container into observed ones.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from dockerjail.model import Subject
 
 REST: Final = 600.0
 """Seconds that a container has to keep within its budget before its bans are carried out again."""
 
 CONTAINERS: Final = 4096
 """Containers that are remembered; the one that banned longest ago is forgotten first."""
+
+_MINUTE: Final = 60.0
+_SITE: Final = 48
 
 _ENOUGH: Final = 1 - 1e-9
 """A coin, but for what is lost by adding fractions."""
@@ -25,11 +33,13 @@ class _Purse:
     """
     One container's coins: a ban takes one, and they come back with time, up to a full purse.
 
-    `since` is when its bans began to be observed, `over_at` when one last did not fit.
+    `paid` is for which households, and when, within the last minute. `since` is when its bans
+    began to be observed, `over_at` when one last did not fit.
     """
 
     coins: float
     at: float
+    paid: OrderedDict[Subject, float] = field(default_factory=OrderedDict)
     since: float | None = None
     over_at: float = 0.0
     held: int = 0
@@ -52,14 +62,14 @@ class Budget:
     def __len__(self) -> int:
         return len(self._purses)
 
-    def admit(self, container: str, at: float, active: int) -> bool:
+    def admit(self, container: str, subject: Subject, at: float, active: int) -> bool:
         """
-        Say whether a ban at `at` is carried out; if not, it is to be observed.
+        Say whether a ban of `subject` at `at` is carried out; if not, it is to be observed.
 
-        `active` are the bans that are carried out already because of the container's lines.
+        `active` are the households that are banned already because of the container's lines.
         """
         purse = self._purse(container, at)
-        fits = self._pay(purse) and not self.crowded(active)
+        fits = self._pay(purse, household(subject), at) and not self.crowded(active)
         if purse.since is not None and at >= purse.over_at + self.rest and not self.crowded(active):
             purse.since = None  # it had recovered before this ban
         if not fits:
@@ -114,10 +124,21 @@ class Budget:
             purse.at = at
         return purse
 
-    def _pay(self, purse: _Purse) -> bool:
-        if not self.per_minute:
+    def _pay(self, purse: _Purse, whom: Subject, at: float) -> bool:
+        """Take a coin for a household, unless it was paid for within a minute; say if there was one."""
+        while purse.paid and next(iter(purse.paid.values())) <= at - _MINUTE:
+            purse.paid.popitem(last=False)
+        if not self.per_minute or whom in purse.paid:
             return True
         if purse.coins < _ENOUGH:
             return False
         purse.coins = max(0.0, purse.coins - 1)
+        purse.paid[whom] = at
         return True
+
+
+def household(subject: Subject) -> Subject:
+    """Return the network that is most likely all one client's: for IPv6 the /48 around a narrower one."""
+    if subject.version == 6 and subject.prefixlen > _SITE:
+        return subject.supernet(new_prefix=_SITE)
+    return subject

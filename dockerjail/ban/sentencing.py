@@ -109,8 +109,8 @@ class Sentencing:
         """
         Return the ban for an offence, the `standing` one with a later end, or None.
 
-        `active` is how many bans stand because of the offence's container, `observed` how many
-        stand in name only.
+        `active` is how many households are banned because of the offence's container, `observed`
+        how many in name only.
         """
         jail, subject, name = offence.jail, offence.subject, written(offence.subject)
         policy = self._bar.policies(jail)
@@ -271,7 +271,7 @@ class Sentencing:
     def _affordable(self, offence: Offence, active: int) -> bool:
         """Say whether the container may ban one more."""
         container = offence.container
-        fits = self._budget.admit(container, self._bar.clock(), active)
+        fits = self._budget.admit(container, offence.subject, self._bar.clock(), active)
         if not fits and self._budget.newly_tripped(container):
             logger.error(
                 "container %s bans more than its budget: its bans are only observed for now",

@@ -13,6 +13,7 @@ itself; the warden only notes it.
 import asyncio
 import heapq
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,7 +21,8 @@ from datetime import datetime
 from typing import Final
 
 from dockerjail.ban.aggregate import Neighbours
-from dockerjail.ban.budget import Budget
+from dockerjail.ban.budget import Budget, household
+from dockerjail.ban.enforced import Enforced
 from dockerjail.ban.orders import (
     EVERYTHING,
     Admit,
@@ -176,10 +178,9 @@ class Warden:
         self._door = asyncio.Lock()  # tails go through in turn
         self._room = asyncio.Event()
         self._active: dict[BanKey, Ban] = {}
-        self._enforced: dict[BanKey, Ban] = {}
-        self._since: dict[BanKey, float] = {}
+        self._enforced = Enforced()
         self._ends: list[tuple[float, int, BanKey]] = []
-        self._by_container: dict[tuple[str, Mode], int] = {}
+        self._by_container: dict[tuple[str, Mode], Counter[Subject]] = {}
         self._forced_keys: set[BanKey] = set()
         self._idle: set[BanKey] = set()  # enforced before this dry run, and after it
         self._allowances: dict[str, Allowance] = {}
@@ -196,7 +197,7 @@ class Warden:
     @property
     def bans(self) -> Collection[Ban]:
         """The bans in force: stored, and in the kernel as far as that is in sync."""
-        return self._enforced.values()
+        return self._enforced.bans
 
     @property
     def waiting(self) -> int:
@@ -220,18 +221,19 @@ class Warden:
 
     def enforced(self, key: BanKey) -> tuple[Ban, float] | None:
         """Return the ban that the kernel holds under this jail and subject, and since when."""
-        ban = self._enforced.get(key)
-        if ban is None or ban.mode is Mode.OBSERVE:
-            return None
-        return ban, self._since[key]
+        return self._enforced.get(key)
+
+    def holding(self, jail: str, subject: Subject) -> tuple[Ban, float] | None:
+        """Return a ban that keeps `subject` from what `jail` watches over, and since when."""
+        return self._enforced.holding(jail, subject)
 
     def elements_of(self, ban: Ban) -> Sequence[Element]:
         """Return the elements that enforce a ban."""
         return self.table.elements_of(ban.key)
 
     def standing(self, container: str, mode: Mode = Mode.ENFORCE) -> int:
-        """Return how many bans are in force, or observed, because of a container."""
-        return self._by_container.get((container, mode), 0)
+        """Return how many households are banned, or observed, because of a container."""
+        return len(self._by_container.get((container, mode), ()))
 
     def over_budget(self, container: str) -> float | None:
         """Return since when the bans that a container leads to are only observed, None if not."""
@@ -246,7 +248,7 @@ class Warden:
 
     async def count_some(self) -> None:
         """Read what the next of all bans have blocked: called often, it gets around."""
-        bans = list(self._enforced.values())
+        bans = list(self._enforced.bans)
         if self._counting >= len(bans):
             self._counting = 0
         some = bans[self._counting : self._counting + COUNTED]
@@ -337,13 +339,14 @@ class Warden:
             bans = [replace(ban, mode=Mode.OBSERVE) for ban in bans]
         for ban in bans:
             self._enter(ban)
-            logger.info("[%s] Restore Ban %s", ban.jail, written(ban.subject))
+            observed = " (only observed)" if ban.mode is Mode.OBSERVE else ""
+            logger.info("[%s] Restore Ban %s%s", ban.jail, written(ban.subject), observed)
         self._guarded = state.direct
         self.table.ground(allow, state.direct)
         self._force()
         await self.table.restore(bans)
-        self._enforced = dict(self._active)
-        self._since = dict.fromkeys(self._active, self._clock())
+        for ban in bans:
+            self._enforced.put(ban, self._clock())
 
     async def run(self) -> None:
         """Work through orders and expiries until closed; whoever waits then is refused."""
@@ -654,8 +657,8 @@ class Warden:
         if ban.forced:
             self._forced_keys.add(ban.key)
         if ban.container:
-            whose = ban.container, ban.mode
-            self._by_container[whose] = self.standing(*whose) + 1
+            households = self._by_container.setdefault((ban.container, ban.mode), Counter())
+            households[household(ban.subject)] += 1
         if ban.until is not None:
             heapq.heappush(self._ends, (ban.until, ban.id, ban.key))
         if len(self._ends) > 2 * len(self._active) + BATCH:  # prolonged bans left theirs behind
@@ -670,14 +673,16 @@ class Warden:
         ban = self._active.pop(key, None)
         self._forced_keys.discard(key)
         if ban is not None and ban.container:
-            whose = ban.container, ban.mode
-            left = self._by_container.pop(whose) - 1
-            if left:
-                self._by_container[whose] = left
+            whose, home = (ban.container, ban.mode), household(ban.subject)
+            households = self._by_container[whose]
+            households[home] -= 1
+            if not households[home]:
+                del households[home]
+            if not households:
+                del self._by_container[whose]
 
     def _end(self, ban: Ban, reason: UnbanReason, batch: _Batch) -> None:
-        observed = " (only observed)" if ban.mode is Mode.OBSERVE else ""
-        batch.say(logging.WARNING, f"[{ban.jail}] Unban {written(ban.subject)}{observed}")
+        batch.say(logging.WARNING, _ended(ban, reason))
         batch.touched.add(ban.key)
         self._leave(ban.key)
         self._idle.discard(ban.key)
@@ -701,13 +706,9 @@ class Warden:
             await self.table.verify(batch.verify)
         for key in batch.touched:
             if key in self._active:
-                if self._enforced.get(key, self._active[key]).mode is not self._active[key].mode:
-                    self._since.pop(key, None)
-                self._since.setdefault(key, self._clock())
-                self._enforced[key] = self._active[key]
+                self._enforced.put(self._active[key], self._clock())
             else:
-                self._enforced.pop(key, None)
-                self._since.pop(key, None)
+                self._enforced.drop(key)
         for level, text in batch.news:
             logger.log(level, "%s", text)
         for done in batch.grounds:
@@ -743,6 +744,19 @@ def _banned(ban: Ban) -> str:
     why = f" ({ban.reason})" if ban.reason else ""
     verb = "Ban" if ban.mode is Mode.ENFORCE else "Observe, would ban"
     return f"[{ban.jail}] {verb} {written(ban.subject)} from {ban.scope}{how} {_end(ban)}{why}"
+
+
+_WHY_ENDED: Final = {
+    UnbanReason.EXPIRED: "",
+    UnbanReason.OPERATOR: " by an operator's word",
+    UnbanReason.IGNORED: ": never banned any more",
+}
+
+
+def _ended(ban: Ban, reason: UnbanReason) -> str:
+    """Tell of the end of a ban, in fail2ban's words and then why it ended before its time."""
+    observed = " (only observed)" if ban.mode is Mode.OBSERVE else ""
+    return f"[{ban.jail}] Unban {written(ban.subject)}{observed}{_WHY_ENDED[reason]}"
 
 
 def _end(what: Ban | Allowance) -> str:

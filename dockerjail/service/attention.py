@@ -126,7 +126,8 @@ def _over_budget(daemon: Daemon) -> Iterator[Problem]:
                 what=f"bans more than its budget (bans_per_minute = {budget.bans_per_minute}, "
                 f"active = {budget.active}): {held_back} bans since {at:%H:%M:%S} are only "
                 "observed",
-                remedy="see in its log whether the attack is real; then raise [budget]",
+                remedy="see in its log whether the attack is real; then raise [budget], or ban by hand: "
+                "dockerjail ban ADDRESS --jail JAIL",
             )
 
 

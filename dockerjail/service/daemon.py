@@ -194,7 +194,8 @@ class Daemon:
                     f"what was in hand could not be written within {GRACE:.0f} seconds; "
                     "the lines are read again at the next start"
                 ) from None
-        logger.info("stopped; bans that stay in force: %d", len(self.warden.bans))
+        kept = sum(ban.mode is Mode.ENFORCE for ban in self.warden.bans)
+        logger.info("stopped; bans that stay in force: %d", kept)
 
     # What the rooms ask
 
@@ -288,12 +289,12 @@ class Daemon:
             if not isinstance(failure, Failure):
                 continue
             self.ignored.counted(failure.container)
-            held = self.warden.enforced((failure.jail, failure.subject))
+            held = self.warden.holding(failure.jail, failure.subject)
             if held is not None and self.effect.note(*held, failure):
                 logger.error(
                     "[%s] the ban of %s is not effective: container %s goes on logging failures",
-                    failure.jail,
-                    written(failure.subject),
+                    held[0].jail,
+                    written(held[0].subject),
                     failure.container,
                 )
 

@@ -1,17 +1,27 @@
 """What one container's log may do to others is bounded."""
 
 from dataclasses import dataclass, field
+from ipaddress import ip_network
+from itertools import count
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockerjail.ban.budget import CONTAINERS, REST, Budget
+from dockerjail.ban.budget import CONTAINERS, REST, Budget, household
+from dockerjail.model import Subject
 
 AT = 1795344760.0
 
+_numbers = count(0x0B000000)
+
+
+def anybody() -> Subject:
+    """Return an address that was never banned before."""
+    return ip_network(next(_numbers))
+
 
 def ask(budget: Budget, *times: float, container: str = "web", active: int = 0) -> list[bool]:
-    return [budget.admit(container, AT + each, active) for each in times]
+    return [budget.admit(container, anybody(), AT + each, active) for each in times]
 
 
 def test_a_minutes_bans_may_come_at_once_and_no_more() -> None:
@@ -165,7 +175,7 @@ def test_it_does_what_a_simple_model_does(
         at += wait
         expected = model.admit(at, standing)
         assert (budget.tripped("web", AT + at, standing) is None) or not expected
-        assert budget.admit("web", AT + at, standing) is expected
+        assert budget.admit("web", anybody(), AT + at, standing) is expected
         trips += budget.newly_tripped("web")
         assert trips == model.trips
         assert (budget.tripped("web", AT + at, standing) is not None) is (
@@ -180,8 +190,25 @@ def test_no_stretch_of_time_has_more_bans_than_its_share(
     budget, at, admitted = Budget(per_minute, rest=REST), 0.0, []
     for wait in waits:
         at += wait
-        if budget.admit("web", at, 0):
+        if budget.admit("web", anybody(), at, 0):
             admitted.append(at)
     for n, first in enumerate(admitted):
         for m, last in enumerate(admitted[n:], start=1):
             assert m <= per_minute + (last - first) * per_minute / 60 + 1e-6
+
+
+def test_one_household_pays_once_a_minute_however_many_of_its_networks_are_banned() -> None:
+    budget = Budget(1)
+    home = [ip_network(f"2001:db8:7:{number:x}::/64") for number in range(50)]
+    assert all(budget.admit("web", each, AT + 59, 0) for each in home)
+    assert not budget.admit("web", ip_network("2001:db8:8::/64"), AT + 60, 0)
+
+
+def test_only_what_is_narrower_than_a_48_is_in_a_household() -> None:
+    for text, home in (
+        ("2001:db8:7:1::/64", "2001:db8:7::/48"),
+        ("2001:db8:7:1::7/128", "2001:db8:7::/48"),
+        ("2001:db8::/32", "2001:db8::/32"),
+        ("203.0.113.7/32", "203.0.113.7/32"),
+    ):
+        assert household(ip_network(text)) == ip_network(home)

@@ -282,6 +282,19 @@ async def test_a_ban_whose_subject_goes_on_failing_is_told_with_the_way_he_comes
         assert problems(daemon) == []
 
 
+async def test_a_ban_by_hand_and_one_of_a_network_without_effect_are_told_too(
+    tmp_path: Path,
+) -> None:
+    settings = LOGIN.replace("= 2", "= 9") + "[containers.web]\njails = ['login']\n"
+    async with daemon_of(tmp_path, WEB, settings=settings) as (daemon, engine):
+        await daemon.warden.ask(Sentence(subject=ip_network("203.0.113.0/24"), bantime=600))
+        await asyncio.sleep(5)
+        await fail(engine, "203.0.113.7")
+        (problem,) = problems(daemon)
+        assert problem.place == "jail manual"
+        assert "the ban of 203.0.113.0/24 is not effective" in problem.what
+
+
 async def test_a_container_whose_clients_are_all_its_gateway_is_told(tmp_path: Path) -> None:
     settings = LOGIN + "[containers.web]\njails = ['login']\n"
     async with daemon_of(tmp_path, WEB, settings=settings) as (daemon, engine):

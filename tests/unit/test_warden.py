@@ -912,6 +912,19 @@ async def test_a_log_that_makes_up_attackers_fills_no_memory(caplog):
         assert [ban.mode for ban in house.bans] == [Mode.ENFORCE]
 
 
+async def test_one_household_cannot_trip_the_budget_with_its_many_networks():
+    async with House(budget=Budget(per_minute=3, active=3)).running() as house:
+        for number in range(20):
+            await house.offend(ip_network(f"2001:db8:1:{number:x}::/64"))
+        assert {ban.mode for ban in house.bans} == {Mode.ENFORCE}
+        assert house.warden.standing("web") == 1
+        await house.warden.ask(Pardon(subject=ip_network("2001:db8:1::/48")))
+        assert house.warden.standing("web") == 0
+        for number in range(4):
+            await house.offend(ip_network(f"2001:db8:2{number}::/64"))
+        assert sorted(ban.mode for ban in house.bans) == [Mode.ENFORCE] * 2 + [Mode.OBSERVE] * 2
+
+
 async def test_a_jail_that_verifies_bans_only_who_has_a_connection(caplog):
     house = House()
     house.policy = replace(house.policy, verify=Verify.CONNTRACK)
