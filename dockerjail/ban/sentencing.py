@@ -156,6 +156,11 @@ class Sentencing:
             container=offence.container,
         )
 
+    def forget(self, jail: str) -> None:
+        """Let go of what was said and counted of a jail."""
+        self._said.pop(jail, None)
+        self.unverified.pop(jail, None)
+
     async def relapse(self, ban: Ban, known: Known) -> Sequence[Offence]:
         """
         Return what a new ban makes of its subject in the jail that counts bans, if there is one.

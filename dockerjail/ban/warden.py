@@ -279,6 +279,16 @@ class Warden:
         """Let the cursors of a removed container go."""
         self._gone.add(container)
 
+    def forget_jails(self, jails: Iterable[str]) -> None:
+        """Let go of what is known of jails that run no more, unless they still ban somebody."""
+        banning = {ban.jail for ban in self._active.values()}
+        for jail in jails:
+            self._neighbours.forget(jail)
+            self._settled.discard(jail)
+            self.sentencing.forget(jail)
+            if jail not in banning:
+                self.tally.forget_jail(jail)
+
     async def ask(self, order: Request) -> Sequence[Ban]:
         """Carry out an operator's order; return the bans made or ended. Raises `Refused`."""
         if self._closed:

@@ -464,6 +464,7 @@ class Daemon:
         """Let go of jails that no container has any more and that count nothing."""
         idle = [jail.name for jail in self.jails if not self._seats.of(jail.name)]
         self.jails.retire(idle, self.clock())
+        self.warden.forget_jails(name for name in idle if self.jails.get(name) is None)
         self.jails.forget(self.clock() - longest_findtime(self.settings))
         for name in [name for name in self._last_scope if self.jails.get(name) is None]:
             del self._last_scope[name]

@@ -1056,6 +1056,18 @@ async def test_a_routine_check_reads_no_elements_while_nobody_changed_anything()
         assert await house.blocked() == {Element(BAD, HTTP)}
 
 
+async def test_a_jail_that_is_gone_leaves_nothing_behind():
+    house = House()
+    house.policy = replace(house.policy, verify=Verify.CONNTRACK)
+    async with house.running():
+        await house.offend()
+        house.warden.tally.update({Element(BAD, HTTP): Counter(1, 60)})
+        assert house.warden.sentencing.unverified
+        house.warden.forget_jails([JAIL])
+        assert not house.warden.sentencing.unverified
+        assert house.warden.tally.of_jail(JAIL) == Counter(0, 0)
+
+
 async def test_what_a_ban_blocked_is_remembered_when_it_ends():
     class Counting(DryRun):
         async def counters(self, elements):
