@@ -31,8 +31,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
 
 _ASIDE = "(?:[0-9a-f]{12}-)?"
 """What compose puts before one of two names while it replaces a container: an id, cut off."""
-_REPLICA = "(?:-(?:[0-9]+|run)(?:-[0-9a-z]+)?)?"
-"""`shop-web-1`, `shop-web-run-1f2e3d4c5b6a`; compose 1.23 put letters behind the number, too."""
+_REPLICA = "(?:-(?:[0-9]+|run)(?:-[0-9a-f]+)?)?"
+"""`shop-web-1`, `shop-web-run-1f2e3d4c5b6a`; compose 1.23 put an id behind the number, too."""
 _TASK = r"\.[0-9a-z]+\.[0-9a-z]+"
 """A replica's number, or for a global service the node's id; then the task's id."""
 

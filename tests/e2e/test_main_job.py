@@ -428,16 +428,16 @@ def test_services_do_not_share_counters_and_replicas_do(engine, jailer_for):
             port=port,
         )  # fmt: skip
 
-    replica("web-1", "web", 8080)
-    replica("web-2", "web", 8081)
-    replica("api-1", "api", 8082)
+    replica("shop-web-1", "web", 8080)
+    replica("shop-web-2", "web", 8081)
+    replica("shop-api-1", "api", 8082)
     jailer = jailer_for(engine).ready()
-    follows(jailer, "web-1", "web-2", "api-1")
-    say(engine, "web-1", [failed_login("203.0.113.7")] * 2)
-    say(engine, "api-1", [failed_login("203.0.113.7")] * 4)
+    follows(jailer, "shop-web-1", "shop-web-2", "shop-api-1")
+    say(engine, "shop-web-1", [failed_login("203.0.113.7")] * 2)
+    say(engine, "shop-api-1", [failed_login("203.0.113.7")] * 4)
     jailer.wait(lambda s: sum(j["failures"] for j in s["jails"]) == 6)
     assert banned(jailer.status()) == set()
-    say(engine, "web-2", [failed_login("203.0.113.7")] * 3)
+    say(engine, "shop-web-2", [failed_login("203.0.113.7")] * 3)
     (ban,) = jailer.wait_banned("203.0.113.7")["bans"]
     assert ban["jail"] == "flask@shop-web"
     assert ban["scope"]["ports"] == ["8080/tcp", "8081/tcp"]
@@ -536,24 +536,47 @@ def test_killed_again_and_again_it_counts_every_failure_once(any_engine, jailer_
     assert len(texts) == len(set(texts)) == lines
 
 
-def test_who_calls_itself_another_service_gets_neither_its_rule_nor_its_ports(engine, guarded):
-    shop = ("--label", "com.docker.compose.project=shop")
-    shop += ("--label", "com.docker.compose.service=web")
-    jailer = guarded(engine, *shop)
-    own = ("--label", "dockerjail.jail.spoof.failregex=accuse <HOST>")
-    own += ("--label", "dockerjail.jail.spoof.maxretry=1")
-    serve(engine, "evil", *shop, *own, port=9090, failregex="nothing <HOST>")
-    follows(jailer, "web", "evil")
-    status = jailer.status()
+SHOP = ("--label", "com.docker.compose.project=shop", "--label", "com.docker.compose.service=web")
+SPOOF = {"dockerjail.jail.spoof.failregex": "accuse <HOST>", "dockerjail.jail.spoof.maxretry": "1"}
+ALSO_SPOOF = tuple(word for item in SPOOF.items() for word in ("--label", "=".join(item)))
+
+
+def test_an_image_that_calls_itself_another_service_is_one_of_its_own(engine, jailer_for):
+    serve(engine, "shop-web-1", *SHOP)
+    serve(engine, "evil", *SHOP, *ALSO_SPOOF, port=9090)
+    jailer = jailer_for(engine).ready()
+    status = follows(jailer, "shop-web-1", "evil")
+    assert {c["name"]: c["service"] for c in status["containers"]} == {
+        "shop-web-1": "shop-web",
+        "evil": "evil",
+    }
+    say(engine, "evil", [failed_login("203.0.113.7")] * 5 + ["accuse 203.0.113.9"])
+    say(engine, "shop-web-1", [failed_login("203.0.113.8")] * 5)
+    bans = jailer.wait_banned("203.0.113.7", "203.0.113.8", "203.0.113.9")["bans"]
+    assert {(ban["jail"], *ban["scope"]["ports"]) for ban in bans} == {
+        ("flask@evil", "9090/tcp"),
+        ("spoof@evil", "9090/tcp"),
+        ("flask@shop-web", "8080/tcp"),
+    }
+
+
+def test_a_replica_with_another_rule_gets_neither_the_services_rule_nor_its_ports(
+    engine, jailer_for
+):
+    serve(engine, "shop-web-1", *SHOP)
+    jailer = jailer_for(engine).ready()
+    follows(jailer, "shop-web-1")
+    serve(engine, "shop-web-2", *SHOP, *ALSO_SPOOF, port=9090, failregex="nothing <HOST>")
+    status = follows(jailer, "shop-web-1", "shop-web-2")
     (problem,) = status["problems"]
-    assert problem["place"] == "container evil, jail flask"
+    assert problem["place"] == "container shop-web-2, jail flask"
     assert "different rule" in problem["what"]
-    say(engine, "evil", ["accuse 203.0.113.9"])
+    say(engine, "shop-web-2", ["accuse 203.0.113.9"])
     (ban,) = jailer.wait_banned("203.0.113.9")["bans"]
     assert (ban["jail"], ban["scope"]["ports"]) == ("spoof@shop-web", ["9090/tcp"])
-    say(engine, "web", [failed_login("203.0.113.7")] * 5)
+    say(engine, "shop-web-1", [failed_login("203.0.113.7")] * 5)
     jailer.wait_banned("203.0.113.9", "203.0.113.7")
-    engine.docker("rm", "-f", "web")
+    engine.docker("rm", "-f", "shop-web-1")
     jailer.wait(lambda s: not s["problems"])
 
 

@@ -153,17 +153,85 @@ def test_a_sidecar_has_the_ports_and_networks_of_the_container_it_sits_on():
     assert container(sidecar).published == frozenset()
 
 
+def composed(project, part):
+    return {"com.docker.compose.project": project, "com.docker.compose.service": part}
+
+
+SHOP = composed("shop", "web")
+STACK = {"com.docker.swarm.service.name": "stack_web"}
+TASK = "2xvfq0exm5ubg1djugsi3hmkn"
+
+
 @pytest.mark.parametrize(
-    ("labels", "expected"),
+    "name",
     [
-        ({"com.docker.compose.project": "shop", "com.docker.compose.service": "web"}, "shop-web"),
-        ({"com.docker.swarm.service.name": "stack_web"}, "stack_web"),
-        ({"com.docker.compose.project": "shop"}, "web.1"),
-        ({}, "web.1"),
+        "shop-web-1",
+        "shop_web_12",
+        "shop_web_1_0a1b2c3d4e5f",
+        "shop-web",
+        "shop-web-run-0a1b2c3d4e5f",
+        "shop_web_run_1",
+        "0a1b2c3d4e5f_shop-web-1",
     ],
 )
-def test_replicas_and_successors_share_a_service(labels, expected):
-    assert service(labels, "web.1") == expected
+def test_replicas_and_successors_that_compose_names_share_a_service(name):
+    assert service(SHOP, name) == "shop-web"
+
+
+def test_compose_takes_dots_dashes_and_underscores_into_names():
+    assert service(composed("my_shop", "web.api"), "my_shop-web.api-2") == "my_shop-web.api"
+    assert service(composed("my_shop", "web.api"), "my_shop-webxapi-2") == "my_shop-webxapi-2"
+    assert service(composed("0a1b2c3d4e5f", "web"), "0a1b2c3d4e5f-web-1") == "0a1b2c3d4e5f-web"
+
+
+@pytest.mark.parametrize("replica", ["1", "p6nvzs1hlvzqzmgbofvmvgmtk"])
+def test_tasks_that_swarm_names_share_a_service(replica):
+    assert service(STACK, f"stack_web.{replica}.{TASK}") == "stack_web"
+
+
+@pytest.mark.parametrize("labels", [{}, SHOP, STACK, SHOP | STACK, {**composed("shop", "")}])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evil",
+        "dazzling_curie",
+        "web",
+        "web-1",
+        "shop",
+        "evil-shop-web-1",
+        "shop-web-1.evil",
+        "shop-webmail-1",
+        "shop-web-admin",
+        "shop-web-admin-1",
+        "shop-web-1-evil",
+        "shop-web-1-2-3",
+        "shop-web-1\n",
+        "stack_web",
+        "stack-web.1." + TASK,
+        "stack_web.1",
+        "stack_web.1.2.3",
+        "evil.stack_web.1." + TASK,
+        "",
+    ],
+)
+def test_labels_of_a_service_of_which_the_name_does_not_tell_are_an_images_own(labels, name):
+    assert service(labels, name) == name
+
+
+def test_an_image_under_one_orchestrator_gains_nothing_by_the_labels_of_the_other():
+    swarmed = "stack_evil.1." + TASK
+    assert service(SHOP | {"com.docker.swarm.service.name": "stack_evil"}, swarmed) == "stack_evil"
+    assert service(composed("shop", "evil") | STACK, "shop-evil-1") == "shop-evil"
+
+
+NAMES = st.text("ab.-_1(", min_size=1, max_size=6)
+
+
+@given(NAMES, NAMES, NAMES)
+def test_no_label_names_a_service_that_the_containers_name_does_not_begin_with(one, two, name):
+    for labels in (composed(one, two), {"com.docker.swarm.service.name": one}):
+        found = service(labels, name)
+        assert name.replace("_", "-").startswith(found.replace("_", "-"))
 
 
 def test_the_default_bridge_of_older_engines_stands_at_the_top_level():
@@ -414,6 +482,7 @@ def test_a_port_that_is_none_is_passed_over(key):
 
 @pytest.mark.parametrize("name", ["shop\nweb", "x" * 300, "", "shop web", "-shop"])
 def test_a_label_that_no_orchestrator_writes_names_no_service(name):
-    labels = {"com.docker.compose.project": name, "com.docker.compose.service": "web"}
-    assert service(labels, "mine") == "mine"
-    assert service({"com.docker.swarm.service.name": name}, "mine") == "mine"
+    for told in ("mine", f"{name}-web-1"):
+        assert service(composed(name, "web"), told) == told
+    for told in ("mine", f"{name}.1.{TASK}"):
+        assert service({"com.docker.swarm.service.name": name}, told) == told

@@ -16,6 +16,7 @@ from dockerjail.config.flaw import flaw
 from dockerjail.config.mistake import Mistake
 from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.settings import Settings, load
+from dockerjail.docker import inspect
 from dockerjail.jail.formula import Formula
 from dockerjail.jail.growth import Growth
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind, Verify
@@ -376,7 +377,7 @@ def mapped(tmp_path: Path) -> Mapped:
 
 @pytest.mark.parametrize(
     ("name", "service", "covered"),
-    [("shop-web-1", "other", True), ("web", "shop-web", True), ("myshop-web", "web", False)],
+    [("shop-web-1", "other", True), ("0a_shop-web-1", "shop-web", True), ("web", "web", False)],
 )
 def test_the_daemons_file_gives_jails_by_name_and_service(
     mapped: Mapped, name: str, service: str, covered: bool
@@ -389,10 +390,11 @@ def test_an_image_that_calls_itself_a_service_gets_nothing_of_what_the_file_give
     mapped: Mapped,
 ) -> None:
     """Compose's labels can come with an image: with those alone it could ban from everything."""
-    image = Container(id="a" * 64, name="dazzling_curie", service="shop-web")
+    labels = {"com.docker.compose.project": "shop", "com.docker.compose.service": "web"}
+    image = inspect.container({"Name": "/dazzling_curie", "Config": {"Labels": labels}})
     assert mapped(image) == []
     assert mapped(image, '[docker]\nlabels = "off"\n' + MAPPED) == []
-    composed = Container(id="b" * 64, name="shop_web_1", service="shop-web")
+    composed = inspect.container({"Name": "/shop_web_1", "Config": {"Labels": labels}})
     assert len(mapped(composed)) == 2
 
 

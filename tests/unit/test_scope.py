@@ -5,6 +5,7 @@ from ipaddress import ip_address
 import pytest
 
 from dockerjail.ban.scope import elsewhere, resolve
+from dockerjail.config.values import MOST_PORTS
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Container, Direct, Port
@@ -221,6 +222,59 @@ def test_an_address_that_another_container_got_meanwhile_is_not_closed(owner_run
 def test_replicas_that_run_count_with_their_addresses():
     one, stopped = on_lan("app-1", LAN4), on_lan("app-2", LAN6, running=False)
     assert scope_of(policy(), one, stopped).addresses == (LAN4,)
+
+
+RTP = [Port(number, "udp") for number in range(10_000, 20_000)]
+PBX = container("pbx", published=frozenset(RTP))
+
+
+def test_as_many_ports_as_may_be_written_are_closed_one_by_one():
+    pbx = container("pbx", published=frozenset(RTP[:MOST_PORTS]))
+    for origin in Origin:
+        scope = scope_of(policy(origin), pbx)
+        assert scope.ports == tuple(RTP[:MOST_PORTS])
+        assert scope.why == "published by the service"
+
+
+def test_of_thousands_of_ports_the_daemons_jail_closes_everything_and_says_so():
+    scope = scope_of(policy(Origin.DAEMON), PBX)
+    assert (scope.ports, scope.addresses) == (None, ())
+    assert "10000 ports are more than 256, so everything is closed" in scope.why
+    assert "published by the service" in scope.why
+    assert scope.why.endswith("name those that matter with the jail's option ports")
+
+
+@UNTRUSTED
+def test_of_thousands_of_ports_a_labels_choice_closes_the_lowest_and_says_what_to_do(origin):
+    scope = scope_of(policy(origin), PBX)
+    assert scope.ports == tuple(RTP[:MOST_PORTS])
+    assert "only the 256 lowest of 10000 ports are closed" in scope.why
+    assert "label ports=" in scope.why
+
+
+@pytest.mark.parametrize("origin", Origin)
+def test_a_label_that_names_some_of_thousands_of_ports_has_those_closed(origin):
+    scope = scope_of(policy(origin, ports=tuple(RTP[-2:]), ports_by_label=True), PBX)
+    assert scope.ports == tuple(RTP[-2:])
+
+
+def test_a_proxys_thousands_of_ports_are_bounded_and_its_addresses_stay_closed():
+    app = container("app", networks=frozenset({"net1"}))
+    proxy = on_lan("proxy", LAN4, networks=frozenset({"net1"}), published=frozenset(RTP))
+    scope = scope_of(policy(), app, others=[proxy])
+    assert len(scope.ports) == MOST_PORTS
+    assert scope.addresses == (LAN4,)
+
+
+def test_ports_of_a_fail2ban_file_and_thousands_that_are_published_are_everything():
+    jail = policy(Origin.DAEMON, ports=(Port(5060, "udp"),), and_published=True)
+    assert scope_of(jail, PBX).ports is None
+
+
+def test_thousands_of_exposed_ports_on_the_host_network_are_bounded_too():
+    pbx = container("pbx", host_network=True, exposed=frozenset(RTP))
+    assert len(scope_of(policy(), pbx).ports) == MOST_PORTS
+    assert scope_of(policy(Origin.DAEMON), pbx).ports is None
 
 
 GATEWAY = ip_address("172.17.0.1")
