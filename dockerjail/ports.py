@@ -1,5 +1,6 @@
 """What the rooms need from the world outside, and nothing more."""
 
+import math
 from collections.abc import (
     AsyncGenerator,
     Collection,
@@ -343,8 +344,14 @@ class Host(Protocol):
 class Flows(Protocol):
     """The connections that the kernel knows of. Raises `FirewallError` when it knows none."""
 
-    async def seen(self, address: Address, ports: Collection[Port] | None) -> bool:
-        """Say whether `address` has or lately had a flow to one of `ports`, or to any (None)."""
+    async def seen(
+        self, address: Address, ports: Collection[Port] | None, *, since: float = math.inf
+    ) -> bool:
+        """
+        Say whether `address` has or lately had a flow to one of `ports`, or to any (None).
+
+        What was looked up after the moment `since` may answer.
+        """
         ...
 
     async def clients(self, address: Address) -> Mapping[Address, int]:

@@ -244,7 +244,9 @@ class FakeFlows:
         self.ends: dict[Address, dict[Address, int]] = {}
         self.away = ""
 
-    async def seen(self, address: Address, ports: Collection[Port] | None) -> bool:
+    async def seen(
+        self, address: Address, ports: Collection[Port] | None, *, since: float = 0.0
+    ) -> bool:
         if self.away:
             raise FirewallError(self.away)
         return any(who == address and (ports is None or port in ports) for who, port in self.known)

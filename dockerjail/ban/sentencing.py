@@ -249,7 +249,7 @@ class Sentencing:
         try:
             if scope.ports == ():
                 self._cannot_be_seen(scope)
-            seen = await self._bar.flows.seen(offence.address, scope.ports)
+            seen = await self._bar.flows.seen(offence.address, scope.ports, since=offence.at)
         except FirewallError as error:
             self.flows_error = str(error)
             logger.error("[%s] Ignore %s: cannot verify: %s", offence.jail, name, error)

@@ -18,8 +18,10 @@ a reset), UDP for 30 seconds. Formats: linux/netfilter/nfnetlink_conntrack.h.
 """
 
 import errno
+import math
 import socket
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -39,6 +41,13 @@ from dockerjail.nft.messages import Reply, attributes, number
 
 MOST: Final = 20_000
 """Flows of one container that are counted: these say well enough who its clients are."""
+
+MOST_KEPT: Final = 100_000
+"""Flows of an IP version that are kept to answer from."""
+
+OFTEN: Final = 5
+FRESH: Final = 2.0
+"""So many questions within so many seconds are answered from one look, which is as old at most."""
 
 _NETFILTER = 12
 _GET, _GET_STATISTICS = 0x0101, 0x0105
@@ -80,28 +89,57 @@ class _Flow:
     port: int
 
 
+_Targets = frozenset[tuple[str, int]]
+"""Protocols and ports that a client called."""
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """All witnesses of one IP version, as they were from the moment `at` on."""
+
+    at: float
+    clients: Mapping[bytes, set[tuple[str, int]]]
+
+    def has(self, address: Address, wanted: _Targets | None) -> bool:
+        called = self.clients.get(address.packed, set())
+        return bool(called) if wanted is None else not wanted.isdisjoint(called)
+
+
 class Conntrack:
-    """The `Flows` port; `patience` is how many seconds the kernel may take for an answer."""
+    """
+    The `Flows` port; `patience` is how many seconds the kernel may take for an answer.
 
-    def __init__(self, *, patience: float = PATIENCE) -> None:
+    A question makes the kernel go through all its flows. When one follows upon the other, as when
+    somebody forges lines by the thousand, all are read once and answer what is asked next.
+    """
+
+    def __init__(
+        self, *, patience: float = PATIENCE, clock: Callable[[], float] = time.time
+    ) -> None:
         self._patience = patience
+        self._clock = clock
+        self._asked: dict[int, deque[float]] = {v: deque(maxlen=OFTEN) for v in (4, 6)}
+        self._views: dict[int, _View] = {}
 
-    async def seen(self, address: Address, ports: Collection[Port] | None) -> bool:
+    async def seen(
+        self, address: Address, ports: Collection[Port] | None, *, since: float = math.inf
+    ) -> bool:
         """
         Say whether `address` has or lately had a flow to one of `ports`, or to any (None).
 
-        Ports as the client called them, before DNAT. FirewallError when the kernel cannot be
+        Ports as the client called them, before DNAT. What was looked up after the moment `since`
+        may answer. FirewallError when the kernel cannot be
         asked, and when it tracks nothing at all: its silence says nothing then.
         """
-        wanted = None if ports is None else {(port.protocol, port.number) for port in ports}
-
-        def read(reply: Reply) -> Iterator[_Flow]:
-            for flow in _flows(reply, _ORIGINAL, address):
-                if wanted is None or (flow.protocol, flow.port) in wanted:
-                    yield flow
-
+        wanted = None if ports is None else frozenset((p.protocol, p.number) for p in ports)
         what = f"looking for connections from {address}"
-        if await self._ask(_GET, _question(_ORIGINAL, address), read, what, most=1):
+        view = self._views.get(address.version)
+        if view is None or not since <= view.at or view.at < self._clock() - FRESH:
+            view = await self._look(address, what) if self._is_asked_often(address) else None
+        if view is not None:
+            if view.has(address, wanted):
+                return True
+        elif await self._is_there(address, wanted, what):
             return True
         (tracked,) = await self._ask(_GET_STATISTICS, bytes(_FAMILY), _entries, what, most=1)
         if not tracked:
@@ -110,6 +148,37 @@ class Conntrack:
                 "run dockerjail on the host's network, or set verify = none"
             )
         return False
+
+    def _is_asked_often(self, address: Address) -> bool:
+        asked, now = self._asked[address.version], self._clock()
+        asked.append(now)
+        return len(asked) == OFTEN and asked[0] > now - FRESH
+
+    async def _is_there(self, address: Address, wanted: _Targets | None, what: str) -> bool:
+        """Ask for the flows of one address."""
+
+        def read(reply: Reply) -> Iterator[_Flow]:
+            for flow in _flows(reply, _ORIGINAL, address):
+                if wanted is None or (flow.protocol, flow.port) in wanted:
+                    yield flow
+
+        return bool(await self._ask(_GET, _question(_ORIGINAL, address), read, what, most=1))
+
+    async def _look(self, address: Address, what: str) -> _View | None:
+        """Read all flows of an address's IP version; None if there are too many to keep."""
+        at, version = self._clock(), address.version
+
+        def read(reply: Reply) -> Iterator[_Flow]:
+            return _witness(reply, version)
+
+        found = await self._ask(_GET, _question(None, address), read, what, most=MOST_KEPT)
+        if len(found) >= MOST_KEPT:
+            return None
+        clients: dict[bytes, set[tuple[str, int]]] = {}
+        for flow in found:
+            clients.setdefault(flow.client, set()).add((flow.protocol, flow.port))
+        self._views[version] = view = _View(at, clients)
+        return view
 
     async def clients(self, address: Address) -> Mapping[Address, int]:
         """
@@ -175,19 +244,23 @@ def _question(side: int | None, sender: Address) -> bytes:
 
 
 def _flows(reply: Reply, side: int, sender: Address) -> Iterator[_Flow]:
-    """Read a flow that is a witness, and in which `sender` sends what goes in one direction."""
+    """Read a witness in which `sender` sends what goes in one direction."""
     packed = sender.packed
     if packed not in bytes(reply.body):
         return  # most of what there is, where the kernel was not asked by sender
     found = dict(attributes(reply.body[_FAMILY:]))
-    source = _SOURCES[sender.version]
-    if bytes(_tuple(found[side], _IP).get(source, b"")) != packed:
-        return
+    if bytes(_tuple(found[side], _IP).get(_SOURCES[sender.version], b"")) == packed:
+        yield from _witness(reply, sender.version)
+
+
+def _witness(reply: Reply, version: int) -> Iterator[_Flow]:
+    """Read a flow that is a witness."""
+    found = dict(attributes(reply.body[_FAMILY:]))
     original = _tuple(found[_ORIGINAL], _PROTO)
     protocol = _PROTOCOLS.get(number(original[_PROTOCOL]))
     if protocol is None or not number(found[_STATUS]) & _WITNESS[protocol]:
         return
-    client = bytes(_tuple(found[_ORIGINAL], _IP)[source])
+    client = bytes(_tuple(found[_ORIGINAL], _IP)[_SOURCES[version]])
     yield _Flow(client, protocol, number(original[_TO_PORT]))
 
 

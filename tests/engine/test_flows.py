@@ -2,6 +2,7 @@
 
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -138,6 +139,26 @@ async def tracked(client: str, *, answered: bool) -> None:
 
 
 # ---- who was seen
+
+
+@SIDES
+async def test_one_look_answers_many_questions_but_none_about_what_came_later(
+    street: Street, server: str, client: str, other: str, container: str
+) -> None:
+    street.serve(container)
+    street.lab.connect(client, server, PUBLISHED)
+    who, stranger = ip_address(client), ip_address(other)
+    looks = set()
+    for _ in range(2 * flows.OFTEN):
+        since = time.time()
+        for _ in range(flows.OFTEN):
+            assert await street.known.seen(who, tcp(PUBLISHED), since=since)
+            assert not await street.known.seen(who, tcp(INNER), since=since)
+            assert not await street.known.seen(stranger, None, since=since)
+        looks |= {view.at for view in street.known._views.values()}
+    assert looks
+    street.lab.connect(other, server, PUBLISHED)
+    assert await street.known.seen(stranger, tcp(PUBLISHED), since=time.time())
 
 
 @SIDES
