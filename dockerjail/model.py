@@ -77,7 +77,7 @@ class Container:
     A container, as far as a jail, a ban's scope or a tail cares.
 
     `service` is what counters are shared by: the compose project and service
-    (`shop-web`), else the swarm service, else the name. `published` are ports
+    (`shop-web`), else the swarm service, where the name tells of them; else the name. `published` are ports
     of the host, `exposed` the container's own. `networks` are the ids of the
     user-defined networks it is attached to, `gateways` those of all its networks,
     `addresses` its own on them. `direct` are its addresses on macvlan and ipvlan
