@@ -93,7 +93,10 @@ another container asks for.
 """
 
 COUNTED: Final = 1000
-"""Elements whose counters are read at once at most."""
+"""Bans whose counters are read in one go at most."""
+
+READ: Final = 200
+"""Elements that are read at once: whoever mends the table waits for no more."""
 
 STRETCH: Final = 1000
 """Bans that are gone through before others get a turn: a hundred thousand take a third of a second."""
@@ -242,9 +245,9 @@ class Warden:
     async def count(self, bans: Iterable[Ban]) -> None:
         """Read what some bans have blocked into the tally; the kernel's silence changes nothing."""
         elements = [element for ban in bans for element in self.elements_of(ban)]
-        for at in range(0, len(elements), COUNTED):
+        for at in range(0, len(elements), READ):
             with suppress(FirewallError):  # `sync` and the next look tell of it
-                self.tally.update(await self._firewall.counters(elements[at : at + COUNTED]))
+                self.tally.update(await self._firewall.counters(elements[at : at + READ]))
 
     async def count_some(self) -> None:
         """Read what the next of all bans have blocked: called often, it gets around."""
