@@ -30,13 +30,17 @@ pytestmark = pytest.mark.engine
 BANNED = element(f"{ATTACKER}/32", 53, "udp")
 ALLOW = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 DIRECT = [Direct(DEVICE, ip_address(CONTAINER))]
-KINDS: Sequence[Block] = [
-    block(BANNED),
-    block(element("192.0.2.0/24")),
-    block(element("2001:db8::/48", 80, blocktype=Blocktype.REJECT)),
-    block(element("2001:db8::/48", blocktype=Blocktype.REJECT)),
-    block(element("192.0.2.0/24", to=CONTAINER)),
-]
+
+
+def kinds() -> Sequence[Block]:
+    """Return a block of every kind, each for the next ten minutes."""
+    return [
+        block(BANNED),
+        block(element("192.0.2.0/24")),
+        block(element("2001:db8::/48", 80, blocktype=Blocktype.REJECT)),
+        block(element("2001:db8::/48", blocktype=Blocktype.REJECT)),
+        block(element("192.0.2.0/24", to=CONTAINER)),
+    ]
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ async def left(lab: Lab, request: pytest.FixtureRequest) -> AsyncIterator[Kernel
             pytest.skip("this machine's kernel has no tables with an owner: it is older than 6.9")
         if not (kernel.rejects and kernel.features.ingress):
             pytest.skip("this machine's kernel is older than 5.10")
-        await kernel.replace(KINDS, allow=ALLOW, direct=DIRECT)
+        await kernel.replace(kinds(), allow=ALLOW, direct=DIRECT)
     async with Kernel(owner=request.param) as kernel:
         yield kernel
 
@@ -167,7 +171,7 @@ async def test_a_table_that_somebody_changed_is_not_adopted_nor_touched(
 
 async def test_a_table_that_sleeps_is_not_adopted(lab: Lab) -> None:
     async with Kernel() as kernel:
-        await kernel.replace(KINDS, allow=ALLOW)
+        await kernel.replace(kinds(), allow=ALLOW)
     lab.host.run("nft", "add table inet dockerjail { flags dormant; }")
     async with Kernel() as kernel:
         assert not await kernel.adopt(allow=ALLOW)
@@ -237,7 +241,7 @@ async def test_the_table_of_an_older_dockerjail_is_not_adopted(lab: Lab) -> None
 
 async def test_a_table_that_answers_is_not_adopted_by_one_that_cannot(lab: Lab) -> None:
     async with Kernel() as kernel:
-        await kernel.replace(KINDS, allow=ALLOW)
+        await kernel.replace(kinds(), allow=ALLOW)
         old = replace(kernel.features, reject=False)
     async with Kernel(features=old) as kernel:
         assert not await kernel.adopt(allow=ALLOW)
