@@ -16,7 +16,8 @@ class Enforced:
     """Bans by jail and subject, also those that are only observed, and since when each stands."""
 
     def __init__(self) -> None:
-        self._bans: dict[BanKey, tuple[Ban, float]] = {}
+        self._bans: dict[BanKey, Ban] = {}
+        self._since: dict[BanKey, float] = {}
         self._by_subject: dict[Subject, set[BanKey]] = {}
         self._widths: Counter[tuple[int, int]] = Counter()
 
@@ -25,23 +26,24 @@ class Enforced:
 
     @property
     def bans(self) -> Collection[Ban]:
-        """All of them."""
-        return [ban for ban, _ in self._bans.values()]
+        """All of them, as they are at any moment."""
+        return self._bans.values()
 
     def put(self, ban: Ban, at: float) -> None:
         """Take a ban that stands since `at`, or what became of one; the same goes on since it began."""
         standing = self._bans.get(ban.key)
-        if standing is not None and standing[0].mode is ban.mode:
-            at = standing[1]
         if standing is None:
             self._by_subject.setdefault(ban.subject, set()).add(ban.key)
             self._widths[ban.subject.version, ban.subject.prefixlen] += 1
-        self._bans[ban.key] = (ban, at)
+        if standing is None or standing.mode is not ban.mode:
+            self._since[ban.key] = at
+        self._bans[ban.key] = ban
 
     def drop(self, key: BanKey) -> None:
         """Let go of a ban, if there is one."""
         if self._bans.pop(key, None) is None:
             return
+        del self._since[key]
         subject = key[1]
         self._by_subject[subject].discard(key)
         if not self._by_subject[subject]:
@@ -53,8 +55,8 @@ class Enforced:
 
     def get(self, key: BanKey) -> tuple[Ban, float] | None:
         """Return the ban that is carried out under this jail and subject, and since when."""
-        found = self._bans.get(key)
-        return None if found is None or found[0].mode is Mode.OBSERVE else found
+        ban = self._bans.get(key)
+        return None if ban is None or ban.mode is Mode.OBSERVE else (ban, self._since[key])
 
     def holding(self, jail: str, subject: Subject) -> tuple[Ban, float] | None:
         """

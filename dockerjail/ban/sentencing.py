@@ -16,7 +16,7 @@ from dockerjail.config.recidive import RECIDIVE
 from dockerjail.errors import FirewallError
 from dockerjail.jail.growth import grown
 from dockerjail.jail.policy import JailPolicy, Origin, Verify
-from dockerjail.model import Ban, Cause, Mode, Offence, Scope, Subject, written
+from dockerjail.model import Address, Ban, Cause, Mode, Offence, Scope, Subject, written
 from dockerjail.ports import Flows, Store
 
 logger = logging.getLogger(__name__)
@@ -247,9 +247,7 @@ class Sentencing:
             return True
         name = written(offence.subject)
         try:
-            if scope.ports == ():
-                self._cannot_be_seen(scope)
-            seen = await self._bar.flows.seen(offence.address, scope.ports, since=offence.at)
+            seen = await self._seen(offence.address, scope, offence.at)
         except FirewallError as error:
             self.flows_error = str(error)
             logger.error("[%s] Ignore %s: cannot verify: %s", offence.jail, name, error)
@@ -267,11 +265,13 @@ class Sentencing:
         )
         return False
 
-    def _cannot_be_seen(self, scope: Scope) -> None:
-        """Refuse to look for connections that no table of this host has."""
-        raise FirewallError(
-            f"connections to {scope} go past this host (macvlan), which keeps no account of them"
-        )
+    async def _seen(self, address: Address, scope: Scope, at: float) -> bool:
+        """Say whether `address` had a connection to what a scope closes, by the moment `at`."""
+        if scope.ports == ():
+            raise FirewallError(
+                f"connections to {scope} go past this host (macvlan), which keeps no account of them"
+            )
+        return await self._bar.flows.seen(address, scope.ports, since=at)
 
     def _affordable(self, offence: Offence, active: int) -> bool:
         """Say whether the container may ban one more."""

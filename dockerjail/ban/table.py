@@ -66,11 +66,6 @@ class Table:
         return len(self._ledger)
 
     @property
-    def allow(self) -> frozenset[Subject]:
-        """Who is never blocked, but for forced bans."""
-        return self._allow
-
-    @property
     def direct(self) -> frozenset[Direct]:
         """Before which addresses past the host bans stand."""
         return self._direct
