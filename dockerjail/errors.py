@@ -12,6 +12,7 @@ Every error dockerjail raises on purpose.
     * StoreError              the state cannot be trusted: the daemon stops
     * FirewallError           the kernel refused a change; left to reconcile
         * FirewallUnavailable no right, no nf_tables, wrong namespace: the daemon stops
+    * Overdue                 a regex takes too long on a line: that line is given up
     * Refused                 an operator's order that must not be carried out
     * DaemonUnreachable       the command line found nobody at the control socket
 """
@@ -59,6 +60,12 @@ class FirewallError(DockerjailError):
 
 class FirewallUnavailable(FirewallError):
     """The packet filter cannot be used at all from here."""
+
+
+class Overdue(DockerjailError):
+    """A regex takes longer than a line may; raised in its midst. `regex` says which, in words."""
+
+    regex = "a regex"
 
 
 class Refused(DockerjailError):

@@ -28,7 +28,7 @@ from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from dockerjail.errors import FilterError
+from dockerjail.errors import FilterError, Overdue
 from dockerjail.jail.address import address, network
 from dockerjail.jail.datecut import cut
 from dockerjail.jail.datepattern import DatePatternError, cutter
@@ -184,10 +184,14 @@ class Filter:
         return self.judge(read(text), memory)
 
     def judge(self, line: Reading, memory: Memory | None = None) -> Hit | None:
-        """Judge a line; `memory` is what this filter remembers of the container, if it does."""
+        """
+        Judge a line; `memory` is what this filter remembers of the container, if it does.
+
+        `Overdue`, which a timer may raise in its midst, tells which regex was at work.
+        """
         if self._reader is not None:
             return self._structured(self._reader, line, memory)
-        bare = line.bare if self._cut is None else self._cut(line.whole)
+        bare = line.bare if self._cut is None else self._undated(self._cut, line.whole)
         if self._scrolls and memory is not None:
             return self._scrolled(bare, line, memory)
         found = self._either(bare, line.whole)
@@ -216,7 +220,7 @@ class Filter:
             return None
         # never taken apart at an LF inside: a proper encoder kept it from beginning a line
         whole = seen.text.rstrip("\r\n") + "\n"
-        bare = cut(whole) if self._cut is None else self._cut(whole)
+        bare = cut(whole) if self._cut is None else self._undated(self._cut, whole)
         found = self._either(bare, whole)
         if found is None:
             return None
@@ -240,7 +244,7 @@ class Filter:
     def _wrapped(self, line: Reading, memory: Memory | None) -> Hit | None:
         """Judge a line as Docker's json-file driver writes it."""
         whole = wrap(line.whole[:-1], line.at, line.stream) + "\n"
-        bare = cut(whole) if self._cut is None else self._cut(whole)
+        bare = cut(whole) if self._cut is None else self._undated(self._cut, whole)
         found = self._either(bare, whole)
         if found is None:
             return None
@@ -250,7 +254,11 @@ class Filter:
         """Judge a line together with those before it."""
         scroll = memory.scroll(line.stream)
         text = scroll.add(bare)
-        found = self._first(text)
+        try:
+            found = self._first(text)
+        except Overdue:
+            scroll.clear()  # else it would take as long with each line that follows
+            raise
         if found is None:
             return None
         whole = found.text is text
@@ -270,27 +278,38 @@ class Filter:
     def _first(self, text: str) -> _Found | None:
         """Find the first failregex that hits `text`, or what the prefregex makes of it."""
         outer: Groups = _NONE
-        if self._pref is not None:
-            narrowed = self._pref(text)
-            if narrowed is None:
-                return None
-            outer = _filled(narrowed.groupdict())
-            content = outer.get("content")
-            if content:
-                if self.rule.prefix and self._is_no_prefix(text[: narrowed.start("content")]):
+        number = -1
+        try:
+            if self._pref is not None:
+                narrowed = self._pref(text)
+                if narrowed is None:
                     return None
-                text = content + "\n"
-        for number, search in enumerate(self._fail):
-            found = search(text)
-            if found is not None:
-                groups = _filled(found.groupdict())
-                if outer:
-                    groups = {
-                        **outer,
-                        **{name: said for name, said in groups.items() if said is not None},
-                    }
-                return _Found(number, text, found, groups)
-        return None
+                outer = _filled(narrowed.groupdict())
+                content = outer.get("content")
+                if content:
+                    if self.rule.prefix and self._is_no_prefix(text[: narrowed.start("content")]):
+                        return None
+                    text = content + "\n"
+            for number, search in enumerate(self._fail):  # noqa: B007 (told of when overdue)
+                found = search(text)
+                if found is not None:
+                    break
+            else:
+                return None
+        except Overdue as overdue:
+            if number < 0:
+                overdue.regex = f"prefregex {_shorten(self.rule.prefregex, 0)}"
+            else:
+                source = _shorten(self.rule.failregex[number], 0)
+                overdue.regex = f"failregex {number + 1} {source}"
+            raise
+        groups = _filled(found.groupdict())
+        if outer:
+            groups = {
+                **outer,
+                **{name: said for name, said in groups.items() if said is not None},
+            }
+        return _Found(number, text, found, groups)
 
     def _is_no_prefix(self, before: str) -> bool:
         """
@@ -303,6 +322,14 @@ class Filter:
         word = before.strip()
         daemon = self.rule.prefix.partition("[")[0].strip()
         return _ONE_WORD(word) is not None and not word.startswith(daemon or word)
+
+    def _undated(self, cut: Callable[[str], str], whole: str) -> str:
+        """Cut the date out by the rule's own pattern."""
+        try:
+            return cut(whole)
+        except Overdue as overdue:
+            overdue.regex = f"datepattern {_shorten(self.rule.datepattern[0], 0)}"
+            raise
 
     # What comes of it
 
@@ -320,7 +347,15 @@ class Filter:
         return self._make(found, texts[0], at, memory, seen)
 
     def _ignores(self, *texts: str) -> bool:
-        return any(ignored(text) for ignored in self._ignore for text in texts)
+        for number, ignored in enumerate(self._ignore):
+            try:
+                if any(map(ignored, texts)):
+                    return True
+            except Overdue as overdue:
+                source = _shorten(self.rule.ignoreregex[number], 0)
+                overdue.regex = f"ignoreregex {number + 1} {source}"
+                raise
+        return False
 
     def _make(
         self,

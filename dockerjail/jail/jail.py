@@ -7,21 +7,22 @@ and judge its chunks; `Jails` knows them all. A jail that counts the bans of oth
 (`recidive`) sits among them and is shown no line.
 
 Colours are taken out of the lines first (ANSI's SGR sequences), unless a regex asks for
-them. What an exact match costs is bounded by the length of a line, not by time: whoever
-wants to stop a regex that backtracks wraps `Filter.judge`, which is called in one place.
+them. What an exact match costs is bounded by time (`patience`): a line that takes a jail too
+long is given up, and a chunk is judged in slices, between which others get their turn.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
-from dockerjail.errors import FilterError
+from dockerjail.errors import FilterError, Overdue
 from dockerjail.jail.filter import Filter, Hit, read
 from dockerjail.jail.ignore import Ignore, spared
 from dockerjail.jail.memory import Memory
+from dockerjail.jail.patience import Patience, Watch
 from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import Rule, UseDns
 from dockerjail.jail.sieve import Candidate, Sieve, lines
@@ -77,11 +78,16 @@ class Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What came of a chunk, each in the order it happened."""
+    """
+    What came of a chunk, each in the order it happened.
+
+    `suspended` are jails whose regexes took too long, once more than they may.
+    """
 
     entries: Sequence[Failure | Offence] = ()
     ignored: Sequence[Ignored] = ()
     named: Sequence[Named] = ()
+    suspended: Sequence["Jail"] = ()
 
 
 NOTHING: Final = Verdict()
@@ -94,6 +100,7 @@ class Jail:
     `lines_matched` counts the lines that a failregex hit, `failures_total` those that
     counted against somebody, `refused_total` those without an address that can be
     banned; `last_refused` says why the last was not. All since the process started.
+    `patience` knows what its regexes have cost.
     Without a `filter` it reads no lines.
     """
 
@@ -110,6 +117,7 @@ class Jail:
         self.refused_total = 0
         self.last_failure_at = 0.0
         self.last_refused = ""
+        self.patience = Patience()
         self._everywhere = ignore
         self._here = _own(policy)
         self._exempt = Ignore()
@@ -154,6 +162,7 @@ class Jail:
         """Go on by another policy of the same name; what was counted stays."""
         if filter != self.filter:
             self._memories.clear()
+            self.patience = Patience()
         self.policy = policy
         self.filter = filter
         self.window.retune(policy.maxretry, policy.findtime)
@@ -250,6 +259,16 @@ class Bench:
 
     def judge(self, chunk: Chunk) -> Verdict:
         """Show the lines of `chunk` to the jails that read its stream; never raises."""
+        trial = self.trial(chunk)
+        try:
+            while True:
+                next(trial)
+        except StopIteration as end:
+            verdict: Verdict = end.value
+            return verdict
+
+    def trial(self, chunk: Chunk) -> Generator[None, None, Verdict]:
+        """Judge a chunk; yields whenever others should get their turn before it goes on."""
         if self._version != self._owner.version:
             self._version = self._owner.version
             self._gates = {
@@ -268,16 +287,32 @@ class Bench:
         entries: list[Failure | Offence] = []
         ignored: list[Ignored] = []
         named: list[Named] = []
+        suspended: list[Jail] = []
+        watch = self._owner.watch
         container = chunk.container
         data = chunk.data
         if gate.colourless and b"\x1b" in data:
             data = _COLOUR.sub(b"", data)
         for start, end, which in gate.candidates(data):
+            if watch.due:
+                watch.due = False
+                yield
             line, full = _line(chunk, data, start, end)
             reading = read(line.text, line.at, line.stream, full=full)
             for index in which:
                 jail, filter = gate.jails[index]
-                hit = filter.judge(reading, jail.memory(container.id))
+                patience = jail.patience
+                if patience.limited and not patience.admits(len(line.text), watch.clock()):
+                    continue
+                try:
+                    watch.serial += 1
+                    watch.busy = True
+                    hit = filter.judge(reading, jail.memory(container.id))
+                    watch.busy = False
+                except Overdue as overdue:
+                    if patience.strike(overdue, line.text, watch.clock()):
+                        suspended.append(jail)
+                    continue
                 if hit is None:
                     continue
                 for what in jail.weigh(hit, line, container.name):
@@ -287,9 +322,9 @@ class Bench:
                         named.append(what)
                     else:
                         entries.append(what)
-        if not entries and not ignored and not named:
+        if not entries and not ignored and not named and not suspended:
             return NOTHING
-        return Verdict(entries=entries, ignored=ignored, named=named)
+        return Verdict(entries=entries, ignored=ignored, named=named, suspended=suspended)
 
 
 class Jails:
@@ -300,8 +335,9 @@ class Jails:
     counters, with the numbers and regexes that it brings.
     """
 
-    def __init__(self, ignore: Ignore | None = None) -> None:
+    def __init__(self, ignore: Ignore | None = None, watch: Watch | None = None) -> None:
         self.ignore = ignore if ignore is not None else Ignore()
+        self.watch = watch if watch is not None else Watch()
         self.version = 0
         self._jails: dict[str, Jail] = {}
         self._waiting: dict[str, list[tuple[Subject, float]]] = {}

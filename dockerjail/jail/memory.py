@@ -83,6 +83,10 @@ class Scroll:
             size -= len(self.lines.popleft())
         return "".join(self.lines)
 
+    def clear(self) -> None:
+        """Forget the lines."""
+        self.lines.clear()
+
     def take(self, start: int, end: int, skipped: list[tuple[int, int]]) -> tuple[str, ...]:
         """
         Return the lines that a match touched, and drop them.

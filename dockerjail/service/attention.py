@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from dockerjail.jail.patience import LIMIT, REMEMBERED
 from dockerjail.model import Blocktype, Container, Problem
 
 if TYPE_CHECKING:  # the daemon asks for its own problems when it is ready
+    from dockerjail.jail.jail import Jail
     from dockerjail.service.daemon import Daemon
 
 
@@ -23,6 +25,7 @@ def problems(daemon: Daemon) -> list[Problem]:
     found = [*_of_the_engine(daemon), *of_the_kernel(daemon)]
     found += daemon.effect.problems(now)
     found += _over_budget(daemon)
+    found += _overdue(daemon)
     found += daemon.settings.problems
     for wrong in daemon.wrong.values():
         found += wrong
@@ -129,6 +132,32 @@ def _over_budget(daemon: Daemon) -> Iterator[Problem]:
                 remedy="see in its log whether the attack is real; then raise [budget], or ban by hand: "
                 "dockerjail ban ADDRESS --jail JAIL",
             )
+
+
+def _overdue(daemon: Daemon) -> Iterator[Problem]:
+    now = daemon.watch.clock()
+    for jail in daemon.jails:
+        if now - jail.patience.last_at < REMEMBERED:
+            yield overdue(jail, now)
+
+
+def overdue(jail: Jail, now: float) -> Problem:
+    """Say which regex of a jail took too long, on what, and which lines are not judged for it."""
+    patience = jail.patience
+    judges = patience.judges(now)
+    suspended = ""
+    if judges is not None:
+        which = f"lines longer than {judges} characters" if judges else "its lines"
+        left = patience.suspended(now)
+        suspended = f"; for {left:.0f} seconds more {which} are not judged"
+    return Problem(
+        place=f"jail {jail.name}",
+        what=f"{patience.regex} takes longer than {LIMIT * 1000:.0f} ms on lines such as "
+        f"{patience.sample!r} ({patience.length} characters): {patience.overdue} were given up, "
+        f"{patience.unjudged} passed while it was suspended{suspended}",
+        remedy="write a regex that cannot backtrack there, with \\S or [^ ] in place of .*; "
+        "`dockerjail check` says where",
+    )
 
 
 def _cut(daemon: Daemon) -> Iterator[Problem]:

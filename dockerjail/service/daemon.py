@@ -26,8 +26,9 @@ from dockerjail.config.settings import Settings
 from dockerjail.docker.intake import Intake
 from dockerjail.errors import FirewallError, StoreError
 from dockerjail.jail.ignore import Ignore, spared
-from dockerjail.jail.jail import Bench, Jails, Named
+from dockerjail.jail.jail import Bench, Jails, Named, Verdict
 from dockerjail.jail.jail import Ignored as IgnoredFailure
+from dockerjail.jail.patience import Watch
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
 from dockerjail.jail.rule import UseDns
 from dockerjail.model import (
@@ -109,7 +110,8 @@ class Daemon:
         self.exempt = Exempt(ask=world.resolve, clock=clock, changed=self._changed)
         self.ground = Ground(settings, world.host, self.exempt)
         self._relapsed = Ignore()  # whom the host's recidive itself ignores
-        self.jails = Jails(self.ground.ignore)
+        self.watch = Watch(time.monotonic)
+        self.jails = Jails(self.ground.ignore, self.watch)
         self.jails.restore(state.failures)
         self.ignored = Ignored()
         self.effect = Effect()
@@ -271,7 +273,9 @@ class Daemon:
 
     async def _deliver(self, chunk: Chunk) -> None:
         container = chunk.container
-        verdict = self.benches[container.id].judge(chunk)
+        verdict = await _judged(self.benches[container.id], chunk)
+        for jail in verdict.suspended:
+            logger.error("%s", attention.overdue(jail, self.watch.clock()))
         for ignored in verdict.ignored:
             self._ignore(ignored, container.name)
         for named in verdict.named:
@@ -520,3 +524,15 @@ class Daemon:
         words.update(self.settings.recidive.ignorefrom if self.settings.recidive else ())
         words.update(each.who for each in allowances if is_name(each.who))
         self.exempt.want(words)
+
+
+async def _judged(bench: Bench, chunk: Chunk) -> Verdict:
+    """Judge a chunk in slices: what others wait for is one line at most."""
+    trial = bench.trial(chunk)
+    while True:
+        try:
+            next(trial)
+        except StopIteration as end:
+            verdict: Verdict = end.value
+            return verdict
+        await asyncio.sleep(0)

@@ -240,6 +240,9 @@ class Report:
             "failing": jail.failing(self._daemon.clock()),
             "scope": scope_json(self._daemon.scope(jail.name)),
             "last_failure_at": jail.last_failure_at or None,
+            "overdue": jail.patience.overdue,
+            "unjudged": jail.patience.unjudged,
+            "suspended": jail.patience.suspended(self._daemon.watch.clock()),
         }
 
     def _of_the_host(
@@ -256,6 +259,9 @@ class Report:
             "failing": 0,
             "scope": {"ports": ports, "addresses": [], "why": why},
             "last_failure_at": None,
+            "overdue": 0,
+            "unjudged": 0,
+            "suspended": 0.0,
         }
 
     def _policy(

@@ -20,6 +20,7 @@ from dockerjail.ports import Firewall
 from dockerjail.service.claim import claim
 from dockerjail.service.control import serve
 from dockerjail.service.daemon import Daemon, World
+from dockerjail.service.ticker import ticking
 from dockerjail.store.sqlite import SqliteStore
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ async def run(settings: Settings) -> None:
             engine=engine, store=store, firewall=firewall, host=ThisHost(), flows=Conntrack()
         )
         daemon = Daemon(settings, world, state)
+        stack.enter_context(ticking(daemon.watch))
         await stack.enter_async_context(serve(daemon, settings.control.socket))
         await daemon.run(stop)
 
