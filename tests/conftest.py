@@ -10,7 +10,7 @@ import asyncio
 import functools
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from hypothesis import settings
@@ -19,6 +19,9 @@ from tests.lab import fail2ban as fail2ban_lab
 from tests.lab import images, machine, netns, tree
 from tests.lab.attacker import Attacker
 from tests.lab.engine import Engine
+from tests.lab.podman import Podman
+
+E = TypeVar("E", bound=Engine)
 
 _started: dict[str, Engine] = {}
 
@@ -47,13 +50,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """The Engine that this machine's distribution has (Debian 12: 20.10), in a private place."""
-    yield from _engine("engine", None)
+    yield from _engine("engine", Engine.claim)
 
 
 @pytest.fixture(scope="session")
 def engine26() -> Iterator[Engine]:
     """Engine 26 of Debian 13, in a private place."""
-    yield from _engine("engine26", tree.engine_26)
+    yield from _engine("engine26", lambda kind: Engine.claim(kind, tree=tree.engine_26()))
+
+
+@pytest.fixture(scope="session")
+def podman() -> Iterator[Podman]:
+    """Podman 5 of Debian 13, behind Docker's API, in a private place."""
+    yield from _engine("podman", Podman.claim)
 
 
 @pytest.fixture(scope="session", params=["engine", "engine26"])
@@ -109,8 +118,8 @@ def dockerjail_image(engine: Engine) -> str:
     return images.dockerjail(engine)
 
 
-def _engine(kind: str, root: Callable[[], Path] | None) -> Iterator[Engine]:
-    with Engine.claim(kind, tree=root() if root else None) as engine:
+def _engine(kind: str, claim: Callable[[str], E]) -> Iterator[E]:
+    with claim(kind) as engine:
         engine.start()
         _started[kind] = engine
         try:

@@ -74,6 +74,10 @@ class Engine:
     address6 = "2001:db8:66::fe"
     """Where attackers reach the Engine's host."""
 
+    program = "dockerd"
+    networks = frozenset({"bridge", "host", "none"})
+    """Those that nobody has made."""
+
     def __init__(self, slot: str, *, tree: Path | None, lock: int) -> None:
         self.slot = slot
         self.root = _ROOT / slot
@@ -115,24 +119,10 @@ class Engine:
             self._hold()
         for stale in (self.socket, self.root / "docker.pid"):
             stale.unlink(missing_ok=True)
-        (self.root / "daemon.json").write_text("{}\n")
         self.options = options
-        assert self._holder is not None
-        dockerd = "/usr/sbin/dockerd" if self._tree else _program("dockerd")
-        command = [
-            *("nsenter", f"--target={self._holder.pid}", "--net", "--mount", "--root", "--wd=/"),
-            *("--", dockerd, "--host", self.host),
-            *("--data-root", str(self.root / "data"), "--exec-root", str(self.root / "exec")),
-            *("--pidfile", str(self.root / "docker.pid")),
-            # not the machine's /etc/docker/daemon.json, and no systemd to ask for cgroups
-            *("--config-file", str(self.root / "daemon.json")),
-            *("--exec-opt", "native.cgroupdriver=cgroupfs"),
-            *("--cgroup-parent", f"/{_CGROUP}/{self.slot}"),
-            *options,
-        ]
-        with (self.root / "dockerd.log").open("ab") as log:
+        with (self.root / f"{self.program}.log").open("ab") as log:
             self._dockerd = subprocess.Popen(
-                command,
+                [*self.inside(), *self._command(), *options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -160,7 +150,7 @@ class Engine:
         # dockerd first, so that it restarts nothing
         for space in sorted(spaces, key=lambda space: len(space.name)):
             _kill_all(lambda space=space: _pids_in(space))
-        for group in _cgroups(self.slot):
+        for group in self._cgroups():
             _kill_all(lambda group=group: _pids_below(group))
             for directory in sorted(group.rglob("*/"), reverse=True):
                 with contextlib.suppress(OSError):
@@ -292,7 +282,7 @@ class Engine:
                 self.api("DELETE", f"/containers/{container['Id']}?force=1&v=1", timeout=60)
         # A configuration goes after the networks that were made from it.
         for network in sorted(self.api("GET", "/networks"), key=lambda each: each["ConfigOnly"]):
-            if network["Name"] not in ("bridge", "host", "none"):
+            if network["Name"] not in self.networks:
                 self.api("DELETE", f"/networks/{network['Id']}")
         for volume in self.api("GET", "/volumes")["Volumes"] or ():
             self.api("DELETE", f"/volumes/{volume['Name']}")
@@ -320,6 +310,32 @@ class Engine:
         self._attackers[attacker.number] = attacker
 
     # -- inside -------------------------------------------------------------
+
+    def inside(self) -> list[str]:
+        """Return how a command line begins that sees the Engine's network and files."""
+        assert self._holder is not None
+        return [
+            *("nsenter", f"--target={self._holder.pid}", "--net", "--mount", "--root", "--wd=/"),
+            "--",
+        ]
+
+    def _command(self) -> list[str]:
+        (self.root / "daemon.json").write_text("{}\n")
+        return [
+            "/usr/sbin/dockerd" if self._tree else _program("dockerd"),
+            *("--host", self.host),
+            *("--data-root", str(self.root / "data"), "--exec-root", str(self.root / "exec")),
+            *("--pidfile", str(self.root / "docker.pid")),
+            # not the machine's /etc/docker/daemon.json, and no systemd to ask for cgroups
+            *("--config-file", str(self.root / "daemon.json")),
+            *("--exec-opt", "native.cgroupdriver=cgroupfs"),
+            *("--cgroup-parent", f"/{_CGROUP}/{self.slot}"),
+        ]
+
+    def _cgroups(self) -> list[Path]:
+        """Find the control groups of its containers: one in v2, one for each controller in v1."""
+        tree = Path("/sys/fs/cgroup")
+        return [*tree.glob(f"{_CGROUP}/{self.slot}"), *tree.glob(f"*/{_CGROUP}/{self.slot}")]
 
     def _make_network(self) -> None:
         netns.create(self.space.name)
@@ -356,8 +372,10 @@ class Engine:
         return False
 
     def _why_not(self) -> str:
-        log = (self.root / "dockerd.log").read_text(errors="replace")
-        return f"dockerd of {self.slot} does not answer:\n" + "\n".join(log.splitlines()[-10:])
+        log = (self.root / f"{self.program}.log").read_text(errors="replace")
+        return f"{self.program} of {self.slot} does not answer:\n" + "\n".join(
+            log.splitlines()[-10:]
+        )
 
     def _end(self, how: signal.Signals) -> None:
         if self._dockerd is None:
@@ -407,9 +425,15 @@ def clean_up() -> None:
         if lock is None:
             print(f"{file.stem} is in use and left alone")
             continue
-        Engine(file.stem, tree=None, lock=lock).close()
+        _kind(file.stem)(file.stem, tree=None, lock=lock).close()
         file.unlink()
     cache.sweep()
+
+
+def _kind(slot: str) -> type[Engine]:
+    from tests.lab.podman import Podman  # which is an Engine itself
+
+    return Podman if slot.startswith(Podman.kind) else Engine
 
 
 def _own_root() -> None:
@@ -454,12 +478,6 @@ def _pids_in(space: netns.Namespace) -> list[int]:
         ["ip", "netns", "pids", space.name], capture_output=True, text=True, check=False
     )
     return [int(pid) for pid in listed.stdout.split()]
-
-
-def _cgroups(slot: str) -> list[Path]:
-    """Find the slot's control group: one in v2, one for each controller in v1."""
-    tree = Path("/sys/fs/cgroup")
-    return [*tree.glob(f"{_CGROUP}/{slot}"), *tree.glob(f"*/{_CGROUP}/{slot}")]
 
 
 def _pids_below(group: Path) -> list[int]:

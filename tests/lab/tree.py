@@ -17,6 +17,17 @@ from tests.lab import cache, machine
 
 _PYTHON = ("python3", "python3-venv", "ca-certificates", "nginx")
 _ENGINE = ("docker.io", "docker-cli", "containerd", "runc", "iptables", "procps", "iproute2")
+# crun, which is podman's first choice, refuses a machine with both versions of cgroups
+_PODMAN = (
+    "podman",
+    "runc",
+    "conmon",
+    "netavark",
+    "aardvark-dns",
+    "nftables",
+    "iptables",
+    "iproute2",
+)
 _LEFT_OUT = (
     *("./proc/*", "./sys/*", "./dev/*", "./run/*", "./tmp/*"),
     *("./var/cache/apt/*", "./var/lib/apt/lists/*", "./var/log/*"),
@@ -68,6 +79,16 @@ def engine_26() -> Path:
         _debootstrap(suite, _ENGINE, place / "root")
 
     return cache.keep("engine26", _identity(suite, _ENGINE), make) / "root"
+
+
+def podman_5() -> Path:
+    """Return the root of Debian 13 with its Podman, 5.4."""
+    suite = machine.debian_13()
+
+    def make(place: Path) -> None:
+        _debootstrap(suite, _PODMAN, place / "root")
+
+    return cache.keep("podman5", _identity(suite, _PODMAN), make) / "root"
 
 
 def _base_identity() -> str:
