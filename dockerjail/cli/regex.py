@@ -39,10 +39,12 @@ from dockerjail.docker.inspect import readable
 from dockerjail.docker.lines import Lines
 from dockerjail.errors import ConfigError, ContainerGone, FilterError, LogsUnreadable
 from dockerjail.jail.ignore import Ignore
+from dockerjail.jail.patience import LIMIT
 from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import NOTHING, Rule
 from dockerjail.lint.lint import Finding, lint
 from dockerjail.model import Chunk, Subject, written
+from dockerjail.service.ticker import ticking
 from dockerjail.stamp import NANO
 
 Json = dict[str, Any]
@@ -132,7 +134,7 @@ def regex(asked: Asked) -> int:
     began = time.monotonic()
     head = [("log", source), ("encoding", asked.encoding)]
     _introduce(asked, chosen, head)
-    with _progress(size) as advance:
+    with _progress(size) as advance, ticking(trial.watch):
         literal = not (log == "-" or size)
         for chunk in chunks(advance(pieces), samples=not literal, encoding=asked.encoding):
             trial.feed(chunk)
@@ -322,11 +324,13 @@ async def _try_container(asked: Asked, settings: Settings, word: str, ignorerege
             since = int((time.time() - _ago(asked.since)) * NANO)
         reader = TtyReader() if container.tty else FrameReader()
         lines = Lines(container, {}, dialect=dialect(version))
-        async with engine.logs(container, follow=False, since=since, tail=asked.tail) as body:
-            async for data in body:
-                _feed(trial, lines.feed(reader.feed(data)))
-        _feed(trial, lines.feed(reader.finish()))
-        _feed(trial, lines.finish())
+        body = engine.logs(container, follow=False, since=since, tail=asked.tail)
+        with ticking(trial.watch):
+            async with body as pieces:
+                async for data in pieces:
+                    _feed(trial, lines.feed(reader.feed(data)))
+            _feed(trial, lines.feed(reader.finish()))
+            _feed(trial, lines.finish())
     return _conclude(asked, chosen, trial, time.monotonic() - began)
 
 
@@ -465,6 +469,12 @@ def _results(asked: Asked, chosen: _Chosen, trial: Trial, took: float) -> None:
         f"\nLines: {trial.lines} lines, {trial.ignored} ignored, "
         f"{trial.matched} matched, {trial.missed} missed{unread}"
     )
+    if trial.slow.overdue:
+        _say(
+            f"Too slow: {trial.slow.overdue} of the missed lines took longer than "
+            f"{LIMIT * 1000:.0f} ms, as the daemon gives them up; the last of them in "
+            f"{trial.slow.regex}"
+        )
     _say(f"[processed in {took:.2f} sec]\n")
     if asked.all_matched:
         _list("Matched", [match.text for match in trial.matched_lines])
@@ -565,6 +575,7 @@ def _report(
         "ignored": trial.ignored,
         "missed": trial.missed,
         "unread": trial.unread,
+        "too_slow": trial.slow.overdue,
         "seconds": round(took, 3),
         "failregex": [
             {"regex": source, "hits": trial.hits[number]}

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import count as counted
 from typing import Final
 
 from dockerjail.cli import dates
@@ -16,6 +17,7 @@ from dockerjail.jail.filter import Filter, Hit, Reading
 from dockerjail.jail.ignore import Ignore
 from dockerjail.jail.jail import Bench, Jail, Jails, Named
 from dockerjail.jail.memory import Memory
+from dockerjail.jail.patience import LIMIT, Patience, Watch
 from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import Rule, UseDns
 from dockerjail.jail.sieve import lines
@@ -93,7 +95,8 @@ class Trial:
 
     `matched` lines count against somebody or have a name to look up, `ignored` ones were
     let pass by an ignoreregex; `hits` counts by failregex from 0 (-1: a rule without one).
-    `unread` are lines of a stream that the jail does not read.
+    `unread` are lines of a stream that the jail does not read, `slow` tells of those that
+    took a regex too long, as far as somebody lets the `watch` tick.
     """
 
     def __init__(
@@ -115,10 +118,13 @@ class Trial:
         self._wanted = wanted
         self._told = told
         self._noted: list[tuple[Reading, Hit | None, bool]] = []
-        self._owner = Jails(ignore)
+        # an hour between two looks: here nobody is suspended, whatever lines take
+        self.watch = Watch(map(float, counted(step=3600)).__next__)
+        self._owner = Jails(ignore, self.watch)
         self._note = lambda line, hit, spared: self._noted.append((line, hit, spared))
         self._filter = _Witness(policy.rule, self._note)
         self._bench: Bench | None = None
+        self.slow = Patience()
 
     def feed(self, chunk: Chunk) -> None:
         """Judge the lines of a chunk, each with a stamp or with `UNSTAMPED`."""
@@ -143,11 +149,13 @@ class Trial:
 
     def _sit(self, container: Container) -> Bench:
         jail = Jail(self.policy, container.service, ignore=self._owner.ignore, filter=self._filter)
+        self.slow = jail.patience
         return Bench(self._owner, container, [jail], [])
 
     def _judge(self, chunk: Chunk) -> None:
         assert self._bench is not None  # noqa: S101
         self._noted.clear()
+        before = self.slow.overdue
         self._bench.judge(chunk)
         count = chunk.data.count(b"\n")
         self.lines += count
@@ -165,6 +173,8 @@ class Trial:
         self.missed += missed
         if missed and count == 1 and self._lacks():
             why = next((hit.why for _, hit, _ in self._noted if hit is not None), "")
+            if self.slow.overdue > before:
+                why = f"given up after {LIMIT * 1000:.0f} ms: {self.slow.regex}"
             self.missed_lines.append((_text(chunk.data), why))
 
     def _counts(self, hit: Hit) -> bool:

@@ -168,6 +168,19 @@ def test_a_filter_file_of_either_kind_is_read(run: Run, log: str, tmp_path: Path
     assert report(run, log, str(toml), str(tmp_path / "ignore.toml"))["ignored"] == 1
 
 
+def test_a_line_that_takes_too_long_is_a_miss_as_it_is_to_the_daemon(
+    run: Run, tmp_path: Path
+) -> None:
+    path = tmp_path / "app.log"
+    path.write_text(f"{'a' * 40}!: refused 203.0.113.9\n" * 4 + "bob: refused 203.0.113.7\n")
+    evil = r"^(?:\w+\s?)*: refused <HOST>$"
+    told = report(run, str(path), evil)
+    assert (told["matched"], told["missed"], told["too_slow"]) == (1, 4, 4)
+    _, out, _ = run(str(path), evil)
+    assert "Too slow: 4 of the missed lines took longer than 20 ms, as the daemon gives" in out
+    assert "given up after 20 ms: failregex 1" in out
+
+
 def test_the_log_may_come_by_pipe(run: Run) -> None:
     code, out, _ = run("-", FLASK, stdin=LOG.encode())
     assert code == 0
