@@ -9,7 +9,9 @@ Every error dockerjail raises on purpose.
         * LogsUnreadable      permanent for that container: given up, said once
         * ContainerGone       the container is removed: its tail ends
         * ContainerUnknown    nothing can be learned of one container just now
-    * StoreError              the state cannot be trusted: the daemon stops
+    * StoreError              the state cannot be read or written, and waiting does not help
+        * StoreUnavailable    transient (disk full, locked): what is unwritten waits
+        * StoreDamaged        the file cannot be trusted: begun anew with what the kernel holds
     * FirewallError           the kernel refused a change; left to reconcile
         * FirewallUnavailable no right, no nf_tables, wrong namespace: the daemon stops
     * Overdue                 a regex takes too long on a line: that line is given up
@@ -52,6 +54,19 @@ class ContainerUnknown(EngineError):
 
 class StoreError(DockerjailError):
     """Ban state could not be read or written."""
+
+
+class StoreUnavailable(StoreError):
+    """Ban state cannot be read or written just now; `what` is wrong, and the `remedy`."""
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
+
+
+class StoreDamaged(StoreError):
+    """What is stored is not what was written."""
 
 
 class FirewallError(DockerjailError):
