@@ -17,9 +17,9 @@ def add(talk: Talk, order: Json, *, json: bool) -> int:
         show.as_json(report)
     else:
         allowed = report["allowed"]
-        show.out.print(f"{_who(allowed)} is let pass {_end(allowed)}")
+        show.say(f"{_who(allowed)} is let pass {_end(allowed)}")
         for ended in report["bans"]:
-            show.out.print(f"{ended['address']} is let in again (jail {ended['jail']})")
+            show.say(f"{ended['address']} is let in again (jail {ended['jail']})")
         warn(report)
     return 0 if report["in_sync"] else 4
 
@@ -30,7 +30,7 @@ def remove(talk: Talk, who: str, *, json: bool) -> int:
     if json:
         show.as_json(report)
     else:
-        show.out.print(f"{report['revoked']} is let pass no more")
+        show.say(f"{report['revoked']} is let pass no more")
     return 0
 
 
@@ -53,7 +53,7 @@ def show_all(talk: Talk, *, json: bool) -> int:
             ],
         )
     else:
-        show.out.print("nobody is let pass by an operator's word; ignoreip is another matter")
+        show.say("nobody is let pass by an operator's word; ignoreip is another matter")
     return 0
 
 

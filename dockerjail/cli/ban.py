@@ -18,7 +18,7 @@ def ban(talk: Talk, order: dict[str, Any], *, json: bool) -> int:
             observed = made["mode"] == "observe"
             is_ = "would be kept out of" if observed else "is kept out of"
             only = " (observed only)" if observed else ""
-            show.out.print(f"{made['address']} {is_} {show.kept_out(made)} {end}{only}")
+            show.say(f"{made['address']} {is_} {show.kept_out(made)} {end}{only}")
         warn(report)
     return 0 if report["in_sync"] else 4
 
@@ -26,4 +26,4 @@ def ban(talk: Talk, order: dict[str, Any], *, json: bool) -> int:
 def warn(report: dict[str, Any]) -> None:
     """Say so when the kernel has not taken an order over."""
     if not report["in_sync"]:
-        show.err.print(f"stored, but the kernel is not in sync: {report['error']}")
+        show.say(f"stored, but the kernel is not in sync: {report['error']}", console=show.err)

@@ -12,5 +12,5 @@ def bans(talk: Talk, *, json: bool) -> int:
     elif report["bans"]:
         show.bans(report["bans"])
     else:
-        show.out.print("nobody is banned")
+        show.say("nobody is banned")
     return 0

@@ -26,6 +26,7 @@ from dockerjail.config.settings import Settings, load
 from dockerjail.docker.client import DockerEngine
 from dockerjail.docker.inspect import readable
 from dockerjail.errors import ConfigError, DaemonUnreachable, EngineError, FirewallError
+from dockerjail.escape import plain
 from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Rule
 from dockerjail.lint.lint import Finding as Weakness
@@ -312,9 +313,9 @@ def _print_one(finding: Finding) -> None:
     mark = ("ok   ", "green") if finding.ok else ("!!   ", "bold red")
     if finding.note:
         mark = ("note ", "yellow")
-    text = show.plain(f"{finding.place}: {finding.what}")
+    text = plain(f"{finding.place}: {finding.what}")
     show.out.print(Text.assemble(mark, text))
     if finding.line:
-        show.out.print(Text(f"     line: {show.plain(finding.line)}"))
+        show.say(f"     line: {finding.line}")
     if finding.remedy:
-        show.out.print(Text(f"     {show.plain(finding.remedy)}"))
+        show.say(f"     {finding.remedy}")

@@ -369,7 +369,7 @@ def version(json: Json = False) -> None:
     if json:
         show.as_json({"version": __version__})
     else:
-        show.out.print(f"dockerjail {__version__}")
+        show.say(f"dockerjail {__version__}")
 
 
 def _leave(code: int) -> None:
@@ -391,9 +391,7 @@ def main() -> NoReturn:
 
 
 def _say(error: Exception) -> None:
-    from rich.text import Text
-
     from dockerjail.cli import show
 
     for line in str(error).splitlines():
-        show.err.print(Text(f"dockerjail: {show.plain(line)}"))
+        show.say(f"dockerjail: {line}", console=show.err)

@@ -38,6 +38,7 @@ from dockerjail.docker.frames import FrameReader, TtyReader
 from dockerjail.docker.inspect import readable
 from dockerjail.docker.lines import Lines
 from dockerjail.errors import ConfigError, ContainerGone, FilterError, LogsUnreadable
+from dockerjail.escape import plain
 from dockerjail.jail.ignore import Ignore
 from dockerjail.jail.patience import LIMIT
 from dockerjail.jail.policy import JailPolicy
@@ -375,7 +376,7 @@ class _Teller:
 
     def tell(self, match: Match) -> None:
         """Print a line, even an empty one, so that there is one per match."""
-        print("\t".join(map(show.plain, self._say(match).split("\t"))))
+        print("\t".join(map(plain, self._say(match).split("\t"))))
 
     def _say(self, match: Match) -> str:
         if "<" in self._out:
@@ -557,7 +558,7 @@ def _findings(found: Sequence[Finding]) -> None:
     if not found:
         _say("nothing was found")
     for each in found:
-        show.out.print(Text.assemble(("!!  ", "bold red"), show.plain(str(each))))
+        show.out.print(Text.assemble(("!!  ", "bold red"), plain(str(each))))
         if each.line:
             _say(f"    line:  {each.line}")
         if each.safer:
@@ -623,4 +624,4 @@ def _report(
 def _say(text: str) -> None:
     """Print a text that an attacker may have chosen, line by line."""
     for line in text.split("\n"):
-        show.out.print(Text(show.plain(line)))
+        show.out.print(Text(plain(line)))

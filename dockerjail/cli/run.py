@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dockerjail.config.settings import load
 from dockerjail.errors import DockerjailError
+from dockerjail.service.journal import Journal
 from dockerjail.service.run import run as serve
 
 logger = logging.getLogger("dockerjail")
@@ -16,11 +17,7 @@ logger = logging.getLogger("dockerjail")
 def run(config: Path | None) -> int:
     """Run the daemon; return 1 with one clear message when it cannot go on."""
     settings = load(config)
-    logging.basicConfig(
-        level=settings.log.level,
-        stream=sys.stdout,
-        format="%(asctime)s %(levelname)-7s %(message)s",
-    )
+    logging.basicConfig(level=settings.log.level, handlers=[Journal(sys.stdout)])
     errors: list[DockerjailError] = []
     try:
         asyncio.run(serve(settings))

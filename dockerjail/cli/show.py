@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dockerjail.config.duration import format as duration
+from dockerjail.escape import plain
 
 Json = dict[str, Any]
 
@@ -37,9 +38,9 @@ def as_json(value: Json) -> None:
     print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
-def plain(text: str) -> str:
-    """Escape what a terminal would obey or hide: log text is chosen by attackers."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def say(text: str, *, console: Console | None = None) -> None:
+    """Print a line of text that others may have chosen a part of."""
+    (console or out).print(Text(plain(text)))
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -55,7 +56,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def heading(text: str) -> None:
     """Print the title of a section."""
-    out.print(f"\n[bold]{text}[/bold]")
+    out.print(Text.assemble("\n", (plain(text), "bold")))
 
 
 def problems(found: Sequence[Json]) -> None:

@@ -7,6 +7,7 @@ from rich.text import Text
 from dockerjail.cli import show
 from dockerjail.cli.talk import Talk
 from dockerjail.config.duration import format as duration
+from dockerjail.escape import plain
 
 Json = dict[str, Any]
 
@@ -36,27 +37,27 @@ def jail(talk: Talk, name: str, *, json: bool) -> int:
         return 0
     for each in report["jails"]:
         show.heading(each["name"])
-        show.out.print(f"  rule       {_rule(each)}, defined by {each['defined_by']}")
+        show.say(f"  rule       {_rule(each)}, defined by {each['defined_by']}")
         for regex in each["failregex"]:
-            show.out.print(Text(f"  failregex  {show.plain(regex)}"))
+            show.say(f"  failregex  {regex}")
         for what in each["looks_for"]:
-            show.out.print(Text(f"  looks for  {show.plain(what)}"))
+            show.say(f"  looks for  {what}")
         _clients(each)
         why = f" ({each['scope']['why']})" if each["scope"] else ""
-        show.out.print(Text(f"  keeps from {_keeps_from(each)}{why}"))
-        show.out.print(f"  blocktype  {each['blocktype']}")
-        show.out.print(
+        show.say(f"  keeps from {_keeps_from(each)}{why}")
+        show.say(f"  blocktype  {each['blocktype']}")
+        show.say(
             f"  failures   {each['failures']} in all, failing now: {each['failing']}, "
             f"last {show.ago(each['last_failure_at'])}"
         )
-        show.out.print(
+        show.say(
             f"  bans       {each['bans']} in all, {each['banned']} now{_observed(each)}; they have "
             f"dropped {show.many(each['packets'], 'packet')} ({show.size(each['bytes'])})"
         )
         if each["mode"] == "observe":
-            show.out.print("  mode       observe: nobody is blocked")
+            show.say("  mode       observe: nobody is blocked")
         if each["verify"] != "none":
-            show.out.print(
+            show.say(
                 f"  verify     {each['verify']}; not banned since no connection was known: "
                 f"{each['unverified']}"
             )
@@ -83,27 +84,27 @@ def _head(status: Json) -> None:
         else (f"DEGRADED: {show.many(count, 'thing')} to attend to", "bold red")
     )
     up = duration(status["uptime"])
-    show.out.print(Text.assemble(f"dockerjail {status['version']}  ", verdict, f"  up {up}"))
+    show.out.print(Text.assemble(f"dockerjail {plain(status['version'])}  ", verdict, f"  up {up}"))
     engine, kernel = status["engine"], status["kernel"]
     state = f"connected, version {engine['version']}" if engine["connected"] else "NOT CONNECTED"
-    show.out.print(f"Engine   {state}")
+    show.say(f"Engine   {state}")
     sync = "in sync" if kernel["in_sync"] else "NOT IN SYNC"
     if status["mode"] == "observe":
         sync = "NOTHING IS BLOCKED (mode observe)"
     mended = f", mended {show.many(kernel['healed'], 'time')}" if kernel["healed"] else ""
-    show.out.print(
+    show.say(
         f"Kernel   {sync}{mended}, table inet {kernel['table']}, {show.many(kernel['elements'], 'element')}, "
         f"{show.many(kernel['packets'], 'packet')} ({show.size(kernel['bytes'])}) dropped"
     )
     more = _observed(status)
     more += f", {show.many(status['allowed'], 'exception')} by allow" if status["allowed"] else ""
-    show.out.print(f"Bans     {status['banned']} now, {status['bans_total']} in all{more}")
+    show.say(f"Bans     {status['banned']} now, {status['bans_total']} in all{more}")
 
 
 def _containers(containers: list[Json]) -> None:
     show.heading("Containers")
     if not containers:
-        show.out.print("none opted in; give a container the label dockerjail.enable=true")
+        show.say("none opted in; give a container the label dockerjail.enable=true")
         return
     show.table(
         ["NAME", "STATE", "#LAG", "#LINES", "LAST LINE", "JAILS"],
@@ -150,17 +151,17 @@ def _bans(status: Json) -> None:
     show.bans(status["bans"][:SHOWN])
     left = status["banned"] + status["observed"] - SHOWN
     if left > 0:
-        show.out.print(f"… and {left} more: dockerjail bans")
+        show.say(f"… and {left} more: dockerjail bans")
 
 
 def _clients(jail: Json) -> None:
     """Say who is one client to a jail, and when it bans all of a network, if that is special."""
     widths = jail["ipv4_prefix"], jail["ipv6_prefix"]
     if widths != (32, 64):
-        show.out.print("  client     a /{} of IPv4, a /{} of IPv6".format(*widths))
+        show.say("  client     a /{} of IPv4, a /{} of IPv6".format(*widths))
     if (asked := jail["aggregate"]) is not None:
         within = duration(asked["time"])
-        show.out.print(
+        show.say(
             f"  aggregate  {asked['addresses']} addresses of a /24 (IPv6: /48) in {within} "
             "ban all of it"
         )

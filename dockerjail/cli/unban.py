@@ -12,6 +12,6 @@ def unban(talk: Talk, address: str, jail: str | None, *, json: bool) -> int:
         show.as_json(report)
     else:
         for ended in report["bans"]:
-            show.out.print(f"{ended['address']} is let in again (jail {ended['jail']})")
+            show.say(f"{ended['address']} is let in again (jail {ended['jail']})")
         warn(report)
     return 0 if report["in_sync"] else 4

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Collection
 
 from dockerjail.errors import ConfigError
+from dockerjail.escape import plain
 from dockerjail.model import Problem
 
 SHOWN = 60
@@ -38,9 +39,7 @@ def _printable(text: str) -> str:
     """Return a message that a terminal can be shown: parts of it come from labels."""
     if len(text) > LONGEST:
         text = text[:LONGEST] + "…"
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return plain(text)
 
 
 def shown(value: object) -> str:

@@ -7,6 +7,7 @@ In: what is wrong and what to write, from whoever sees it. Out: an error that ca
 
 from dockerjail.config.mistake import Mistake
 from dockerjail.errors import ConfigError
+from dockerjail.escape import plain
 from dockerjail.model import Problem
 
 
@@ -31,4 +32,4 @@ def problem(place: str, what: str, remedy: str = "") -> Problem:
 def where(file: str, line: int, section: str, key: str = "") -> str:
     """Return a place for a message, fit for a terminal whatever the file calls its sections."""
     place = f"{file} line {line}, [{section}] {key}".rstrip()
-    return "".join(char if char.isprintable() else "\ufffd" for char in place)
+    return plain(place)
