@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Final
+from typing import Final, NamedTuple
 
 from dockerjail.errors import FilterError, Overdue
 from dockerjail.jail.filter import Filter, Hit, read
@@ -256,6 +256,7 @@ class Bench:
         self._owner = owner
         self._version = -1
         self._gates: Mapping[Stream, _Gate] = {}
+        self._recalling: Mapping[Stream, _Gate] = {}
 
     def judge(self, chunk: Chunk) -> Verdict:
         """Show the lines of `chunk` to the jails that read its stream; never raises."""
@@ -269,18 +270,7 @@ class Bench:
 
     def trial(self, chunk: Chunk) -> Generator[None, None, Verdict]:
         """Judge a chunk; yields whenever others should get their turn before it goes on."""
-        if self._version != self._owner.version:
-            self._version = self._owner.version
-            self._gates = {
-                stream: _Gate(
-                    [
-                        (jail, jail.filter)
-                        for jail in self.jails
-                        if jail.filter is not None and stream in jail.policy.streams
-                    ]
-                )
-                for stream in Stream
-            }
+        self._renew()
         gate = self._gates[chunk.stream]
         if not gate.jails:
             return NOTHING
@@ -288,6 +278,66 @@ class Bench:
         ignored: list[Ignored] = []
         named: list[Named] = []
         suspended: list[Jail] = []
+        for hit in self._hits(gate, chunk, suspended):
+            if hit is None:
+                yield
+                continue
+            for what in hit.jail.weigh(hit.found, hit.line, chunk.container.name):
+                if isinstance(what, tuple):
+                    ignored.append(what)
+                elif isinstance(what, Named):
+                    named.append(what)
+                else:
+                    entries.append(what)
+        if not entries and not ignored and not named and not suspended:
+            return NOTHING
+        return Verdict(entries=entries, ignored=ignored, named=named, suspended=suspended)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether any of its jails judges lines by those before them."""
+        return any(jail.filter is not None and jail.filter.remembers for jail in self.jails)
+
+    def recall(self, chunk: Chunk) -> Generator[None, None, None]:
+        """
+        Show lines that an earlier process judged to the jails that remember; yields like `trial`.
+
+        Nothing comes of them but what those jails remember.
+        """
+        self._renew()
+        gate = self._recalling[chunk.stream]
+        if gate.jails:
+            for hit in self._hits(gate, chunk, []):
+                if hit is None:
+                    yield
+
+    def _renew(self) -> None:
+        """Sieve for what the jails' rules are now."""
+        if self._version == self._owner.version:
+            return
+        self._version = self._owner.version
+        by_stream = {
+            stream: [
+                (jail, jail.filter)
+                for jail in self.jails
+                if jail.filter is not None and stream in jail.policy.streams
+            ]
+            for stream in Stream
+        }
+        self._gates = {stream: _Gate(jails) for stream, jails in by_stream.items()}
+        self._recalling = {
+            stream: _Gate([(jail, filter) for jail, filter in jails if filter.remembers])
+            for stream, jails in by_stream.items()
+        }
+
+    def _hits(
+        self, gate: "_Gate", chunk: Chunk, suspended: list[Jail]
+    ) -> Generator["_Found | None", None, None]:
+        """
+        Yield what the filters hit, and None whenever others should get their turn.
+
+        Jails that are suspended for what their regexes took are added to `suspended`.
+        """
         watch = self._owner.watch
         container = chunk.container
         data = chunk.data
@@ -296,7 +346,7 @@ class Bench:
         for start, end, which in gate.candidates(data):
             if watch.due:
                 watch.due = False
-                yield
+                yield None
             line, full = _line(chunk, data, start, end)
             reading = read(line.text, line.at, line.stream, full=full)
             for index in which:
@@ -313,18 +363,16 @@ class Bench:
                     if patience.strike(overdue, line.text, watch.clock()):
                         suspended.append(jail)
                     continue
-                if hit is None:
-                    continue
-                for what in jail.weigh(hit, line, container.name):
-                    if isinstance(what, tuple):
-                        ignored.append(what)
-                    elif isinstance(what, Named):
-                        named.append(what)
-                    else:
-                        entries.append(what)
-        if not entries and not ignored and not named and not suspended:
-            return NOTHING
-        return Verdict(entries=entries, ignored=ignored, named=named, suspended=suspended)
+                if hit is not None:
+                    yield _Found(jail, hit, line)
+
+
+class _Found(NamedTuple):
+    """A line that the filter of a jail hit."""
+
+    jail: Jail
+    found: Hit
+    line: Line
 
 
 class Jails:

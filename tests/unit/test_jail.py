@@ -607,3 +607,29 @@ def test_a_name_is_handed_on_only_if_the_jail_wants_it_looked_up() -> None:
     assert jail is not None
     entries = list(jail.count(found.hit, ip_address("203.0.113.7"), found.line, WEB.name))
     assert [type(entry) for entry in entries] == [Failure]
+
+
+SESSIONS = replace(
+    POLICY,
+    name="mail",
+    rule=Rule(
+        failregex=(
+            r"^<F-NOFAIL>conn</F-NOFAIL> <F-MLFID>\d+</F-MLFID> from <HOST>$",
+            r"^<F-MLFID>\d+</F-MLFID> refused$",
+        )
+    ),
+)
+
+
+def test_lines_of_before_a_restart_are_remembered_and_do_not_count_again() -> None:
+    before = chunk("conn 7 from 203.0.113.7", failed("203.0.113.8"), failed("203.0.113.8"))
+    assert kinds(seat(SESSIONS).judge(chunk("7 refused", at=5)).entries) == []
+    bench = seat(SESSIONS, POLICY)
+    assert bench.remembers
+    assert not list(bench.recall(before))
+    entries = bench.judge(chunk("7 refused", failed("203.0.113.8"), at=5)).entries
+    assert kinds(entries) == ["Failure mail 203.0.113.7/32", "Failure login 203.0.113.8/32"]
+
+
+def test_a_jail_without_a_memory_needs_none() -> None:
+    assert not seat(POLICY).remembers
