@@ -158,6 +158,18 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """A line that counts against whoever has `name`, as soon as that is looked up."""
+
+    jail: str
+    name: str
+    at: float
+    container: str
+    text: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Offence:
     """
     `maxretry` failures by one subject within `findtime`.

@@ -15,7 +15,7 @@ from typing import Final
 from dockerjail.cli import dates
 from dockerjail.jail.filter import Filter, Hit, Reading
 from dockerjail.jail.ignore import Ignore
-from dockerjail.jail.jail import Bench, Jail, Jails, Named
+from dockerjail.jail.jail import Bench, Jail, Jails
 from dockerjail.jail.memory import Memory
 from dockerjail.jail.patience import LIMIT, Patience, Watch
 from dockerjail.jail.policy import JailPolicy
@@ -28,6 +28,7 @@ from dockerjail.model import (
     Cursor,
     Failure,
     Line,
+    Named,
     Offence,
     Stream,
     Subject,

@@ -33,6 +33,7 @@ from dockerjail.model import (
     Container,
     Failure,
     Line,
+    Named,
     Offence,
     Problem,
     Stream,
@@ -63,17 +64,6 @@ Ignored = tuple[str, Address, str, float]
 
 _COLOUR: Final = re.compile(rb"\x1b\[[0-9;:]*[mK]")
 _ESCAPE: Final = re.compile(r"\x1b|\\x1b|\\033|\\e\[", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """A failure of somebody of whom the line has only a name, and the jail wants it looked up."""
-
-    jail: str
-    name: str
-    hit: Hit
-    line: Line
-    container: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,32 +169,47 @@ class Jail:
         """Yield what comes of a line that the filter hit."""
         self.lines_matched += 1
         if hit.address is not None:
-            yield from self.count(hit, hit.address, line, container)
+            yield from self._count(hit.address, line.at, _text(hit, line), hit.fields, container)
         elif hit.name and self.policy.rule.usedns is not UseDns.NO:
-            yield Named(jail=self.name, name=hit.name, hit=hit, line=line, container=container)
+            yield Named(
+                jail=self.name,
+                name=hit.name,
+                at=line.at,
+                container=container,
+                text=_text(hit, line),
+                fields=hit.fields,
+            )
         else:
             self.refused_total += 1
             self.last_refused = hit.why
 
-    def count(
-        self, hit: Hit, found: Address | Subject, line: Line, container: str
+    def count(self, found: Address, named: Named) -> Iterator[Failure | Offence | Ignored]:
+        """Yield what comes of a failure by a name that is `found`'s."""
+        return self._count(found, named.at, named.text, named.fields, named.container)
+
+    def _count(
+        self,
+        found: Address | Subject,
+        at: float,
+        text: str,
+        fields: Mapping[str, str],
+        container: str,
     ) -> Iterator[Failure | Offence | Ignored]:
-        """Yield what comes of a failure by `found`."""
         subject, why = self._look_up(found)
         if why is not None:
-            yield self.name, _one(found), why, line.at
+            yield self.name, _one(found), why, at
             return
         self.failures_total += 1
-        self.last_failure_at = max(self.last_failure_at, line.at)
+        self.last_failure_at = max(self.last_failure_at, at)
         yield Failure(
             jail=self.name,
             subject=subject,
-            at=line.at,
+            at=at,
             container=container,
-            text="\n".join(hit.lines)[-LONGEST_TEXT:] if hit.lines else line.text[:LONGEST_TEXT],
-            fields=hit.fields,
+            text=text,
+            fields=fields,
         )
-        full = self.window.add(subject, line.at)
+        full = self.window.add(subject, at)
         if full is not None:
             yield Offence(
                 jail=self.name,
@@ -525,6 +530,13 @@ def _network(found: Address | Subject) -> Subject:
     if isinstance(found, IPv4Address):
         return IPv4Network((int(found), 32))
     return IPv6Network((int(found), 128)) if isinstance(found, IPv6Address) else found
+
+
+def _text(hit: Hit, line: Line) -> str:
+    """Return what goes with a failure of its line, or lines."""
+    if hit.lines:
+        return "\n".join(hit.lines)[-LONGEST_TEXT:]
+    return line.text[:LONGEST_TEXT]
 
 
 def _line(chunk: Chunk, data: bytes, start: int, end: int) -> tuple[Line, str]:

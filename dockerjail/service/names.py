@@ -16,8 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 from typing import Final
 
-from dockerjail.jail.jail import Named
-from dockerjail.model import Address, Problem
+from dockerjail.model import Address, Named, Problem
 
 logger = logging.getLogger(__name__)
 

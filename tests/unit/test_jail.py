@@ -605,7 +605,7 @@ def test_a_name_is_handed_on_only_if_the_jail_wants_it_looked_up() -> None:
     assert (found.name, found.container, list(verdict.entries)) == ("evil.test", WEB.name, [])
     jail = jails.get(found.jail)
     assert jail is not None
-    entries = list(jail.count(found.hit, ip_address("203.0.113.7"), found.line, WEB.name))
+    entries = list(jail.count(ip_address("203.0.113.7"), found))
     assert [type(entry) for entry in entries] == [Failure]
 
 

@@ -7,17 +7,14 @@ from ipaddress import ip_address
 
 import pytest
 
-from dockerjail.jail.filter import Hit
-from dockerjail.jail.jail import Named
-from dockerjail.model import Address, Line, Stream
+from dockerjail.model import Address, Named
 from dockerjail.service.names import AT_ONCE, LIFE, MOST, WAITING, Names, look_up
-
-LINE = Line(stream=Stream.STDOUT, at=1000.0, text="failed from evil.test")
 
 
 def named(name: str) -> Named:
-    hit = Hit(0, None, {}, name=name)
-    return Named(jail="login@web", name=name, hit=hit, line=LINE, container="web")
+    return Named(
+        jail="login@web", name=name, at=1000.0, container="web", text=f"failed from {name}"
+    )
 
 
 class House:
