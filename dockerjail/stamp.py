@@ -3,30 +3,30 @@ The Engine's timestamps: bytes in, nanoseconds out. Pure.
 
 `2026-11-22T10:52:40.409746684Z`: RFC 3339 with a fraction padded to nine digits.
 The `local` driver before Engine 25 and Podman before 5.8 write the daemon's own
-zone (`+01:00`) and fewer digits or none; both are read.
+zone (`+01:00`) and fewer digits or none; both are read. What is nearly a time is none: two
+that are the same moment must never be told apart by how damaged they are.
 """
 
 import calendar
+import re
 from functools import lru_cache
 
 NANO = 1_000_000_000
+
+_SECOND = re.compile(rb"(\d{4})-(\d\d)-(\d\d)T([01]\d|2[0-3]):([0-5]\d):([0-5]\d)")
+_ZONE = re.compile(rb"([+-])([01]\d|2[0-3]):([0-5]\d)")
 
 
 @lru_cache(maxsize=4096)
 def _second(text: bytes) -> int:
     """Turn `2026-11-22T10:52:40` into seconds since the epoch."""
-    if text[4] != 0x2D or text[7] != 0x2D or text[10] != 0x54 or text[13] != 0x3A:
+    found = _SECOND.fullmatch(text)
+    if found is None:
         raise ValueError(f"not an RFC 3339 time: {text!r}")
-    return calendar.timegm(
-        (
-            int(text[0:4]),
-            int(text[5:7]),
-            int(text[8:10]),
-            int(text[11:13]),
-            int(text[14:16]),
-            int(text[17:19]),
-        )
-    )
+    year, month, day, *clock = map(int, found.groups())
+    if not 1 <= month <= 12 or not 1 <= day <= calendar.monthrange(year, month)[1]:
+        raise ValueError(f"no day of any month: {text!r}")
+    return calendar.timegm((year, month, day, *clock))
 
 
 def nanoseconds(stamp: bytes) -> int:
@@ -39,14 +39,17 @@ def nanoseconds(stamp: bytes) -> int:
         end = 20
         while end < len(stamp) and 0x30 <= stamp[end] <= 0x39:
             end += 1
+        if end == 20:
+            raise ValueError(f"not an RFC 3339 time: {stamp!r}")
         total += int(stamp[20:end].ljust(9, b"0")[:9])
     zone = stamp[end:]
     if zone == b"Z":
         return total
-    if len(zone) != 6 or zone[:1] not in b"+-" or zone[3:4] != b":":
+    offset = _ZONE.fullmatch(zone)
+    if offset is None:
         raise ValueError(f"not an RFC 3339 time: {stamp!r}")
-    offset = (int(zone[1:3]) * 3600 + int(zone[4:6]) * 60) * NANO
-    return total - offset if zone[:1] == b"+" else total + offset
+    ahead = (int(offset[2]) * 3600 + int(offset[3]) * 60) * NANO
+    return total - ahead if offset[1] == b"+" else total + ahead
 
 
 def seconds(stamp: bytes) -> float:

@@ -61,7 +61,7 @@ def dialect(version: str) -> Dialect:
 
 @lru_cache(maxsize=1024)
 def _second(second: int) -> bytes:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S").encode()
+    return datetime.fromtimestamp(second, UTC).isoformat()[:19].encode()
 
 
 def stamp(ns: int) -> bytes:
@@ -95,7 +95,8 @@ class Position:
         Raises ValueError when there is no stamp.
         """
         moment = payload[:30]
-        if payload[29:31] != b"Z ":
+        # where stamps are shorter, a client's words may have any byte at any place
+        if payload.find(b" ") != 30 or moment[29:] != b"Z":
             moment = stamp(nanoseconds(payload[: payload.index(b" ")]))
         if moment > self.stamp:
             self.stamp = moment

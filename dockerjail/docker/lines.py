@@ -155,6 +155,7 @@ class Lines:
         ends = payload[-1:] == b"\n"
         text = payload[start:-1] if ends else payload[start:]
         if not strand.pieces:
+            nanoseconds(payload[: start - 1])  # `held` is asked for it
             strand.pieces.append(payload[:start])
             strand.piece_stamp, strand.before, strand.size = position.stamp, before, 0
         room = self._limit - strand.size
