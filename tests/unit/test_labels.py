@@ -292,3 +292,9 @@ def test_no_label_whatever_brings_the_reader_down(hostile: dict[str, str]) -> No
             assert len(str(problem)) < 1500
         assert not found.broken & {*found.jails}
         assert {*found.options} <= {*found.jails}
+
+
+def test_a_label_of_control_characters_makes_no_endless_message() -> None:
+    (problem,) = labels({f"dockerjail.jail.{chr(0xE0001) * 400}": "x"}).problems
+    assert str(problem).isprintable()
+    assert len(str(problem)) < 1500
