@@ -7,9 +7,14 @@ happened, and the bytes of logs. Only GET is ever sent: `/version`, `/events`,
 socket proxy that lets these pass is enough. One that does not pass `/networks` hides
 which containers are reached past the host: that is a problem, and no reason to stop.
 
-aiodocker makes the connection and asks for versions, lists and details. Events and
-logs go over its public session, because its own iterators hide a cut connection,
-drop the stream a line came from and keep the connection after their end.
+aiodocker holds the connection. What is asked goes over its public session, because its own
+questions read an answer whatever its length, and lose the connection of one that is no JSON;
+its own iterators hide a cut connection, drop the stream a line came from and keep the
+connection after their end.
+
+No answer is trusted to be short, complete, in time or what it should be: each is bounded in
+bytes and, but for logs, in time; none leads elsewhere or is unpacked. What only concerns one
+container is `ContainerUnknown`.
 """
 
 import asyncio
@@ -17,16 +22,18 @@ import json
 import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from errno import EACCES, ECONNREFUSED, ENOENT, EPERM
 from pathlib import Path
+from re import fullmatch
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-from aiodocker import Docker, DockerError
+from aiodocker import Docker
 
 from dockerjail.docker import inspect
+from dockerjail.docker.answers import ID, EventReader, ListReader
 from dockerjail.errors import (
     ConfigError,
     ContainerGone,
@@ -43,7 +50,18 @@ NEWEST_TESTED = (1, 45)
 _CONNECT = 5.0
 _ANSWER = 60.0
 _LOOK = 15.0
-_LONGEST_EVENT = 1024 * 1024
+_COMPLAINT = 5.0
+"""Seconds for a connection, an answer, what is asked for each container, the words of a refusal."""
+
+_LONGEST = 4 * 1024 * 1024
+"""Bytes of an answer about one container, or about the Engine; and of the words of a refusal:"""
+_WORDS = 16 * 1024
+
+_MOST = 100_000
+"""Containers of an Engine; beyond, what answers is none."""
+
+_ATTEMPTS = 3
+"""How often one container is asked for when the connection is cut, as a proxy may do any time."""
 
 _FILTERS = json.dumps(
     {
@@ -58,7 +76,7 @@ _FILTERS = json.dumps(
 _LOST = (aiohttp.ClientError, OSError, TimeoutError)
 """What a broken or missing connection looks like."""
 
-_NONSENSE = (ValueError, TypeError, LookupError, AttributeError)
+_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What reading an answer raises that is not of the shape it should be."""
 
 
@@ -77,6 +95,7 @@ class DockerEngine:
         self._tls = _tls(self.url)
         self._docker: Docker | None = None
         self._version = ""
+        self._server = ""
         self._networks: dict[str, inspect.Network] = {}
         self._untold: Problem | None = None
         self._asking = asyncio.Lock()
@@ -107,23 +126,22 @@ class DockerEngine:
         """
         docker = self._open()
         try:
-            async with docker.session.get(
-                f"{docker.docker_host}/version", timeout=aiohttp.ClientTimeout(total=_ANSWER)
-            ) as response:
+            async with self._get("version", within=_ANSWER, versioned=False) as response:
                 if response.status != 200:
-                    raise self._refused(response.status, await response.text())
-                answer = await response.json(content_type=None)
+                    raise self._refused(response.status, await _words(response))
+                answer = json.loads(await _whole(response))
+                server = _server(response)
         except _LOST as error:
             raise self._lost(error) from error
-        except ValueError as error:
+        except _NONSENSE as error:
             raise EngineUnavailable(
-                f"what answers at {self.url} is no Docker Engine: {error}"
+                f"what answers at {self.url} is no Docker Engine: {_shortly(error)}"
             ) from error
         if not isinstance(answer, dict):
             raise EngineUnavailable(f"what answers at {self.url} is no Docker Engine")
-        docker.api_version = _negotiate(answer)
+        docker.api_version, self._server = _negotiate(answer), server
         podman = "podman" in json.dumps(answer.get("Components")).lower()
-        number = str(answer.get("Version") or "")
+        number = " ".join(str(answer.get("Version") or "").split())[:64]
         self._version = f"Podman {number}" if podman else number
         self._networks.clear()
         self._untold = None
@@ -131,25 +149,36 @@ class DockerEngine:
 
     async def list(self) -> Sequence[tuple[str, str]]:
         """List all containers, stopped ones too: id and a digest of their state."""
-        docker = await self._ready()
-        keys = ("Names", "State", "Labels", "Ports", "NetworkSettings")
+        await self._ready()
         if self._podman:  # it names networks, and a name may be given anew
             self._networks.clear()
+        found: dict[str, str] = {}
+        attached: dict[str, frozenset[str]] = {}
+        reader = ListReader()
         try:
-            listed = [
-                (str(item["Id"]), {key: _get(item, key) for key in keys})
-                for item in await docker.containers.list(all="1")
-            ]
-            await self._learn_networks([item for _, item in listed], again=True)
-            return [(id_, inspect.digest(item, self._networks)) for id_, item in listed]
-        except DockerError as error:
-            raise self._translate(error) from error
+            async with self._get("containers/json", {"all": "1"}, within=_ANSWER) as response:
+                if response.status != 200:
+                    raise self._refused(response.status, await _words(response))
+                self._same(response)
+                ended = False
+                while not ended:
+                    data = await response.content.readany()
+                    ended = not data
+                    for id_, item in reader.feed(data) if data else reader.finish():
+                        found[id_], attached[id_] = _digest(item)
+                    if len(found) > _MOST:
+                        raise ValueError(f"more than {_MOST} containers")
         except _LOST as error:
             raise self._lost(error) from error
         except _NONSENSE as error:
             raise EngineUnavailable(
-                f"the list of containers from {self.url} cannot be read: {error!r}"
+                f"the list of containers from {self.url} cannot be read: {_shortly(error)}"
             ) from error
+        await self._learn_networks(frozenset().union(*attached.values()), again=True)
+        return [
+            (id_, digest + "".join(str(self._networks.get(each)) for each in sorted(attached[id_])))
+            for id_, digest in found.items()
+        ]
 
     async def inspect(self, container: str) -> Container | None:
         """Look at one container by id; None when there is none."""
@@ -158,11 +187,13 @@ class DockerEngine:
             return None
         owner = inspect.network_owner(data)
         shown = await self._show(owner) if owner else None
-        await self._learn_networks([data if shown is None else shown])
         try:
+            await self._learn_networks(inspect.attached(data if shown is None else shown))
             return inspect.container(data, owner=shown, networks=self._networks)
         except _NONSENSE as error:
-            raise ContainerUnknown(f"what the Engine says of it makes no sense: {error}") from error
+            raise ContainerUnknown(
+                f"what the Engine says of it makes no sense: {_shortly(error)}"
+            ) from error
 
     def problems(self) -> Sequence[Problem]:
         """List what it does not tell although bans need it."""
@@ -175,20 +206,22 @@ class DockerEngine:
         Ends never but by `EngineUnavailable`. The Engine keeps 256 events at most
         and forgets them when it restarts: what comes is a hint where to look.
         """
-        docker = await self._ready()
+        await self._ready()
         parameters = {"since": f"{since:.9f}", "filters": _FILTERS}
-        async with self._get("events", parameters) as response:
-            if response.status != 200:
-                raise self._refused(response.status, await response.text())
-            rest = b""
-            async for data in self._body(response):
-                *lines, rest = (rest + data).split(b"\n")
-                for line in lines:
-                    if container := _subject(line):
+        reader = EventReader()
+        try:
+            async with self._get("events", parameters, headers_within=_ANSWER) as response:
+                if response.status != 200:
+                    raise self._refused(response.status, await _words(response))
+                async for data in response.content.iter_any():
+                    for container in reader.feed(data):
                         yield container
-                if len(rest) > _LONGEST_EVENT:
-                    raise EngineUnavailable(f"what {self.url} sends as events are none")
-        raise EngineUnavailable(f"the Docker Engine at {docker.docker_host} ended its events")
+        except _LOST as error:
+            raise self._lost(error) from error
+        except ValueError as error:
+            what = f"what {self.url} sends as an event is none: {_shortly(error)}"
+            raise EngineUnavailable(what) from error
+        raise EngineUnavailable(f"the Docker Engine at {self.url} ended its events")
 
     def logs(
         self,
@@ -224,14 +257,17 @@ class DockerEngine:
         }
         if since is not None:
             parameters["since"] = f"{since // NANO}.{since % NANO:09d}"
-        async with self._get(f"containers/{container.id}/logs", parameters) as response:
-            if response.status != 200:
-                raise self._unreadable(container, response.status, await response.text())
-            body = self._body(response)
+        async with AsyncExitStack() as stack:
             try:
+                response = await stack.enter_async_context(
+                    self._get(f"containers/{container.id}/logs", parameters)
+                )
+            except _LOST as error:
+                raise self._lost(error) from error
+            if response.status != 200:
+                raise self._unreadable(container, response.status, await _words(response))
+            async with aclosing(self._body(response)) as body:
                 yield body
-            finally:
-                await body.aclose()
 
     def _open(self) -> Docker:
         """
@@ -250,7 +286,13 @@ class DockerEngine:
             else:
                 connector, base = aiohttp.TCPConnector(limit=0), f"http://{rest}"
             timeout = aiohttp.ClientTimeout(total=_ANSWER, sock_connect=_CONNECT)
-            session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+            session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=timeout,
+                auto_decompress=False,
+                headers={"Accept-Encoding": "identity"},
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
             self._docker = Docker(
                 url=base.rstrip("/"), connector=connector, session=session, timeout=timeout
             )
@@ -267,44 +309,46 @@ class DockerEngine:
         """
         Ask for all about one container; None when there is none.
 
-        ContainerUnknown for a refusal or silence about this one: an Engine may hang
-        on a broken container and serve all others.
+        ContainerUnknown for a refusal or silence about this one, and for a connection that is
+        cut again and again: an Engine may hang or stumble over a broken container and serve all
+        others. If it went away altogether, others notice.
         """
-        docker = await self._ready()
+        await self._ready()
+        if not ID.fullmatch(container):
+            raise ContainerUnknown(f"{container[:80]!r} cannot be its id")
+        cut = ""
         try:
             async with asyncio.timeout(_LOOK):
-                data = await docker.containers.container(container).show()
+                for _ in range(_ATTEMPTS):
+                    try:
+                        status, answer = await self._ask(f"containers/{container}/json")
+                    except aiohttp.ClientConnectorError as error:
+                        raise self._lost(error) from error
+                    except aiohttp.ClientError as error:
+                        cut = _said(error)
+                    else:
+                        return _about_one(status, answer)
         except TimeoutError as error:
             what = f"the Engine does not answer within {_LOOK:.0f} seconds"
             raise ContainerUnknown(what) from error
-        except DockerError as error:
-            if error.status == 404:
-                return None
-            if isinstance(error.__cause__ or error.__context__, _LOST):
-                raise self._translate(error) from error
-            what = f"the Engine answers {error.status} {_message(str(error.message))!r}"
-            raise ContainerUnknown(what) from error
-        except _LOST as error:
+        except OSError as error:
             raise self._lost(error) from error
         except _NONSENSE as error:
-            raise ContainerUnknown(f"the Engine's answer cannot be read: {error!r}") from error
-        if not isinstance(data, Mapping):
-            raise ContainerUnknown("the Engine's answer is no JSON object")
-        return data
+            raise ContainerUnknown(
+                f"the Engine's answer cannot be read: {_shortly(error)}"
+            ) from error
+        raise ContainerUnknown(f"the Engine does not come to an end of its answer: {cut}")
 
     @property
     def _podman(self) -> bool:
         return self._version.startswith("Podman")
 
-    async def _learn_networks(
-        self, containers: Sequence[Mapping[str, Any]], *, again: bool = False
-    ) -> None:
+    async def _learn_networks(self, wanted: frozenset[str], *, again: bool = False) -> None:
         """
-        See to it that the networks of these containers are known: they never change.
+        See to it that these networks are known: they never change.
 
         One question answers for all networks. If it is refused, only a list asks `again`.
         """
-        wanted = frozenset[str]().union(*map(inspect.attached, containers))
         async with self._asking:
             if wanted <= self._networks.keys() or (self._untold is not None and not again):
                 return
@@ -315,26 +359,23 @@ class DockerEngine:
 
     async def _ask_networks(self) -> Problem | None:
         """Ask for all networks; say why there was no answer."""
-        docker = await self._ready()
+        await self._ready()
         remedy = "it is asked again with the next list of containers"
         try:
             async with asyncio.timeout(_LOOK):
-                listed = await docker.networks.list()
-            self._networks.update(inspect.networks(listed, podman=self._podman))
+                status, answer = await self._ask("networks")
+            if status == 200:
+                self._networks.update(inspect.networks(answer, podman=self._podman))
+                return None
+            why = f"the answer is {status} {_message(answer)!r}"
+            if status in (401, 403, 404, 405):
+                remedy = "let the socket proxy pass GET on /networks (NETWORKS=1)"
         except TimeoutError:
             why = f"no answer within {_LOOK:.0f} seconds"
-        except DockerError as error:
-            if isinstance(error.__cause__ or error.__context__, _LOST):
-                raise self._translate(error) from error
-            why = f"the answer is {error.status} {_message(str(error.message))!r}"
-            if error.status in (401, 403, 404, 405):
-                remedy = "let the socket proxy pass GET on /networks (NETWORKS=1)"
         except _LOST as error:
             raise self._lost(error) from error
         except _NONSENSE as error:
-            why = f"the answer cannot be read: {error!r}"
-        else:
-            return None
+            why = f"the answer cannot be read: {_shortly(error)}"
         return Problem(
             place="Docker Engine",
             what="it does not tell which networks are macvlan or ipvlan, so no ban closes a "
@@ -342,25 +383,58 @@ class DockerEngine:
             remedy=remedy,
         )
 
+    async def _ask(self, path: str) -> tuple[int, Any]:
+        """Ask for a short answer: what a 200 says as JSON, the words of anything else."""
+        async with self._get(path) as response:
+            if response.status != 200:
+                return response.status, await _words(response)
+            return 200, json.loads(await _whole(response))
+
     @asynccontextmanager
     async def _get(
-        self, path: str, parameters: Mapping[str, str]
+        self,
+        path: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        within: float | None = None,
+        headers_within: float | None = None,
+        versioned: bool = True,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a GET whose answer may take for ever."""
+        """
+        Send a GET; its answer, or only the beginning of that, may take so many seconds.
+
+        What `_LOST` names is raised as it is.
+        """
         docker = self._open()
-        try:
+        version = f"/{docker.api_version}" if versioned else ""
+        async with asyncio.timeout(headers_within):
             response = await docker.session.get(
-                f"{docker.docker_host}/{docker.api_version}/{path}",
+                f"{docker.docker_host}{version}/{path}",
                 params=parameters,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT),
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=within, sock_connect=_CONNECT),
             )
-        except _LOST as error:
-            raise self._lost(error) from error
         try:
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise aiohttp.ClientPayloadError("it compresses its answers, unasked")
             yield response
         finally:
-            # Leaving a response half-read would keep its connection for ever.
+            # Leaving a response half-read would keep its connection for ever; what
+            # was read to its end has given it back.
             response.close()
+
+    def _same(self, response: aiohttp.ClientResponse) -> None:
+        """
+        See to it that who answers is who was asked for its version.
+
+        When a socket is put in another's place, connections that stand go on with the old
+        Engine, and new ones go to the new. Raises `EngineUnavailable`: all is asked anew.
+        """
+        server = _server(response)
+        if server != self._server:
+            raise EngineUnavailable(
+                f"another Engine answers at {self.url} now: {server}, no longer {self._server}"
+            )
 
     async def _body(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
         try:
@@ -390,13 +464,6 @@ class DockerEngine:
             )
         return EngineUnavailable(what)
 
-    def _translate(self, error: DockerError) -> EngineUnavailable:
-        """Find what aiodocker wraps: status 900 is its word for no connection."""
-        cause = error.__cause__ or error.__context__
-        if isinstance(cause, _LOST):
-            return self._lost(cause)
-        return self._refused(error.status, error.message)
-
     def _lost(self, error: BaseException) -> EngineUnavailable:
         """Say in an operator's words why there is no connection, and what to do."""
         number = getattr(error, "errno", None)
@@ -414,9 +481,12 @@ class DockerEngine:
             remedy = "; run dockerjail as root or as a member of the socket's group"
         elif number == ECONNREFUSED:
             what = "connection refused"
-            remedy = "; nothing listens there: is Docker running?"
+            remedy = (
+                "; nothing listens there: is Docker running? (In a container: a Docker that was "
+                "restarted has a new socket; mount its directory instead of it, or restart)"
+            )
         else:
-            what = str(error) or type(error).__name__
+            what = _said(error)
         return EngineUnavailable(f"cannot reach the Docker Engine at {self.url}: {what}{remedy}")
 
 
@@ -429,43 +499,85 @@ def _negotiate(answer: Mapping[str, Any]) -> str:
 
 
 def _numbers(text: object) -> tuple[int, int] | None:
-    major, _, minor = str(text).partition(".")
-    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else None
+    found = fullmatch(r"([0-9]{1,4})\.([0-9]{1,4})", str(text))
+    return (int(found[1]), int(found[2])) if found is not None else None
 
 
-def _subject(line: bytes) -> str:
-    """Return the id of the container that an event is about; empty for none."""
+def _digest(item: Mapping[str, Any] | None) -> tuple[str, frozenset[str]]:
+    """Condense an item of a list, as far as it can be; return the networks it is on, too."""
+    if item is None:
+        return "too long", frozenset()
     try:
-        event = json.loads(line) if line.strip() else {}
-    except ValueError as error:
-        raise EngineUnavailable(f"an event that is no JSON: {error}") from error
-    if not isinstance(event, Mapping):
-        return ""
-    actor = event.get("Actor")
-    if not isinstance(actor, Mapping):
-        return ""
-    if event.get("Type") != "network":
-        return str(actor.get("ID") or "")
-    attributes = actor.get("Attributes")
-    return str(attributes.get("container") or "") if isinstance(attributes, Mapping) else ""
+        return inspect.digest(item), inspect.attached(item)
+    except _NONSENSE:
+        return "unreadable", frozenset()
+
+
+def _server(response: aiohttp.ClientResponse) -> str:
+    """Return what an Engine calls itself at each answer: `Docker/26.1.5 (linux)`."""
+    return response.headers.get("Server", "")[:80]
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """Read a body to its end. Raises `ValueError` for one that is too long."""
+    data = await _beginning(response, _LONGEST + 1)
+    if len(data) > _LONGEST:
+        raise ValueError(f"it is longer than {_LONGEST >> 20} MiB")
+    return data
+
+
+async def _words(response: aiohttp.ClientResponse) -> str:
+    """Read what a refusal says, as far as it is said soon, and shortly."""
+    try:
+        async with asyncio.timeout(_COMPLAINT):
+            return (await _beginning(response, _WORDS)).decode(errors="replace")
+    except _LOST as error:
+        return _said(error)
+
+
+async def _beginning(response: aiohttp.ClientResponse, most: int) -> bytes:
+    parts, size = [], 0
+    async for data in response.content.iter_any():
+        parts.append(data)
+        size += len(data)
+        if size >= most:
+            break
+    return b"".join(parts)[:most]
+
+
+def _about_one(status: int, answer: Any) -> Mapping[str, Any] | None:
+    """Judge the answer to a question about one container; None when there is none."""
+    if status == 404:
+        return None
+    if status != 200:
+        raise ContainerUnknown(f"the Engine answers {status} {_message(answer)!r}")
+    if not isinstance(answer, Mapping):
+        raise ContainerUnknown("the Engine's answer is no JSON object")
+    return answer
+
+
+def _said(error: BaseException) -> str:
+    """Say what became of a connection."""
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was closed before the answer"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def _shortly(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
 
 
 def _message(text: str) -> str:
     """Take the words out of an error's body, whether it is JSON or not."""
     try:
         body = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         body = None
     if isinstance(body, dict) and body.get("message"):
         text = str(body["message"])
     return " ".join(text.split())[:300]
-
-
-def _get(item: Any, key: str) -> Any:
-    try:
-        return item[key]
-    except KeyError:
-        return None
 
 
 def _usual_socket() -> str:

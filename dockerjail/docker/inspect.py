@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import Any, cast
 
@@ -25,6 +25,10 @@ makes for a network without a parent, before 12 digits of the network's id."""
 _PROTOCOLS = frozenset({"tcp", "udp", "sctp"})
 _DIRECT_DRIVERS = frozenset({"json-file", "local", "journald", "k8s-file"})
 _UNREADABLE_DRIVERS = frozenset({"none", "passthrough", "passthrough-tty"})
+
+LABELS = 256 * 1024
+NAME = 255
+"""Characters of a container's labels and log options in all, and of its name, that are kept."""
 
 _DIGITS = re.compile(r"[0-9]{1,5}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}")
@@ -205,6 +209,32 @@ def readable(container: Container) -> tuple[bool, Problem | None]:
         remedy = "remove the log option mode and create the container anew"
         return True, Problem(place=place, what=what, remedy=remedy)
     return True, None
+
+
+def bounded(container: Container) -> tuple[Container, Problem | None]:
+    """
+    Leave out what of a container is too large to be kept, and say so.
+
+    Whoever makes an image chooses its labels, and the Engine bounds neither them nor a name.
+    A name that is cut off could be another's, so a part of the id takes its place.
+    """
+    name, whats, remedies = container.name, [], []
+    if len(name) > NAME:
+        service = container.id[:12] if container.service == name else container.service
+        container = replace(container, name=container.id[:12], service=service)
+        whats.append(f"its name has {len(name)} characters: it is known by its id")
+        remedies.append(f"give it a name of at most {NAME}")
+    told = (*container.labels.items(), *container.log_options.items())
+    size = sum(len(key) + len(value) for key, value in told)
+    if size > LABELS:
+        container = replace(container, labels={}, log_options={})
+        whats.append(f"its labels and log options have {size} characters: none of them is read")
+        remedies.append(f"keep them to {LABELS} in all")
+    if not whats:
+        return container, None
+    return container, Problem(
+        place=f"container {container.name}", what=" and ".join(whats), remedy=" and ".join(remedies)
+    )
 
 
 def _part(data: Json, *path: str) -> Json:

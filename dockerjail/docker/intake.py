@@ -8,17 +8,24 @@ are subscribed to before the first list, so that nothing falls between.
 
 Nothing is persisted here, and nobody is told that a container died: its tail ends
 because its log ends.
+
+One container hides no other: a look that takes long holds up nobody, one that is
+hinted at again and again is looked at once in a while, and of what whoever makes
+containers can make large (their number, labels, names) only so much is kept.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 from dockerjail.docker.cursor import Dialect, dialect
+from dockerjail.docker.inspect import bounded
 from dockerjail.docker.tail import State, Tail
 from dockerjail.errors import ContainerUnknown, EngineUnavailable
 from dockerjail.model import Chunk, Container, Cursor, Problem, Stream
@@ -31,7 +38,23 @@ _REPLAY = 5.0
 """Seconds before now from which events are asked for: they are subscribed to a bit late."""
 
 _QUESTIONS = 16
-"""How many containers are looked at at once."""
+_LONG = 1.0
+"""How many containers are looked at at once; who takes longer than so many seconds is not counted."""
+
+_SETTLED = 5.0
+"""Seconds after which lines are judged although some containers could not be looked at yet."""
+
+_LOOKS = 10
+"""Looks in a second at one container about which there is no end of hints."""
+
+_HINTS = 10_000
+"""Containers that wait for a look; what is hinted at beyond, the next list finds."""
+
+_LIVED = 1.0
+"""Seconds after which an end of the events is a cut and no failure: proxies end idle streams."""
+
+MOST = 10_000
+"""Containers that are known at once."""
 
 
 class Intake:
@@ -40,8 +63,8 @@ class Intake:
 
     To be read, not written: `containers`, all of the Engine's by id, wanted or not;
     `tails`, one by id for each wanted; `unclear`, why a container cannot be looked at,
-    by id; `connected`, and if not, `error` why; the
-    `engine_version`.
+    by id, and `excess`, what of one is too large to be kept; `connected`, and if not,
+    `error` why; the `engine_version`.
     """
 
     def __init__(
@@ -81,6 +104,7 @@ class Intake:
         self.containers: dict[str, Container] = {}
         self.tails: dict[str, Tail] = {}
         self.unclear: dict[str, Problem] = {}
+        self.excess: dict[str, Problem] = {}
         self.connected = False
         self.error = ""
         self.engine_version = ""
@@ -91,6 +115,11 @@ class Intake:
         self._untold: frozenset[Problem] = frozenset()
         self._seen_all = False
         self._settled = asyncio.Event()
+        self._stirred = asyncio.Event()
+        self._looks = Counter[str]()
+        self._second = 0.0
+        self._overrun = False
+        self._left_out = 0
         self._room = asyncio.Semaphore(_QUESTIONS)
         self._tails: asyncio.TaskGroup | None = None
 
@@ -112,6 +141,15 @@ class Intake:
         if found is not None and self._seen_all and self._tails is not None:
             self._tend(self._tails, found)
 
+    def problems(self) -> Sequence[Problem]:
+        """List what keeps containers from being looked at or known as they are."""
+        found = [*self.unclear.values(), *self.excess.values()]
+        if self._left_out:
+            what = f"it has more than {MOST} containers: {self._left_out} are not looked at"
+            remedy = "remove those that are over: docker container prune"
+            found.insert(0, Problem(place="Docker Engine", what=what, remedy=remedy))
+        return found
+
     def _disconnected(self, error: Exception) -> None:
         self.connected = False
         self.error = str(error)
@@ -131,7 +169,9 @@ class Intake:
             await self._reconcile(hint, afresh=True)
             if self._looking:
                 self._settled.clear()
-                await self._settled.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_SETTLED):
+                        await self._settled.wait()
             if not self._seen_all:
                 # Only now, since where a ban applies depends on neighbours' ports.
                 self._seen_all = True
@@ -141,24 +181,49 @@ class Intake:
             self.connected, self.error = True, ""
             self._changed()
             while True:
-                await asyncio.sleep(self._reconcile_every)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._reconcile_every):
+                        await self._stirred.wait()
+                self._stirred.clear()
                 await self._reconcile(hint, afresh=False)
 
     async def _listen(self, since: float, hint: Callable[[str], None]) -> None:
-        """Take events at once: a reader that dawdles slows the whole Engine down."""
-        async with aclosing(self._engine.events(since=since)) as events:
-            async for container in events:
-                hint(container)
+        """
+        Take events at once: a reader that dawdles slows the whole Engine down.
+
+        A stream that is cut is taken up again without a word, unless it was cut at once, or
+        the Engine behind it is away or another.
+        """
+        clock = asyncio.get_running_loop().time
+        while True:
+            opened, resume = clock(), self._clock() - _REPLAY
+            try:
+                async with aclosing(self._engine.events(since=since)) as events:
+                    async for container in events:
+                        resume = self._clock() - _REPLAY
+                        hint(container)
+            except EngineUnavailable as error:
+                if clock() - opened < _LIVED or await self._engine.version() != self.engine_version:
+                    raise
+                logger.debug("events are asked for anew: %s", error)
+            since = resume
+            self._stirred.set()  # the Engine may have forgotten what happened meanwhile
 
     async def _reconcile(self, hint: Callable[[str], None], *, afresh: bool) -> None:
         """Find what events left out."""
         listed = dict(await self._engine.list())
+        before, self._digests = self._digests, listed
+        left_out, self._left_out = self._left_out, max(len(listed) - MOST, 0)
+        if self._left_out:
+            self._digests = listed = dict(islice(listed.items(), MOST))
+            if not left_out:
+                logger.warning("%s", self.problems()[0])
         untold = frozenset(self._engine.problems())
         for problem in untold - self._untold:
             logger.warning("%s", problem)
         self._untold = untold
         known = self.containers.keys() | self._stored.keys()
-        for container, digest in listed.items():
+        for container, digest in tuple(listed.items()):
             tail = self.tails.get(container)
             # Ended, or dropped and wanted again before its task was gone.
             idle = (
@@ -167,18 +232,21 @@ class Intake:
                 and container not in self._running
             )
             unclear = container in self.unclear
-            if afresh or idle or unclear or self._digests.get(container) != digest:
+            if afresh or idle or unclear or before.get(container) != digest:
                 hint(container)
         for container in known - listed.keys():
             hint(container)
         for container in self.unclear.keys() - listed.keys():
             del self.unclear[container]
-        self._digests = listed
 
     def _hint(self, group: asyncio.TaskGroup, tails: asyncio.TaskGroup, container: str) -> None:
         """Look at a container soon, however many hints there are."""
         if container in self._looking:
             self._again.add(container)
+            return
+        if len(self._looking) >= _HINTS:
+            self._digests.pop(container, None)
+            self._overrun = True
             return
         self._looking.add(container)
         group.create_task(self._look(tails, container), name=f"inspect {container[:12]}")
@@ -187,9 +255,10 @@ class Intake:
         try:
             again = True
             while again:
+                await self._pace(container)
                 self._again.discard(container)
                 try:
-                    async with self._room:
+                    async with self._turn():
                         found = await self._engine.inspect(container)
                 except ContainerUnknown as error:
                     self._unclear(container, str(error))
@@ -201,6 +270,38 @@ class Intake:
             self._looking.discard(container)
             if not self._looking:
                 self._settled.set()
+                if self._overrun:
+                    self._overrun = False
+                    self._stirred.set()
+
+    async def _pace(self, container: str) -> None:
+        """Wait if this container has been looked at often in this second."""
+        now = asyncio.get_running_loop().time()
+        if now - self._second >= 1.0:
+            self._second = now
+            self._looks.clear()
+        self._looks[container] += 1
+        if self._looks[container] > _LOOKS:
+            await asyncio.sleep(self._second + 1.0 - now)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for a turn; who takes long lets others have theirs before it is over."""
+        await self._room.acquire()
+        released = False
+
+        def release() -> None:
+            nonlocal released
+            if not released:
+                released = True
+                self._room.release()
+
+        long = asyncio.get_running_loop().call_later(_LONG, release)
+        try:
+            yield
+        finally:
+            long.cancel()
+            release()
 
     def _unclear(self, container: str, why: str) -> None:
         """Keep what was known of a container; the next list asks again."""
@@ -219,9 +320,18 @@ class Intake:
     def _learn(self, tails: asyncio.TaskGroup, name: str, container: Container | None) -> None:
         """Take in what was found."""
         before = self.containers.pop(name, None)
+        if container is not None and before is None and len(self.containers) >= MOST:
+            self._left_out = max(self._left_out, 1)
+            return
+        excess = None
         if container is not None:
-            container = _as_it_was(container, before)
+            container, excess = bounded(_as_it_was(container, before))
             self.containers[container.id] = container
+        if excess is None:
+            self.excess.pop(name, None)
+        elif self.excess.get(name) != excess:
+            self.excess[name] = excess
+            logger.warning("%s", excess)
         if container != before:
             self._changed()
         if container is None:

@@ -37,9 +37,9 @@ from dockerjail.docker.cursor import (
     windows,
 )
 from dockerjail.docker.frames import SYSTEM_ERROR, Frame, FrameReader, TtyReader
-from dockerjail.docker.inspect import readable
+from dockerjail.docker.inspect import bounded, readable
 from dockerjail.docker.lines import LIMIT, Lines
-from dockerjail.errors import ContainerGone, EngineUnavailable, LogsUnreadable
+from dockerjail.errors import ContainerGone, ContainerUnknown, EngineUnavailable, LogsUnreadable
 from dockerjail.model import Chunk, Container, Cursor, Problem, Stream
 from dockerjail.ports import Engine
 from dockerjail.retry import Backoff
@@ -228,7 +228,7 @@ class Tail:
                     await asyncio.sleep(next(delays))
                 began = clock()
                 look = wait = await self._follow() is _End.CLOSED
-            except EngineUnavailable as error:
+            except (EngineUnavailable, ContainerUnknown) as error:
                 # A cut connection is normal (restarts, proxies that end idle
                 # streams): only one that fails again at once has to wait.
                 logger.debug("log of %s: %s", self.container.name, error)
@@ -246,7 +246,7 @@ class Tail:
         container = await self._engine.inspect(self.container.id)
         if container is None:
             raise ContainerGone(f"container {self.container.name} is removed")
-        return container
+        return bounded(container)[0]
 
     async def _finish(self, state: State) -> None:
         """Deliver a last line that has no LF: nothing can follow it any more."""

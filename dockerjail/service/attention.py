@@ -29,7 +29,7 @@ def problems(daemon: Daemon) -> list[Problem]:
     found += daemon.settings.problems
     for wrong in daemon.wrong.values():
         found += wrong
-    found += daemon.intake.unclear.values()
+    found += daemon.intake.problems()
     if any(_may_be_direct(container, daemon) for container in _followed(daemon)):
         found += daemon.world.engine.problems()
     found += [tail.problem for tail in daemon.intake.tails.values() if tail.problem]

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dockerjail.docker import intake
 from dockerjail.docker.intake import Intake
 from dockerjail.docker.tail import State
+from dockerjail.errors import ContainerUnknown, EngineUnavailable
 from dockerjail.model import Container, Cursor, Direct, Problem, Stream
 from dockerjail.retry import Backoff
 from tests.fakes import FakeEngine
@@ -744,3 +746,195 @@ async def test_whoever_changes_its_mind_about_a_container_is_asked_again():
         house.say("now", container=OTHER)
         await asyncio.sleep(1)
         assert house.texts(OTHER) == ["now"]
+
+
+async def test_a_container_that_cannot_be_looked_at_when_its_log_was_cut_is_asked_for_again():
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        await asyncio.sleep(100)
+        house.engine.unknown["c1"] = "the Engine does not answer within 15 seconds"
+        house.engine.cut()
+        house.say("meanwhile")
+        await asyncio.sleep(10)
+        house.engine.unknown.clear()
+        await asyncio.sleep(31)
+        assert house.texts() == ["meanwhile"]
+
+
+class Slow(FakeEngine):
+    """An Engine that takes its time about some containers; `asked` is how many at once, at most."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.slow = {}
+        self.asking = self.asked = 0
+
+    async def inspect(self, container):
+        self.asking += 1
+        self.asked = max(self.asked, self.asking)
+        try:
+            await asyncio.sleep(self.slow.get(container, 0.001))
+            if container in self.slow:
+                raise ContainerUnknown("the Engine does not answer within 15 seconds")
+            return await super().inspect(container)
+        finally:
+            self.asking -= 1
+
+
+def slow_house():
+    house = House()
+    house.engine = Slow(clock=house.clock)
+    return house
+
+
+async def test_containers_that_the_engine_hangs_on_hold_up_no_other():
+    house = slow_house()
+    for number in range(100):
+        name = f"stuck{number:02}"
+        house.engine.start(replace(OTHER, id=name, name=name))
+        house.engine.slow[name] = 15.0
+    house.engine.start(WEB)
+    house.say("attack")
+    async with house.running():
+        await asyncio.sleep(8)
+        assert house.texts() == ["attack"]
+        assert house.intake.connected
+        house.engine.start(DB)
+        house.say("another", container=DB)
+        await asyncio.sleep(8)
+        assert house.texts(DB) == ["another"]
+        await asyncio.sleep(20)
+        assert len(house.intake.problems()) == 100
+
+
+async def test_many_containers_are_looked_at_a_few_at_once():
+    house = slow_house()
+    for number in range(500):
+        house.engine.start(replace(OTHER, id=f"n{number}", name=f"n{number}"))
+    async with house.running():
+        await asyncio.sleep(1)
+        assert len(house.intake.containers) == 500
+        assert 2 <= house.engine.asked <= 16
+
+
+async def test_a_storm_of_hints_about_one_container_is_a_look_now_and_then():
+    house = slow_house()
+    house.engine.start(WEB)
+    async with house.running():
+        before = len(house.engine.inspected)
+        for number in range(10_000):
+            house.engine._known["c1"] = replace(house.engine._known["c1"], name=f"web{number}")
+            house.engine._tell("c1")
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(2)
+        assert house.intake.containers["c1"].name == "web9999"
+        assert len(house.engine.inspected) - before < 200
+
+
+async def test_hints_about_more_containers_than_can_wait_are_made_up_for(monkeypatch):
+    monkeypatch.setattr(intake, "_HINTS", 50)
+    house = slow_house()
+    async with house.running():
+        for number in range(400):
+            house.engine.start(replace(WEB, id=f"n{number}", name=f"n{number}"))
+        await asyncio.sleep(0)
+        assert len(house.intake._looking) <= 50
+        await asyncio.sleep(2)
+        assert len(house.intake.containers) == len(house.intake.tails) == 400
+        for number in range(400):
+            house.engine.remove(replace(WEB, id=f"n{number}"))
+        await asyncio.sleep(2)
+        assert not house.intake.containers
+        assert len(house.gone) == 400
+
+
+async def test_events_that_are_cut_after_a_while_are_taken_up_again_without_a_word(caplog):
+    caplog.set_level("INFO")
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        for number in range(5):
+            await asyncio.sleep(10)
+            house.engine.cut("idle for too long")
+            house.engine.deaf = True
+            house.engine.start(replace(DB, id=f"db{number}", name=f"db{number}"))
+            house.engine.deaf = False
+            assert house.intake.connected
+            await asyncio.sleep(1)
+            assert f"db{number}" in house.intake.tails
+        house.engine.start(replace(DB, id="last", name="last"))
+        await asyncio.sleep(0.1)
+        assert "last" in house.intake.tails
+    assert not [r for r in caplog.records if r.levelname in ("WARNING", "ERROR")]
+    assert [r.getMessage() for r in caplog.records if r.levelname == "INFO"] == [
+        "connected to Docker Engine 26.1.5"
+    ]
+
+
+async def test_another_engine_behind_a_cut_is_met_afresh():
+    house = House(version="26.1.5")
+    house.engine.start(WEB)
+    async with house.running():
+        await asyncio.sleep(100)
+        house.engine._version = "20.10.24"
+        house.engine.cut()
+        await asyncio.sleep(5)
+        assert house.intake.connected
+        assert house.intake.engine_version == "20.10.24"
+
+
+async def test_events_that_end_at_once_again_and_again_are_said_once(caplog):
+    house = House()
+
+    async def none(*, since):
+        raise EngineUnavailable("ended its events")
+        yield
+
+    house.engine.events = none
+    async with house.running():
+        await asyncio.sleep(60)
+        assert not house.intake.connected
+    assert caplog.text.count("ended its events") == 1
+
+
+async def test_no_more_containers_are_known_than_a_bound_and_that_is_said(monkeypatch, caplog):
+    monkeypatch.setattr(intake, "MOST", 20)
+    house = House()
+    house.engine.start(WEB)
+    for number in range(30):
+        house.engine.start(replace(OTHER, id=f"n{number}", name=f"n{number}"))
+    async with house.running(reconcile_every=1.0):
+        house.engine.start(DB)
+        house.say("still here")
+        await asyncio.sleep(5)
+        assert len(house.intake.containers) == 20
+        assert house.texts() == ["still here"]
+        (problem,) = house.intake.problems()
+        assert "more than 20 containers: 12 are not looked at" in problem.what
+        for number in range(30):
+            house.engine.remove(replace(OTHER, id=f"n{number}"))
+        await asyncio.sleep(5)
+        assert house.intake.containers.keys() == {"c1", "c2"}
+        assert house.intake.problems() == []
+    assert caplog.text.count("are not looked at") == 1
+
+
+async def test_giant_labels_and_names_are_not_kept_and_that_is_said_once(caplog):
+    house = House()
+    labels = {"dockerjail": "on"} | {f"label{number}": "x" * 100 for number in range(10_000)}
+    house.engine.start(replace(WEB, labels=labels))
+    house.engine.start(replace(DB, name="n" * 1000, service="n" * 1000))
+    async with house.running(reconcile_every=1.0):
+        await asyncio.sleep(5)
+        assert house.intake.containers["c1"].labels == {}
+        assert house.intake.tails.keys() == {"c2"}
+        assert house.intake.containers["c2"].name == house.intake.containers["c2"].service == "c2"
+        told = sorted(map(str, house.intake.problems()))
+        assert "container c2: its name has 1000 characters" in told[0]
+        assert "container web: its labels and log options have" in told[1]
+        house.engine.remove(WEB)
+        house.engine.remove(DB)
+        await asyncio.sleep(5)
+        assert house.intake.problems() == []
+    assert caplog.text.count("its labels and log options have") == 1
