@@ -37,7 +37,7 @@ class Mistake(ConfigError, ValueError):
 
 def _printable(text: str) -> str:
     """Return a message that a terminal can be shown: parts of it come from labels."""
-    safe = plain(text[: LONGEST + 1])  # which is longer: `\\x00` for a NUL
+    safe = plain(text[: LONGEST + 1])  # which is longer: `\x00` for a NUL
     return safe if len(safe) <= LONGEST else safe[:LONGEST] + "…"
 
 

@@ -59,6 +59,8 @@ _ORIGINAL, _REPLY, _STATUS = 1, 2, 3
 _IP, _PROTO = 1, 2
 _PROTOCOL, _TO_PORT = 1, 3
 _SOURCES = {4: 1, 6: 3}
+_LENGTHS = {4: 4, 6: 16}
+_NONE = memoryview(b"")
 _ENTRIES = 1
 
 _PROTOCOLS: Mapping[int, str] = {
@@ -141,8 +143,7 @@ class Conntrack:
                 return True
         elif await self._is_there(address, wanted, what):
             return True
-        (tracked,) = await self._ask(_GET_STATISTICS, bytes(_FAMILY), _entries, what, most=1)
-        if not tracked:
+        if not any(await self._ask(_GET_STATISTICS, bytes(_FAMILY), _entries, what, most=1)):
             raise FirewallError(
                 f"{what}: the kernel tracks no connection at all here; "
                 "run dockerjail on the host's network, or set verify = none"
@@ -249,26 +250,29 @@ def _flows(reply: Reply, side: int, sender: Address) -> Iterator[_Flow]:
     if packed not in bytes(reply.body):
         return  # most of what there is, where the kernel was not asked by sender
     found = dict(attributes(reply.body[_FAMILY:]))
-    if bytes(_tuple(found[side], _IP).get(_SOURCES[sender.version], b"")) == packed:
+    if bytes(_tuple(found, side, _IP).get(_SOURCES[sender.version], b"")) == packed:
         yield from _witness(reply, sender.version)
 
 
 def _witness(reply: Reply, version: int) -> Iterator[_Flow]:
-    """Read a flow that is a witness."""
+    """Read a flow that is a witness; one that lacks anything is none."""
     found = dict(attributes(reply.body[_FAMILY:]))
-    original = _tuple(found[_ORIGINAL], _PROTO)
-    protocol = _PROTOCOLS.get(number(original[_PROTOCOL]))
-    if protocol is None or not number(found[_STATUS]) & _WITNESS[protocol]:
+    original = _tuple(found, _ORIGINAL, _PROTO)
+    protocol = _PROTOCOLS.get(number(original.get(_PROTOCOL, _NONE)))
+    if protocol is None or not number(found.get(_STATUS, _NONE)) & _WITNESS[protocol]:
         return
-    client = bytes(_tuple(found[_ORIGINAL], _IP)[_SOURCES[version]])
-    yield _Flow(client, protocol, number(original[_TO_PORT]))
+    client = bytes(_tuple(found, _ORIGINAL, _IP).get(_SOURCES[version], b""))
+    if len(client) == _LENGTHS[version] and _TO_PORT in original:
+        yield _Flow(client, protocol, number(original[_TO_PORT]))
 
 
-def _tuple(value: memoryview, part: int) -> dict[int, memoryview]:
+def _tuple(found: Mapping[int, memoryview], side: int, part: int) -> dict[int, memoryview]:
     """Take one half of a flow's name apart: its addresses, or protocol and ports."""
-    return dict(attributes(dict(attributes(value))[part]))
+    return dict(attributes(dict(attributes(found.get(side, _NONE))).get(part, _NONE)))
 
 
 def _entries(reply: Reply) -> Iterator[int]:
     """Read how many flows the kernel knows of, in this network namespace."""
-    yield number(dict(attributes(reply.body[_FAMILY:]))[_ENTRIES])
+    entries = dict(attributes(reply.body[_FAMILY:])).get(_ENTRIES)
+    if entries is not None:
+        yield number(entries)

@@ -117,6 +117,8 @@ def _local(reply: Reply) -> Iterator[Address]:
 
 
 def _gateways(reply: Reply) -> Iterator[Address]:
+    if len(reply.body) < _RTMSG:
+        return
     family, prefix = reply.body[0], reply.body[1]
     if prefix or family not in (socket.AF_INET, socket.AF_INET6):
         return

@@ -4,7 +4,8 @@ Netlink messages of nf_tables, as bytes. Pure.
 In: messages and elements to write; datagrams that the kernel sent. Out: a batch
 ready to send; replies, refusals, elements, landmarks and events as values. Knows
 the wire and nothing of sockets; tables, chains, sets and rules are encoded at the
-door (`kernel`), only what is hot or has to be exact is done here.
+door (`kernel`), only what is hot or has to be exact is done here. Whatever the bytes that
+came, they are read to an end: what is not there is 0, empty, or None.
 
 Formats: linux/netlink.h, linux/netfilter/nfnetlink.h, linux/netfilter/nf_tables.h.
 Netlink's own numbers are in the machine's byte order, nf_tables' are big-endian.
@@ -50,6 +51,8 @@ _CAPPED, _ACK_TLVS = 0x100, 0x200
 _NESTED = 0x8000
 _TYPE_MASK = 0x3FFF
 _TO_SUBSYSTEM = _SUBSYSTEM.to_bytes(2, "big")
+
+_OUR_FAMILY = bytes([INET])
 
 _HEADER = struct.Struct("=IHHII")
 _MESSAGE = struct.Struct("=IHHIIBB2s")
@@ -249,6 +252,11 @@ def fields(reply: Reply) -> dict[int, memoryview]:
     return dict(attributes(reply.body[4:]))
 
 
+_NONE = memoryview(b"")
+_HIGHEST = (1 << 31) - 1
+"""The highest errno that `os.strerror` takes."""
+
+
 def number(value: memoryview) -> int:
     """Read a number of any width."""
     return int.from_bytes(value, "big")
@@ -278,13 +286,13 @@ def refusal(reply: Reply) -> Refusal | None:
     if not code:
         return None
     words = ""
-    if reply.flags & _ACK_TLVS:
+    if reply.flags & _ACK_TLVS and len(reply.body) >= 8:
         (echoed,) = struct.unpack_from("=I", reply.body, 4)
         skip = _HEADER.size if reply.flags & _CAPPED else echoed + 3 & ~3
         for kind, value in attributes(reply.body[4 + skip :]):
             if kind == 1:
                 words = text(value)
-    return Refusal(abs(code), words)
+    return Refusal(min(abs(code), _HIGHEST), words)
 
 
 class Found(NamedTuple):
@@ -318,10 +326,10 @@ def found(reply: Reply) -> Iterator[Found]:
 
 def _counter(value: memoryview) -> tuple[int, int]:
     expression = dict(attributes(value))
-    if text(expression.get(1, memoryview(b""))) != "counter" or 2 not in expression:
+    if text(expression.get(1, _NONE)) != "counter" or 2 not in expression:
         return 0, 0
     values = dict(attributes(expression[2]))
-    return number(values[2]), number(values[1])
+    return number(values.get(2, _NONE)), number(values.get(1, _NONE))
 
 
 class Landmark(NamedTuple):
@@ -341,7 +349,11 @@ class Landmark(NamedTuple):
 
 def is_of(reply: Reply, table: str) -> bool:
     """Say whether a message is about a table, chain, rule or set of `table`."""
-    return reply.kind in _LANDMARKS and reply.body[0] == INET and text(fields(reply)[1]) == table
+    return (
+        reply.kind in _LANDMARKS
+        and bytes(reply.body[:1]) == _OUR_FAMILY
+        and text(fields(reply).get(1, _NONE)) == table
+    )
 
 
 def landmark(reply: Reply, table: str) -> Landmark | None:
@@ -352,8 +364,8 @@ def landmark(reply: Reply, table: str) -> Landmark | None:
     found = fields(reply)
     return Landmark(
         kind,
-        text(found[name]),
-        number(found[handle]),
+        text(found.get(name, _NONE)),
+        number(found.get(handle, _NONE)),
         b"|".join(_value(reply.kind, found, one) for one in state),
     )
 
@@ -385,7 +397,7 @@ def shape(reply: Reply) -> Shape | None:
         return None
     found = fields(reply)
     values = tuple(_value(kind, found, one) for one in numbers)
-    return Shape(Kind(kind), text(found[_LANDMARKS[kind][1]]), values)
+    return Shape(Kind(kind), text(found.get(_LANDMARKS[kind][1], _NONE)), values)
 
 
 _SHAPES: dict[int | None, tuple[int, ...]] = {
@@ -401,7 +413,7 @@ _SHAPES: dict[int | None, tuple[int, ...]] = {
 
 def _value(kind: int | None, found: Mapping[int, memoryview], one: int) -> bytes:
     """Return an attribute of an object, but what counters in it have counted."""
-    value = found.get(one, memoryview(b""))
+    value = found.get(one, _NONE)
     if kind == Kind.NEWRULE and one == _RULE_EXPRESSIONS:
         return _steps(value)
     return bytes(value)
@@ -416,13 +428,13 @@ def _steps(expressions: memoryview) -> bytes:
 
 
 def _name(expression: memoryview) -> str:
-    return text(dict(attributes(expression)).get(1, memoryview(b"")))
+    return text(dict(attributes(expression)).get(1, _NONE))
 
 
 def counted(reply: Reply) -> tuple[int, int]:
     """Read the packets and bytes that a rule has counted."""
     packets = octets = 0
-    for _, step in attributes(fields(reply).get(_RULE_EXPRESSIONS, memoryview(b""))):
+    for _, step in attributes(fields(reply).get(_RULE_EXPRESSIONS, _NONE)):
         more = _counter(step)
         packets, octets = packets + more[0], octets + more[1]
     return packets, octets
@@ -438,8 +450,7 @@ class Standing(NamedTuple):
 def standing(reply: Reply) -> Standing:
     """Read a message about a table."""
     found = fields(reply)
-    nothing = memoryview(b"")
-    return Standing(number(found.get(2, nothing)), number(found.get(7, nothing)))
+    return Standing(number(found.get(2, _NONE)), number(found.get(7, _NONE)))
 
 
 def set_count(reply: Reply) -> int | None:
@@ -450,12 +461,12 @@ def set_count(reply: Reply) -> int | None:
 
 def set_name(reply: Reply) -> str:
     """Read the name from a message about a set."""
-    return text(fields(reply)[2])
+    return text(fields(reply).get(2, _NONE))
 
 
 def generation(reply: Reply) -> int:
     """Read the ruleset's number from a message of kind NEWGEN."""
-    return number(fields(reply)[1])
+    return number(fields(reply).get(1, _NONE))
 
 
 CHANGES = {
@@ -509,8 +520,8 @@ def events(data: bytes, table: str) -> Events:
             told += Events(author=author)
         elif (
             reply.kind in _GRAVITY
-            and reply.body[0] == INET
-            and text(fields(reply).get(1, memoryview(b""))) == table
+            and bytes(reply.body[:1]) == _OUR_FAMILY
+            and text(fields(reply).get(1, _NONE)) == table
         ):
             told += Events(Kind(reply.kind))
     return told

@@ -1,0 +1,168 @@
+"""
+Requests at the control socket, to a daemon that runs beside twins of the world.
+
+Every answer is JSON, an order or a refusal in words; nobody is banned, and nobody let pass,
+by a body that is not exactly an order.
+"""
+
+import asyncio
+import atexit
+import contextlib
+import functools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from aiohttp import web
+from aiohttp.streams import StreamReader
+from aiohttp.test_utils import make_mocked_request
+
+from dockerjail.model import Container, Port
+from dockerjail.service.control import ALLOWANCE, ORDER, Control
+from dockerjail.service.daemon import Daemon
+from tests.fuzz.material import Material, seed
+from tests.unit.test_daemon import daemon_of
+
+LONGEST: Final = 400
+
+ENOUGH: Final = 500
+"""Orders that a daemon carries out before another takes its place."""
+
+_WEB: Final = Container(
+    id="c1",
+    name="web",
+    service="web",
+    labels={"dockerjail.enable": "true", "dockerjail.jail.login.failregex": "^no <HOST>$"},
+    published=frozenset({Port(80)}),
+)
+_REQUESTS: Final = (
+    ("POST", "/v1/bans"),
+    ("POST", "/v1/allow"),
+    ("DELETE", "/v1/bans/"),
+    ("DELETE", "/v1/allow/"),
+    ("GET", "/v1/jails/"),
+    ("GET", "/v1/"),
+)
+_KINDS: Final = ("application/json", "application/json; charset=utf-16", "text/plain", "x")
+
+SEEDS: Final = (
+    seed('{"address": "203.0.113.7", "bantime": "1h", "ports": "80,443", "reason": "x"}'),
+    seed('{"address": "2001:db8::/48", "jail": "login", "blocktype": "reject", "force": true}'),
+    seed('{"address": ["203.0.113.7"], "ports": [1], "bantime": -1}'),
+    seed('{"address": "203.0.113.8"}', choices=(0, 1)),
+    seed('{"who": "198.51.100.0/24", "for": "2d", "comment": null}', choices=(1,)),
+    seed('{"who": "office.test"}', choices=(1,)),
+    seed("203.0.113.7?jail=login", choices=(2,)),
+    seed("office.test", choices=(3,)),
+    seed("login@web", choices=(4,)),
+    seed("status", choices=(5,)),
+)
+
+
+class _House:
+    """A daemon and its control socket's application, in a loop of their own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._stack = contextlib.AsyncExitStack()
+        self._directory = tempfile.TemporaryDirectory()
+        self.orders = 0
+        self.daemon, self._app = self.run(self._open())
+
+    async def _open(self) -> tuple[Daemon, web.Application]:
+        daemon, _ = await self._stack.enter_async_context(
+            daemon_of(Path(self._directory.name), _WEB)
+        )
+        app = Control(daemon).app()
+        runner = web.AppRunner(app)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        return daemon, app
+
+    def run(self, work: Any) -> Any:
+        return self._loop.run_until_complete(work)
+
+    def close(self) -> None:
+        self.run(self._stack.aclose())
+        self._loop.close()
+        self._directory.cleanup()
+
+    async def ask(self, method: str, path: str, body: bytes, kind: str) -> tuple[int, Any]:
+        payload = StreamReader(_Protocol(), 2**16, loop=self._loop)
+        payload.feed_data(body)
+        payload.feed_eof()
+        request = make_mocked_request(
+            method, path, headers={"Content-Type": kind}, payload=payload, app=self._app
+        )
+        request._client_max_size = 64 * 1024
+        try:
+            answer = await self._app._handle(request)
+        except web.HTTPException as error:
+            return error.status, None
+        assert isinstance(answer, web.Response)
+        assert isinstance(answer.body, bytes)
+        return answer.status, json.loads(answer.body)
+
+
+class _Protocol(asyncio.Protocol):
+    """What a stream asks to wait a little."""
+
+    _reading_paused = False
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        pass
+
+
+@functools.cache
+def _houses() -> list[_House]:
+    found: list[_House] = []
+    atexit.register(lambda: [house.close() for house in found])
+    return found
+
+
+def _house() -> _House:
+    houses = _houses()
+    if houses and houses[-1].orders > ENOUGH:
+        houses.pop().close()
+    if not houses:
+        houses.append(_House())
+    return houses[-1]
+
+
+def check(data: bytes) -> None:
+    """Ask for one thing, and look at what became of it."""
+    material = Material(data)
+    method, path = material.one_of(_REQUESTS)
+    kind = material.one_of(_KINDS)
+    house = _house()
+    body = material.rest()
+    if method != "POST":
+        whom, _, query = body.decode("utf-8", "replace").partition("?")
+        path, body = f"{path}{quote(whom)}?{quote(query, safe='=&')}", b""
+    warden = house.daemon.warden
+    before = (set(warden.bans), set(warden.allowances))
+    status, answer = house.run(house.ask(method, path, body, kind))
+    assert status in (200, 404, 405, 409, 413), status
+    after = (set(warden.bans), set(warden.allowances))
+    if status == 409:
+        assert answer["error"]
+    if status != 200:
+        assert before == after
+    elif method == "POST":
+        house.orders += 1
+        _is_order(path, body, kind)
+    elif method == "GET":
+        assert before == after
+
+
+def _is_order(path: str, body: bytes, kind: str) -> None:
+    """Nobody is banned or let pass by what is no order."""
+    order = json.loads(body.decode("utf-16" if "utf-16" in kind else "utf-8"))
+    assert isinstance(order, dict)
+    assert set(order) <= (ORDER if path.endswith("bans") else ALLOWANCE)
+    assert isinstance(order["address" if path.endswith("bans") else "who"], str)

@@ -1,0 +1,93 @@
+"""
+Any expression, any line: tags, compiling, matching, the sieve and the linter.
+
+A filter works or is a `FilterError`. What it matches, the sieve lets through; what the linter
+says has words. Expressions that backtrack are given up on.
+"""
+
+from typing import Final
+
+from dockerjail.errors import FilterError
+from dockerjail.jail.filter import Filter, read
+from dockerjail.jail.memory import Memory
+from dockerjail.jail.rule import Format, Rule
+from dockerjail.jail.sieve import Sieve
+from dockerjail.jail.tags import TagError, expand
+from dockerjail.lint.lint import lint
+from tests.fuzz.material import Material, seed
+from tests.fuzz.patience import within
+
+LONGEST: Final = 300
+
+PATIENCE: Final = 0.05
+"""Seconds of processor time for one step of an input."""
+
+_STAMP: Final = b"2026-11-22T10:52:40.409746684Z "
+
+SEEDS: Final = (
+    seed(
+        "^login failed for <F-USER>\\S+</F-USER> from <HOST>$",
+        "login failed for bob from 203.0.113.7",
+    ),
+    seed("from <ADDR>(?: port \\d+)?", "x from 2001:db8::7 port 22", "user (?:a|b)"),
+    seed("(?i)denied.*<SUBNET>", "Denied 203.0.113.0/24", "", "^x: <F-CONTENT>.+</F-CONTENT>$"),
+    seed("^<F-MLFID>\\d+</F-MLFID> <HOST> fail", "7 203.0.113.7 fail"),
+    seed("a<SKIPLINES>b <HOST>", "b 203.0.113.7", choices=(3,)),
+    seed("((?i)x)[[:alpha:]]{2,3}(?=y)(?<!z)\\1 <DNS>", "xaby x evil.test"),
+    seed("(?:a|ab)(?>c+)d*+(?(1)e|f) <IP4>", "abcdf 203.0.113.7"),
+    seed("<F-ID>\\S+</F-ID> <hst>", "x"),
+    seed("^\\s*\\S+ (?P<x>\u00e9|\u017f|K) <CIDR> <IP6>", "a \u017f 64 2001:db8::"),
+    seed("", '{"a": "203.0.113.7"}', choices=(0, 1)),
+)
+
+
+def check(data: bytes) -> None:
+    """Make a filter, and show it a line."""
+    material = Material(data)
+    maxlines = 1 + material.number(3)
+    more = material.number(15)
+    failregex, line, ignoreregex, prefregex = (
+        text.replace("\n", " ") for text in material.texts(4)
+    )
+    _places(failregex)
+    rule = Rule(
+        failregex=tuple(filter(None, (failregex,))),
+        ignoreregex=tuple(filter(None, (ignoreregex,))),
+        prefregex=prefregex,
+        maxlines=maxlines,
+        prefix="sshd[1]: " if more & 1 else "",
+        wrapped=bool(more & 2),
+        format=Format.JSON if more & 4 else Format.AUTO,
+    )
+    with within(PATIENCE):
+        try:
+            made = Filter(rule)
+        except FilterError as error:
+            assert str(error)
+            return
+        _judged(made, line)
+    if more & 8:
+        with within(PATIENCE):
+            assert all(str(finding) for finding in lint(rule))
+
+
+def _places(source: str) -> None:
+    """Every character of an expanded expression stands somewhere in the written one."""
+    try:
+        found = expand(source)
+    except TagError as error:
+        assert 0 <= error.at <= len(source)
+        assert str(error)
+        return
+    for position in range(0, len(found.pattern) + 1, 7):
+        assert 0 <= found.place(position) <= len(source)
+
+
+def _judged(made: Filter, line: str) -> None:
+    memory = Memory(made.rule.maxlines) if made.remembers else None
+    hit = made.judge(read(line, 1795000000.0), memory)
+    if hit is None:
+        return
+    assert hit.address is not None or hit.why or hit.name
+    chunk = _STAMP + line.encode() + b"\n"
+    assert any(which for _, _, which in Sieve([made]).candidates(chunk)), "held back"

@@ -1,0 +1,75 @@
+"""
+The daemon's file and its environment: any TOML, and what is none.
+
+Settings come out of it, or a `ConfigError` whose lines can be printed.
+"""
+
+import atexit
+import functools
+import os
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from dockerjail.config.settings import load
+from dockerjail.errors import ConfigError
+from tests.fuzz.material import Material, seed
+from tests.fuzz.patience import within
+
+LONGEST: Final = 600
+
+SEEDS: Final = (
+    seed("[docker]\nhost = 'unix:///var/run/docker.sock'\nlabels = 'tune'\nlookback = '10m'\n"),
+    seed(
+        "[defaults]\nmaxretry = 3\nbantime = '1d'\n'bantime.increment' = true\nignoreip = ['10.0.0.0/8']\n"
+    ),
+    seed(
+        "[jails.x]\nfilter = 'sshd'\nports = [22, '2222/tcp']\n[jails.x.bantime]\ntime = 600\nfactor = 2\n"
+    ),
+    seed(
+        "[filters.y]\nfailregex = ['^a <HOST>', '(']\nwhere = {a = [1, true]}\n[jails.y]\nmaxretry = 0\n"
+    ),
+    seed(
+        "[containers.'web*']\njails = ['sshd']\nformat = 'json'\n[budget]\nactive = 0\n",
+        "DOCKERJAIL_LOG__LEVEL=debug",
+    ),
+    seed(
+        "[store]\npath = '/x'\nkeep = '90d'\n[control]\nsocket = '/run/x.sock'\n",
+        "DOCKER_HOST=tcp://[::1]:2375",
+    ),
+    seed(
+        "docker = 1\n[[jails]]\nx = {}\n[firewall]\ntable = 'a b'\n",
+        "DOCKERJAIL_JAILS__SSHD__MAXRETRY=x",
+    ),
+    seed(
+        '[jails.recidive]\nfailregex = "\\d"\nenabled = false\nfindtime = 1e400\n', "DOCKERJAIL_X"
+    ),
+)
+
+
+@functools.cache
+def _file() -> Path:
+    memory = Path("/dev/shm")
+    number, name = tempfile.mkstemp(
+        prefix="dockerjail-fuzz-", suffix=".toml", dir=memory if memory.is_dir() else None
+    )
+    os.close(number)
+    atexit.register(Path(name).unlink, missing_ok=True)
+    return Path(name)
+
+
+def check(data: bytes) -> None:
+    """Load the file, with one variable beside it."""
+    text, variable = Material(data).parts(2)
+    name, _, value = variable.decode("utf-8", "replace").partition("=")
+    path = _file()
+    path.write_bytes(text)
+    with within(0.5):
+        try:
+            found = load(path, {"DOCKERJAIL_FAIL2BAN__ENABLED": "false", name: value})
+        except ConfigError as error:
+            assert all(line.isprintable() and line for line in str(error).split("\n"))
+            return
+        assert found.docker.host
+        assert not set(found.withheld) & set(found.jails)
+        assert all(str(problem).isprintable() for problem in found.problems)
