@@ -8,7 +8,7 @@ ROOT   := $(if $(filter 0,$(shell id -u)),,sudo env $(foreach v,CI LAB_CACHE,$(i
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit format lock clean purge python machine venv installed
+.PHONY: help demo test chaos lint unit format lock clean purge python machine venv installed
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -19,6 +19,10 @@ demo: machine venv  ## watch an attacker being banned, in a place apart from thi
 test: machine lint  ## everything: lint, types, and all tests, with private Engines
 	@$(ROOT) $(BIN)/python -m pytest --durations=10 $(ARGS); code=$$?; \
 		$(if $(ROOT),$(ROOT) chown -R --reference=Makefile . ;) exit $$code
+
+chaos: machine installed  ## pull every plug for ROUNDS=200 rounds from SEED on, and count each line
+	@$(ROOT) $(BIN)/python -B -m tests.chaos --rounds $(or $(ROUNDS),200) $(if $(SEED),--seed $(SEED)) \
+		$(if $(ENGINES),--engines $(ENGINES))
 
 lint: installed  ## style, types and import contracts
 	$(BIN)/ruff check .

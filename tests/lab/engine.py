@@ -190,16 +190,12 @@ class Engine:
 
     def api(self, method: str, path: str, body: object = None, *, timeout: float = 30) -> Any:
         """Ask the Engine's API; return the decoded answer. Raises `EngineFailed` from 400 up."""
-        connection = _UnixConnection(str(self.socket), timeout=timeout)
-        with contextlib.closing(connection):
-            data = None if body is None else json.dumps(body)
-            connection.request(method, path, data, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        if answer.status >= 400:
-            raise EngineFailed(f"{method} {path}: {answer.status} {text.strip()}")
-        is_json = "json" in (answer.getheader("Content-Type") or "")
-        return json.loads(text) if is_json else text
+        data, kind = self._ask(method, path, body, timeout)
+        return json.loads(data) if "json" in kind else data.decode()
+
+    def raw(self, path: str, *, timeout: float = 60) -> bytes:
+        """Return an answer as it is, such as the frames of a log. Raises `EngineFailed`."""
+        return self._ask("GET", path, None, timeout)[0]
 
     def version(self) -> str:
         """Return the Engine's version, such as `20.10.24+dfsg1`."""
@@ -336,6 +332,18 @@ class Engine:
         """Find the control groups of its containers: one in v2, one for each controller in v1."""
         tree = Path("/sys/fs/cgroup")
         return [*tree.glob(f"{_CGROUP}/{self.slot}"), *tree.glob(f"*/{_CGROUP}/{self.slot}")]
+
+    def _ask(self, method: str, path: str, body: object, timeout: float) -> tuple[bytes, str]:
+        connection = _UnixConnection(str(self.socket), timeout=timeout)
+        with contextlib.closing(connection):
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            got = answer.read()
+        if answer.status >= 400:
+            said = got.decode(errors="replace").strip()
+            raise EngineFailed(f"{method} {path}: {answer.status} {said}")
+        return got, answer.getheader("Content-Type") or ""
 
     def _make_network(self) -> None:
         netns.create(self.space.name)

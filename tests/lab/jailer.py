@@ -90,6 +90,11 @@ class Jailer:
         return self._process.wait(PATIENCE)
 
     @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def log(self) -> str:
         """Everything it has logged."""
         return (self.root / "log").read_text()
