@@ -12,7 +12,6 @@ nf_tables hang without CAP_NET_ADMIN, truncate dumps and lose errors (0.9.7).
 """
 
 import asyncio
-import ctypes
 import errno
 import fcntl
 import logging
@@ -20,6 +19,7 @@ import math
 import socket
 import struct
 import time
+from array import array
 from collections.abc import (
     AsyncGenerator,
     Callable,
@@ -29,6 +29,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Self, TypeVar
@@ -70,6 +71,9 @@ _AUTHOR_PATIENCE = 0.05
 
 _EVENTS_BUFFER = 4 << 20
 
+_ANSWERS_BUFFER = 16 << 20
+"""Bytes of answers that may wait, once those to one change were too many for the usual room."""
+
 _LONG = 80_000
 """Bytes of a batch from which on the kernel takes long: 1000 elements are 60 KB and 3 ms."""
 
@@ -77,6 +81,9 @@ _WHOLE = -1
 """The place of a refusal that means the whole transaction."""
 
 _SEQUENCE_END = 0x7FFF0000
+
+_LACKING = frozenset({errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT})
+"""What the kernel answers to a table like ours when a module that it takes is not there."""
 
 _DORMANT = 0x1
 _OWNED_FOR_GOOD = messages.OWNED | messages.PERSISTENT
@@ -576,7 +583,7 @@ class Kernel:
 
     async def _probe(self) -> Features:
         """Try on an empty table beside ours what this kernel can do."""
-        table = f"{self.table}_probe"
+        table = self._beside
         home = BanSet(ruleset.Kind.ALL, 4, 32)
         key = b"\xc0\0\2\1"
 
@@ -594,6 +601,7 @@ class Kernel:
                 ingress=False,
                 owner=False,
             )
+            await self._try_out_the_core(what)
             sets = Ruleset(sets=ruleset.extension([home]).sets)
             await self._commit(
                 [
@@ -627,6 +635,19 @@ class Kernel:
             ingress=ingress,
             owner=owner,
         )
+
+    async def _try_out_the_core(self, what: str) -> None:
+        """Put all that bans cannot do without into a sleeping table; FirewallUnavailable if refused."""
+        try:
+            await self._commit(self._asleep(ruleset.whole()), what)
+        except _Rejected as rejected:
+            if {refusal.code for refusal in rejected.refusals.values()} <= _LACKING:
+                raise FirewallUnavailable(
+                    f"{rejected}: this kernel lacks a part of nf_tables; "
+                    "run `modprobe -a nf_tables nft_ct nft_counter` on the host, whose kernel must "
+                    "be built with NF_TABLES_INET"
+                ) from rejected
+            raise
 
     async def _takes(self, batch: Sequence[Message], what: str) -> bool:
         """Say whether this kernel takes these messages."""
@@ -918,7 +939,13 @@ class Kernel:
             def ours(reply: Reply) -> list[Reply]:
                 return [reply] if messages.is_of(reply, table) else []
 
-            found += await self._ask(asked, ours, f"reading table {table}", missing=True)
+            found += await self._ask(
+                asked,
+                ours,
+                f"reading table {table}",
+                missing=True,
+                alike=lambda reply: messages.landmark(reply, table),
+            )
         return found
 
     def _homes_of(self, found: Iterable[Reply]) -> Sequence[BanSet]:
@@ -939,16 +966,25 @@ class Kernel:
 
     async def _probe_table(self, rules: Ruleset, what: str) -> Sequence[Shape] | None:
         """Put rules into a table beside ours, and tell what they look like in the kernel."""
-        table = f"{self.table}_probe"
-        sleeping = [encode.table_(table, _DORMANT), *encode.everything(table, rules)]
         try:
-            await self._commit([_touch(table), _gone(table), *sleeping], what)
+            await self._commit(self._asleep(rules), what)
         except _Rejected:
             return None
         try:
-            return _core_shapes(await self._read(table))
+            return _core_shapes(await self._read(self._beside))
         finally:
-            await self._commit([_touch(table), _gone(table)], what)
+            await self._commit([_touch(self._beside), _gone(self._beside)], what)
+
+    @property
+    def _beside(self) -> str:
+        """The name of the table in which things are tried out."""
+        return f"{self.table}_probe"
+
+    def _asleep(self, rules: Ruleset) -> list[Message]:
+        """Put rules into a table beside ours in which no packet comes by."""
+        table = self._beside
+        sleeping = [encode.table_(table, _DORMANT), *encode.everything(table, rules)]
+        return [_touch(table), _gone(table), *sleeping]
 
     def _landmarks(self, seen: Iterable[Reply]) -> Sequence[Landmark]:
         marks = (messages.landmark(reply, self.table) for reply in seen)
@@ -967,6 +1003,7 @@ class Kernel:
         echoes: list[Reply] = []
         refusals: dict[int, Refusal] = {}
         answered = False
+        self._clear(what)
         await self._send(data, what)
         while not answered:
             # all answers are there when the send is through: read until there is no more
@@ -1001,17 +1038,20 @@ class Kernel:
         what: str,
         *,
         missing: bool = False,
+        alike: Callable[[T], object] = lambda one: one,
     ) -> list[T]:
         """
         Ask and return all that `read` makes of the answers.
 
         With `missing`, an ENOENT only ends the list. A dump that the kernel found
-        inconsistent is asked for again.
+        inconsistent is asked for again, unless it says the same as the one before, as far as
+        `alike` tells: programs that change their own tables all the time do not keep us from
+        reading ours.
         """
+        before: list[object] | None = None
         for _ in range(_DUMPS):
             number = self._numbers(1)
-            while self._queued(what):
-                pass  # the rest of a conversation that was cancelled; a dump goes on until read
+            self._clear(what)
             await self._send(message.pack(number, 0 if message.flags & DUMP else ACK), what)
             answers: list[T] = []
             whole = True
@@ -1029,8 +1069,10 @@ class Kernel:
                         raise _rejection(what, [message], {_WHOLE: refusal})
                     answers += read(reply)
                 await asyncio.sleep(0)
-            if whole:
+            told = [] if whole else [alike(one) for one in answers]
+            if whole or told == before:
                 return answers
+            before = told
         raise FirewallError(f"{what}: the ruleset changed under the reading, {_DUMPS} times")
 
     def _numbers(self, count: int) -> int:
@@ -1053,7 +1095,14 @@ class Kernel:
                 # beyond what the administrator allows (net.core.wmem_max)
                 connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, len(data))
                 await asyncio.to_thread(connection.send, data)
-            else:
+                return
+            try:
+                connection.send(data)
+            except OSError as error:
+                if error.errno != errno.EMSGSIZE:
+                    raise
+                # an administrator allows less than usual (net.core.wmem_default)
+                connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _LONG)
                 connection.send(data)
         except OSError as error:
             raise _broken(what, error) from error
@@ -1068,7 +1117,7 @@ class Kernel:
                 f"{what}: ETIMEDOUT: the kernel gave no answer within {self._patience:g} s"
             ) from error
         except OSError as error:
-            raise _broken(what, error) from error
+            raise self._failed(what, error) from error
 
     def _queued(self, what: str) -> bytes:
         """Return a datagram that is there already, else nothing."""
@@ -1077,7 +1126,34 @@ class Kernel:
         except BlockingIOError:
             return b""
         except OSError as error:
-            raise _broken(what, error) from error
+            raise self._failed(what, error) from error
+
+    def _clear(self, what: str) -> None:
+        """
+        Read away the rest of a conversation that was cut short; a dump goes on until read.
+
+        While anything is left, the kernel throws away what it has no room for without a word,
+        and an answer would be waited for in vain.
+        """
+        while True:
+            try:
+                self._open_socket.recv(_DATAGRAM)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:  # which is of what was before
+                    raise _broken(what, error) from error
+
+    def _failed(self, what: str, error: OSError) -> FirewallError:
+        """Tell of an answer that could not be read, and make room if that was what it lacked."""
+        if error.errno != errno.ENOBUFS:
+            return _broken(what, error)
+        with suppress(OSError):  # without the right, things stay as they are
+            self._open_socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ANSWERS_BUFFER)
+        return FirewallError(
+            f"{what}: {Refusal(errno.ENOBUFS)}: the kernel's answer got lost, "
+            "whether it did that is not known"
+        )
 
 
 def _touch(table: str) -> Message:
@@ -1194,8 +1270,8 @@ def _listen(*, ignoring: int) -> socket.socket:
             (0x06, 0, 0, 0),  # drop
             (0x06, 0, 0, 0xFFFFFFFF),  # keep
         )
-        code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
-        program = struct.pack("@HP", len(steps), ctypes.addressof(code))
+        code = array("B", b"".join(struct.pack("=HBBI", *step) for step in steps))
+        program = struct.pack("@HP", len(steps), code.buffer_info()[0])
         events.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
         events.bind((0, 0))
         events.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _GROUP_NFTABLES)
