@@ -2,7 +2,7 @@
 The door for the operator: HTTP and JSON on a Unix socket.
 
 In: requests from the command line. Out: what `report` tells, and orders to the
-warden. The socket is for its owner alone; a body that is not exactly an order
+warden. The socket is for its owner alone (`door`); a body that is not exactly an order
 changes nothing. Only this module and `docker/client` import aiohttp.
 
     GET    /v1/status                what is going on
@@ -20,13 +20,11 @@ changes nothing. Only this module and `docker/client` import aiohttp.
 
 import asyncio
 import json
-import logging
-import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 
@@ -35,11 +33,12 @@ from dockerjail.config import duration, values
 from dockerjail.config.recidive import RECIDIVE
 from dockerjail.errors import ConfigError, DockerjailError, Refused
 from dockerjail.jail.jail import Jail
-from dockerjail.model import Allowance, Blocktype, Scope, Subject, written
+from dockerjail.model import Allowance, Ban, Blocktype, Scope, Subject, written
 from dockerjail.service.daemon import RESOLVED_WITHIN, Daemon
+from dockerjail.service.door import door
 from dockerjail.service.report import STRETCH, Report
 
-logger = logging.getLogger(__name__)
+Json = dict[str, Any]
 
 MAX_BODY: Final = 64 * 1024
 """Bytes that a request may have at most."""
@@ -54,7 +53,10 @@ ORDER: Final = frozenset({"address", "bantime", "ports", "blocktype", "jail", "r
 ALLOWANCE: Final = frozenset({"who", "for", "comment"})
 
 LONGEST_COMMENT: Final = 200
-"""Characters of an operator's words that are kept."""
+"""Characters that an operator's words may have."""
+
+MOST_ALLOWED: Final = 10_000
+"""Of whom operators let pass; each is looked at whenever somebody is banned."""
 
 
 class Control:
@@ -69,12 +71,12 @@ class Control:
         app = web.Application(middlewares=[_errors], client_max_size=MAX_BODY)
         app.add_routes(
             [
-                web.get("/v1/status", self._status),
-                web.get("/v1/jails/{jail}", self._jail),
-                web.get("/v1/bans", self._bans),
+                web.get("/v1/status", self._status, allow_head=False),
+                web.get("/v1/jails/{jail}", self._jail, allow_head=False),
+                web.get("/v1/bans", self._bans, allow_head=False),
                 web.post("/v1/bans", self._ban),
                 web.delete("/v1/bans/{address:.+}", self._unban),
-                web.get("/v1/allow", self._allowed),
+                web.get("/v1/allow", self._allowed, allow_head=False),
                 web.post("/v1/allow", self._allow),
                 web.delete("/v1/allow/{who:.+}", self._disallow),
             ]
@@ -87,15 +89,41 @@ class Control:
     async def _jail(self, request: web.Request) -> web.Response:
         return web.json_response(await self._report.jail(request.match_info["jail"]))
 
-    async def _bans(self, _: web.Request) -> web.Response:
-        bans = await self._report.bans()
-        parts: list[str] = []
-        for at in range(0, len(bans["bans"]), STRETCH):
-            parts += map(json.dumps, bans["bans"][at : at + STRETCH])
-            await asyncio.sleep(0)
-        return web.json_response(text=f'{{"bans": [{", ".join(parts)}]}}')
+    async def _bans(self, request: web.Request) -> web.StreamResponse:
+        return await self._tell(request, {}, await self._report.standing(), counted=True)
 
-    async def _ban(self, request: web.Request) -> web.Response:
+    async def _made(
+        self, request: web.Request, bans: Sequence[Ban], **more: Any
+    ) -> web.StreamResponse:
+        """Tell which bans an order made or ended, and whether the kernel knows it."""
+        return await self._tell(request, {**more, **self._report.made()}, bans)
+
+    async def _tell(
+        self, request: web.Request, answer: Json, bans: Sequence[Ban], *, counted: bool = False
+    ) -> web.StreamResponse:
+        """
+        Add `bans` to an answer and send it.
+
+        Many are written in stretches, so that others get a turn, and only as fast as they are read.
+        """
+        if len(bans) <= STRETCH:
+            told = [self._report.ban(ban, counted=counted) for ban in bans]
+            return web.json_response({**answer, "bans": told})
+        response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
+        response.force_close()
+        await response.prepare(request)
+        before = json.dumps(answer).removesuffix("}")
+        await response.write(f'{before}{", " if answer else ""}"bans": ['.encode())
+        for at in range(0, len(bans), STRETCH):
+            some = (self._report.ban(ban, counted=counted) for ban in bans[at : at + STRETCH])
+            text = ", ".join(map(json.dumps, some))
+            await response.write(f"{', ' if at else ''}{text}".encode())
+            await asyncio.sleep(0)
+        await response.write(b"]}")
+        await response.write_eof()
+        return response
+
+    async def _ban(self, request: web.Request) -> web.StreamResponse:
         order = await _order(request, ORDER)
         whom = subject(order.get("address"), alone=False)
         jail = self._jail_named(order.get("jail"))
@@ -111,15 +139,17 @@ class Control:
                 bantime=bantime,
                 scope=self._scope(jail, order.get("ports")),
                 jail=jail.name if jail else MANUAL,
-                reason=str(order.get("reason") or "")[:LONGEST_COMMENT],
+                reason=_words(order, "reason"),
                 blocktype=blocktype,
-                force=order.get("force") is True,
+                force=_force(order),
             )
         )
-        return web.json_response(await self._report.made(bans))
+        return await self._made(request, bans)
 
     def _jail_named(self, name: object) -> Jail | None:
         """Find the jail that an order is for, by `name@service` or by its bare name."""
+        if not isinstance(name, str | None):
+            raise Refused("jail is no text")
         if name is None or name == MANUAL:
             return None
         found = [j for j in self._daemon.jails if name in (j.name, j.policy.name)]
@@ -147,7 +177,7 @@ class Control:
             raise Refused(f"jail {jail.name} {why}; or name ports, or no jail for everything")
         return scope
 
-    async def _unban(self, request: web.Request) -> web.Response:
+    async def _unban(self, request: web.Request) -> web.StreamResponse:
         whom = subject(request.match_info["address"])
         bans = await self._daemon.warden.ask(
             Pardon(subject=whom, jail=request.query.get("jail") or None)
@@ -155,13 +185,16 @@ class Control:
         if not bans:
             where = f" in jail {request.query['jail']}" if request.query.get("jail") else ""
             raise Refused(f"{request.match_info['address']} is not banned{where}")
-        return web.json_response(await self._report.made(bans))
+        return await self._made(request, bans)
 
     async def _allowed(self, _: web.Request) -> web.Response:
         return web.json_response(self._report.allowed())
 
-    async def _allow(self, request: web.Request) -> web.Response:
+    async def _allow(self, request: web.Request) -> web.StreamResponse:
         order = await _order(request, ALLOWANCE)
+        comment = _words(order, "comment")
+        if len(self._daemon.warden.allowances) >= MOST_ALLOWED:
+            raise Refused(f"{MOST_ALLOWED} are let pass already; end some, or write networks")
         who, networks = await self._whom(order.get("who"))
         now = self._daemon.clock()
         lasting = order.get("for")
@@ -170,19 +203,15 @@ class Control:
             who=who,
             at=now,
             until=None if seconds is None else now + seconds,
-            comment=str(order.get("comment") or "")[:LONGEST_COMMENT],
+            comment=comment,
         )
         ended = await self._daemon.warden.ask(Admit(allowance=allowance, networks=networks))
         await self._daemon.protect(waiting=RESOLVED_WITHIN)
-        return web.json_response(
-            {
-                "allowed": {
-                    **self._report.allowance(allowance),
-                    "networks": sorted(map(written, networks)),
-                },
-                **await self._report.made(ended),
-            }
-        )
+        allowed = {
+            **self._report.allowance(allowance),
+            "networks": sorted(map(written, networks)),
+        }
+        return await self._made(request, ended, allowed=allowed)
 
     async def _whom(self, who: object) -> tuple[str, frozenset[Subject]]:
         """Return whom an order lets pass, and the networks that means now."""
@@ -237,9 +266,16 @@ def subject(text: object, too: str = "", *, alone: bool = True) -> Subject:
 
 
 async def _order(request: web.Request, known: Collection[str]) -> dict[str, Any]:
+    """Read an order: a JSON object of known keys, each once, in plain text; raises `Refused`."""
+    charset = (request.charset or "utf-8").lower()
+    json_in_utf8 = request.content_type == "application/json" and charset in ("utf-8", "utf8")
+    if not json_in_utf8 or "Content-Encoding" in request.headers:
+        raise Refused("the body is not JSON in UTF-8, as Content-Type: application/json says")
     try:
-        order = await request.json()
-    except (ValueError, RecursionError, LookupError):  # too deep; a charset that nobody knows
+        order = json.loads(
+            (await request.read()).decode(), parse_constant=_no_number, object_pairs_hook=_object
+        )
+    except (ValueError, RecursionError):  # too deep
         raise Refused("the body is not JSON") from None
     if not isinstance(order, dict):
         raise Refused("the body is not a JSON object")
@@ -249,53 +285,94 @@ async def _order(request: web.Request, known: Collection[str]) -> dict[str, Any]
     return order
 
 
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number of JSON's")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of what a body says; of a key that is there twice nobody knows which counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key in found if sum(key == other for other, _ in pairs) > 1)
+        raise Refused(f"the key {twice[:LONGEST_COMMENT]!r} stands there twice")
+    return found
+
+
+def _words(order: Mapping[str, Any], key: str) -> str:
+    """Return an operator's own words; raises `Refused` for what is no plain text."""
+    text = order.get(key)
+    if text is None:
+        return ""
+    if not isinstance(text, str) or not text.isprintable():
+        raise Refused(f"{key} is no plain text on one line")
+    if len(text) > LONGEST_COMMENT:
+        raise Refused(f"{key} is longer than {LONGEST_COMMENT} characters")
+    return text
+
+
+def _force(order: Mapping[str, Any]) -> bool:
+    force = order.get("force")
+    if force not in (None, True, False) or isinstance(force, int | float) != isinstance(
+        force, bool
+    ):
+        raise Refused("force is neither true nor false")
+    return force is True
+
+
+def _exact(request: web.Request) -> None:
+    """
+    Refuse what is written in another way than here: it is meant for somebody else.
+
+    A path with `..` or `%62ans`, a query that nobody reads, a body where none belongs.
+    """
+    resource = request.match_info.route.resource
+    if resource is None:
+        return
+    path = request.raw_path.partition("?")[0]
+    if not path.startswith(resource.canonical.partition("{")[0]):
+        raise Refused(f"write the path as it is: {resource.canonical}")
+    known = ("jail",) if request.method == "DELETE" and "{address" in resource.canonical else ()
+    if not set(request.query) <= set(known) or len(request.query) > len(known):
+        raise Refused(f"the query may hold {' '.join(known) or 'nothing'}, once")
+    if request.method != "POST" and request.can_read_body:
+        raise Refused(f"a {request.method} has no body")
+
+
 @web.middleware
 async def _errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answer our own errors as JSON; anything else is a bug and goes up."""
+    """
+    Answer our own errors as JSON; anything else is a bug and goes up.
+
+    Each connection is for one request: what is sent behind it is not read.
+    """
     try:
-        return await handler(request)
+        _exact(request)
+        answer = await handler(request)
     except (Refused, ConfigError) as error:
-        return web.json_response({"error": str(error)}, status=409)
+        answer = web.json_response({"error": str(error)}, status=409)
     except DockerjailError as error:
-        return web.json_response({"error": str(error)}, status=500)
+        answer = web.json_response({"error": str(error)}, status=500)
     except web.HTTPException as error:
-        return web.json_response({"error": error.text or error.reason}, status=error.status)
+        answer = web.json_response({"error": error.text or error.reason}, status=error.status)
+    answer.force_close()
+    return answer
 
 
 @asynccontextmanager
 async def serve(daemon: Daemon, path: Path) -> AsyncGenerator[None]:
     """Answer at the socket `path` while the context lasts; raises `ConfigError`."""
     runner = web.AppRunner(
-        Control(daemon).app(), access_log=None, handle_signals=False, shutdown_timeout=LAST_WORDS
+        Control(daemon).app(),
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=LAST_WORDS,
+        auto_decompress=False,  # 64 KiB would become 64 MiB before anybody looks at them
     )
     await runner.setup()
     try:
-        make_way(path)
-        before = os.umask(0o177)  # the socket is never anybody else's, not for a moment
-        try:
-            await web.UnixSite(runner, str(path)).start()
-        except OSError as error:
-            raise _unwritable(path, error) from error
-        finally:
-            os.umask(before)
-        yield
+        async with door(cast(web.Server, runner.server), path):
+            yield
     finally:
         await runner.cleanup()
-
-
-def make_way(path: Path) -> None:
-    """Make the directory for a socket and take away one that a killed daemon left."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"control socket {path}: {error.strerror or error}; "
-        "give a writable [control] socket, or mount a tmpfs there"
-    )

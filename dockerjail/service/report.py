@@ -5,7 +5,6 @@ The words here are those that `--json` prints; `docs/status.md` describes them.
 Nothing here changes anything.
 """
 
-import asyncio
 import time
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
@@ -81,7 +80,7 @@ class Report:
             "queue": daemon.warden.waiting,
             "containers": self._containers(),
             "jails": self._jails(totals),
-            "bans": [self._ban(ban) for ban in newest],
+            "bans": [self.ban(ban) for ban in newest],
             "banned": sum(ban.mode is Mode.ENFORCE for ban in daemon.warden.bans),
             "observed": sum(ban.mode is Mode.OBSERVE for ban in daemon.warden.bans),
             "allowed": len(daemon.warden.allowances),
@@ -89,7 +88,7 @@ class Report:
         }
 
     async def jail(self, name: str) -> Json:
-        """Tell about one jail (`name@service`, or its bare name); raises `Refused`."""
+        """Tell about one jail (`name@service`, or its bare name) and its newest bans; raises `Refused`."""
         daemon = self._daemon
         totals = await daemon.world.store.totals()
         jails = [j for j in daemon.jails if name in (j.name, j.policy.name)]
@@ -111,19 +110,19 @@ class Report:
             told.append(self._of_the_host(host, totals, banned))
         return {
             "jails": told,
-            "bans": [self._ban(ban) for ban in bans],
+            "bans": [self.ban(ban) for ban in bans[:COUNTED]],
             "last_failures": [failure_json(f) for f in failures],
         }
 
     async def bans(self) -> Json:
         """Tell all bans in force, the newest first."""
+        return {"bans": [self.ban(ban) for ban in await self.standing()]}
+
+    async def standing(self) -> Sequence[Ban]:
+        """Return all bans in force, the newest first, and have what those blocked read."""
         bans = sorted(self._daemon.warden.bans, key=lambda b: b.at, reverse=True)
         await self._daemon.warden.count(bans[:COUNTED])
-        told: list[Json] = []
-        for at in range(0, len(bans), STRETCH):
-            told += map(self._ban, bans[at : at + STRETCH])
-            await asyncio.sleep(0)
-        return {"bans": told}
+        return bans
 
     def allowed(self) -> Json:
         """Tell whom operators let pass."""
@@ -146,10 +145,9 @@ class Report:
             "comment": each.comment,
         }
 
-    async def made(self, bans: Sequence[Ban]) -> Json:
-        """Tell which bans an order made or ended, and whether the kernel knows it."""
+    def made(self) -> Json:
+        """Tell whether the kernel knows what an order has changed."""
         return {
-            "bans": [self._ban(ban, counted=False) for ban in bans],
             "in_sync": self._daemon.warden.sync.ok,
             "error": self._daemon.warden.sync.error,
         }
@@ -164,7 +162,7 @@ class Report:
         except FirewallError:
             return Counter(0, 0)  # the kernel's state is told elsewhere in the same answer
 
-    def _ban(self, ban: Ban, *, counted: bool = True) -> Json:
+    def ban(self, ban: Ban, *, counted: bool = True) -> Json:
         """Write a ban; `until` and `left` null is for good, `packets` null is not counted."""
         daemon = self._daemon
         blocked = daemon.warden.tally.of(daemon.warden.elements_of(ban)) if counted else None
