@@ -9,7 +9,11 @@ is framed at all says the container's `tty`, never the content type, which some
 Engines get wrong (26.1 with an API before 1.42).
 """
 
+import re
+
+from dockerjail.docker.cursor import Dialect
 from dockerjail.errors import EngineUnavailable
+from dockerjail.model import Container
 
 Frame = tuple[int, bytes]
 
@@ -23,6 +27,20 @@ _LONGEST = 16 * 1024 * 1024
 """A length beyond this is not a frame's: what was read is something else."""
 
 _LONGEST_STAMP = 40
+
+_LONGEST_BARE = PIECE + _LONGEST_STAMP
+"""Within so many bytes a last piece ends and the next line's stamp stands."""
+
+_KEEP_LF = frozenset({"json-file", "journald"})
+
+_STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(?:Z|[+-]\d\d:\d\d) ")
+
+
+def reader(container: Container, dialect: Dialect) -> "FrameReader | TtyReader":
+    """Return what takes the log of this container apart."""
+    if not container.tty:
+        return FrameReader()
+    return TtyReader(bare=dialect is Dialect.OLD and container.log_driver not in _KEEP_LF)
 
 
 class FrameReader:
@@ -69,13 +87,20 @@ class TtyReader:
     Each line is `STAMP SP TEXT CR LF`. In a line of more than 16 KiB the same
     stamp stands again after each 16384 bytes; there a piece ends, as it does in a
     multiplexed log. A line without a stamp is an error of the Engine's.
+
+    Before Engine 23 the driver `local` (and the copy that is kept for drivers which cannot
+    be read) loses the LF of such a line's last piece: `bare`. The next line's stamp
+    then follows the CR. A client that writes CRs can have what looks like a stamp in its
+    own words: where there are two that could be the end, none is believed, and the lines
+    stay one.
     """
 
-    __slots__ = ("_prefix", "_rest")
+    __slots__ = ("_bare", "_prefix", "_rest")
 
-    def __init__(self) -> None:
+    def __init__(self, *, bare: bool = False) -> None:
         self._rest = b""
         self._prefix = b""  # `STAMP SP` of the line whose next piece is to come
+        self._bare = bare
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that `data` completes."""
@@ -90,10 +115,17 @@ class TtyReader:
                     break
                 repeated = buffer.startswith(prefix, start)
                 text = start + len(prefix) if repeated else start
+                if self._bare and not buffer.startswith(prefix, text + PIECE):
+                    if newline < 0 and end - text <= _LONGEST_BARE:
+                        break  # more may come that could be the end, too
+                    if (stop := _bare_end(buffer, text, newline)) >= 0:
+                        frames.append((STDOUT, prefix + buffer[text:stop]))
+                        start, self._prefix = stop, b""
+                        continue
             else:
                 if newline < 0 and end - start < _LONGEST_STAMP:
                     break
-                text = _text_start(buffer, start)
+                text = _text_start(buffer, start, newline if newline >= 0 else end)
                 if not text:
                     if newline < 0:
                         break
@@ -122,12 +154,23 @@ class TtyReader:
             return []
         if prefix:
             return [(STDOUT, prefix + rest.removeprefix(prefix))]
-        return [(STDOUT if _text_start(rest, 0) else SYSTEM_ERROR, rest)]
+        return [(STDOUT if _text_start(rest, 0, len(rest)) else SYSTEM_ERROR, rest)]
 
 
-def _text_start(buffer: bytes, start: int) -> int:
-    """Return where the text behind the stamp at `start` begins; 0 when there is no stamp."""
-    blank = buffer.find(b" ", start, start + _LONGEST_STAMP)
+def _text_start(buffer: bytes, start: int, end: int) -> int:
+    """Return where the text behind the stamp of the line at `start` begins; 0 if it has none."""
+    blank = buffer.find(b" ", start, min(start + _LONGEST_STAMP, end))
     if blank - start < 20 or buffer[start + 4 : start + 5] != b"-":
         return 0
     return blank + 1 if buffer[start + 10 : start + 11] == b"T" else 0
+
+
+def _bare_end(buffer: bytes, text: int, newline: int) -> int:
+    """Return where a last piece without LF ends: at the one stamp there is; -1 if not at one."""
+    stop = newline if newline >= 0 else len(buffer)
+    found = [
+        stamp.start()
+        for stamp in _STAMP.finditer(buffer, text, min(stop, text + _LONGEST_BARE))
+        if stamp.start() == text or buffer[stamp.start() - 1 : stamp.start()] == b"\r"
+    ]
+    return found[0] if len(found) == 1 else -1

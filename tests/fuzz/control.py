@@ -18,17 +18,19 @@ from urllib.parse import quote
 from aiohttp import web
 from aiohttp.streams import StreamReader
 from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
 
 from dockerjail.model import Container, Port
-from dockerjail.service.control import ALLOWANCE, ORDER, Control
+from dockerjail.service.control import ALLOWANCE, MAX_BODY, ORDER, Control
 from dockerjail.service.daemon import Daemon
 from tests.fuzz.material import Material, seed
 from tests.unit.test_daemon import daemon_of
 
 LONGEST: Final = 400
 
-ENOUGH: Final = 500
-"""Orders that a daemon carries out before another takes its place."""
+ENOUGH: Final = 2000
+"""Requests that a daemon answers before another takes its place."""
 
 _WEB: Final = Container(
     id="c1",
@@ -48,16 +50,22 @@ _REQUESTS: Final = (
 _KINDS: Final = ("application/json", "application/json; charset=utf-16", "text/plain", "x")
 
 SEEDS: Final = (
-    seed('{"address": "203.0.113.7", "bantime": "1h", "ports": "80,443", "reason": "x"}'),
-    seed('{"address": "2001:db8::/48", "jail": "login", "blocktype": "reject", "force": true}'),
-    seed('{"address": ["203.0.113.7"], "ports": [1], "bantime": -1}'),
+    seed(
+        '{"address": "203.0.113.7", "bantime": "1h", "ports": "80,443", "reason": "x"}',
+        choices=(0, 0),
+    ),
+    seed(
+        '{"address": "2001:db8::/48", "jail": "login", "blocktype": "reject", "force": true}',
+        choices=(0, 0),
+    ),
+    seed('{"address": ["203.0.113.7"], "ports": [1], "bantime": -1}', choices=(0, 0)),
     seed('{"address": "203.0.113.8"}', choices=(0, 1)),
-    seed('{"who": "198.51.100.0/24", "for": "2d", "comment": null}', choices=(1,)),
-    seed('{"who": "office.test"}', choices=(1,)),
-    seed("203.0.113.7?jail=login", choices=(2,)),
-    seed("office.test", choices=(3,)),
-    seed("login@web", choices=(4,)),
-    seed("status", choices=(5,)),
+    seed('{"who": "198.51.100.0/24", "for": "2d", "comment": null}', choices=(1, 0)),
+    seed('{"who": "office.test"}', choices=(1, 0)),
+    seed("203.0.113.7?jail=login", choices=(2, 0)),
+    seed("office.test", choices=(3, 0)),
+    seed("login@web", choices=(4, 0)),
+    seed("status", choices=(5, 0)),
 )
 
 
@@ -68,8 +76,9 @@ class _House:
         self._loop = asyncio.new_event_loop()
         self._stack = contextlib.AsyncExitStack()
         self._directory = tempfile.TemporaryDirectory()
-        self.orders = 0
+        self.asked = 0
         self.daemon, self._app = self.run(self._open())
+        self._like = make_mocked_request("GET", "/", loop=self._loop)
 
     async def _open(self) -> tuple[Daemon, web.Application]:
         daemon, _ = await self._stack.enter_async_context(
@@ -90,13 +99,27 @@ class _House:
         self._directory.cleanup()
 
     async def ask(self, method: str, path: str, body: bytes, kind: str) -> tuple[int, Any]:
+        self.asked += 1
         payload = StreamReader(_Protocol(), 2**16, loop=self._loop)
         payload.feed_data(body)
         payload.feed_eof()
-        request = make_mocked_request(
-            method, path, headers={"Content-Type": kind}, payload=payload, app=self._app
+        like = self._like  # to make one takes longer than all the rest
+        request = web.Request(
+            like._message._replace(
+                method=method,
+                path=path,
+                url=URL.build(
+                    path=path.partition("?")[0], query_string=path.partition("?")[2], encoded=True
+                ),
+                headers=CIMultiDictProxy(CIMultiDict({"Content-Type": kind})),
+            ),
+            payload,
+            like._protocol,
+            like._payload_writer,
+            like._task,
+            self._loop,
+            client_max_size=MAX_BODY,
         )
-        request._client_max_size = 64 * 1024
         try:
             answer = await self._app._handle(request)
         except web.HTTPException as error:
@@ -127,7 +150,7 @@ def _houses() -> list[_House]:
 
 def _house() -> _House:
     houses = _houses()
-    if houses and houses[-1].orders > ENOUGH:
+    if houses and houses[-1].asked > ENOUGH:
         houses.pop().close()
     if not houses:
         houses.append(_House())
@@ -154,7 +177,6 @@ def check(data: bytes) -> None:
     if status != 200:
         assert before == after
     elif method == "POST":
-        house.orders += 1
         _is_order(path, body, kind)
     elif method == "GET":
         assert before == after

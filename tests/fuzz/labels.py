@@ -18,17 +18,23 @@ from tests.fuzz.patience import within
 LONGEST: Final = 600
 
 _POLICIES: Final = ("define", "tune", "select", "off")
+_DEFINE: Final = b"\0"
 
 SEEDS: Final = (
-    b"jail.x.failregex=^login failed from <HOST>$\njail.x.maxretry=3\njail.x.bantime=1d",
-    b"jails=sshd, nginx-http-auth\njail.sshd.findtime=2h30m\njail.sshd.ports=22,2222/tcp,51820/udp",
-    b"jail.x.filter=sshd[mode=aggressive]\njail.x.scope=host\nformat=json",
-    b"jail.x.where=event=login_failed, status=401|403\njail.x.address=ip xff\njail.x.user=u",
-    b"jail.x.failregex.1=a <ADDR>\njail.x.failregex.2=b <ADDR>\njail.x.ignoreregex=c",
-    b"jail.a.b.bantime.increment=true\njail.a.b.bantime.formula=ban.Time*2**ban.Count\njail.a.b.failregex=<HOST>",
-    b"jail.x.aggregate=5 in 1h\njail.x.failregex=<HOST>\njail.x.ipv6_prefix=56\njail.x.mode=observe",
-    b"enable=maybe\nignoreip=0.0.0.0/0\ndocker.host=x",
-    b"jail.x.datepattern=%Y\njail.x.failregex=(?<x\njail.x.maxlines=5\njail.x.usedns=warn",
+    b"jail.x.failregex=^login failed from <HOST>$\njail.x.maxretry=3\njail.x.bantime=1d" + _DEFINE,
+    b"jails=sshd, nginx-http-auth\njail.sshd.findtime=2h30m\njail.sshd.ports=22,2222/tcp,51820/udp"
+    + _DEFINE,
+    b"jail.x.filter=sshd[mode=aggressive]\njail.x.scope=host\nformat=json" + _DEFINE,
+    b"jail.x.where=event=login_failed, status=401|403\njail.x.address=ip xff\njail.x.user=u"
+    + _DEFINE,
+    b"jail.x.failregex.1=a <ADDR>\njail.x.failregex.2=b <ADDR>\njail.x.ignoreregex=c" + _DEFINE,
+    b"jail.a.b.bantime.increment=true\njail.a.b.bantime.formula=ban.Time*2**ban.Count\njail.a.b.failregex=<HOST>"
+    + _DEFINE,
+    b"jail.x.aggregate=5 in 1h\njail.x.failregex=<HOST>\njail.x.ipv6_prefix=56\njail.x.mode=observe"
+    + _DEFINE,
+    b"enable=maybe\nignoreip=0.0.0.0/0\ndocker.host=x" + _DEFINE,
+    b"jail.x.datepattern=%Y\njail.x.failregex=(?<x\njail.x.maxlines=5\njail.x.usedns=warn"
+    + _DEFINE,
 )
 
 

@@ -41,6 +41,11 @@ SEEDS: Final = (
     ),
     seed(f"{_STAMP} one\r\n{_STAMP} two\r\nError grabbing logs\n", choices=(1, 1, 0, 1, 20)),
     seed(f"{_STAMP} a\r\n{_STAMP} a\r\n{_STAMP} b", choices=(1, 0, 1, 1, 3)),
+    # found by fuzzing: a line without a stamp that took its blank from the next line
+    seed(f"2026-21a\r\nT10:52:40.40974668 {_STAMP}\r\n", choices=(1, 1, 0, 1, 12)),
+    # found: a stamp that only nearly is one, and text that ends where longer stamps do
+    seed("2026-11-22T10:52\xba40.409746684Z b\r\n", choices=(1, 0, 1, 0)),
+    seed("2026-11-22T10:52:40.46684Z b4Z b\r\n" * 2, choices=(1, 2, 0, 1, 34)),
 )
 
 
