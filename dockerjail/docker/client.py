@@ -160,13 +160,14 @@ class DockerEngine:
                 if response.status != 200:
                     raise self._refused(response.status, await _words(response))
                 self._same(response)
-                ended = False
+                seen, ended = 0, False
                 while not ended:
                     data = await response.content.readany()
                     ended = not data
                     for id_, item in reader.feed(data) if data else reader.finish():
                         found[id_], attached[id_] = _digest(item)
-                    if len(found) > _MOST:
+                        seen += 1
+                    if seen > _MOST:
                         raise ValueError(f"more than {_MOST} containers")
         except _LOST as error:
             raise self._lost(error) from error
