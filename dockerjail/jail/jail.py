@@ -26,7 +26,7 @@ from dockerjail.jail.patience import Patience, Watch
 from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import Rule, UseDns
 from dockerjail.jail.sieve import Candidate, Sieve, lines
-from dockerjail.jail.window import Window
+from dockerjail.jail.window import Room, Window
 from dockerjail.model import (
     Address,
     Chunk,
@@ -47,8 +47,11 @@ LONGEST_LINE: Final = 16384
 LONGEST_TEXT: Final = 1000
 """Characters of a line that go with a failure."""
 
-CROWD: Final = 65536
-"""Addresses whose subject a jail remembers."""
+CROWD: Final = 4096
+"""Addresses whose subject a jail remembers: each takes almost a KiB, and there are many jails."""
+
+IDLE: Final = 1000
+"""Jails that no container runs any more and that are kept for what they count."""
 
 CROWDED: Final = 0.5
 REST: Final = 16
@@ -95,13 +98,19 @@ class Jail:
     """
 
     def __init__(
-        self, policy: JailPolicy, service: str, *, ignore: Ignore, filter: Filter | None
+        self,
+        policy: JailPolicy,
+        service: str,
+        *,
+        ignore: Ignore,
+        filter: Filter | None,
+        room: Room | None = None,
     ) -> None:
         self.name = f"{policy.name}@{service}"
         self.service = service
         self.policy = policy
         self.filter = filter
-        self.window = Window(policy.maxretry, policy.findtime)
+        self.window = Window(policy.maxretry, policy.findtime, room=room)
         self.lines_matched = 0
         self.failures_total = 0
         self.refused_total = 0
@@ -126,6 +135,16 @@ class Jail:
     def leave(self, container: str) -> None:
         """Forget the lines of a container that is gone."""
         self._memories.pop(container, None)
+
+    def crowded(self, since: float) -> tuple[int, int]:
+        """
+        Return how many subjects, and how many connections, were forgotten for want of room.
+
+        None if the last of them was before `since`, by the time of the lines.
+        """
+        memories = [m for m in self._memories.values() if m.forgotten_at >= since]
+        subjects = self.window.forgotten if self.window.forgotten_at >= since else 0
+        return subjects, sum(memory.forgotten for memory in memories)
 
     def exempt(self, networks: Mapping[Subject, str]) -> None:
         """
@@ -392,6 +411,7 @@ class Jails:
         self.ignore = ignore if ignore is not None else Ignore()
         self.watch = watch if watch is not None else Watch()
         self.version = 0
+        self.room = Room()
         self._jails: dict[str, Jail] = {}
         self._waiting: dict[str, list[tuple[Subject, float]]] = {}
 
@@ -429,12 +449,19 @@ class Jails:
             else:
                 jail.window.restore([(failure.subject, failure.at)])
 
-    def retire(self, names: Iterable[str], at: float) -> None:
-        """Drop those of `names` that count nothing any more at the moment `at`."""
-        for name in names:
-            jail = self._jails.get(name)
-            if jail is not None and not jail.failing(at):
-                del self._jails[name]
+    def retire(self, names: Iterable[str], at: float) -> int:
+        """
+        Drop those of `names` that count nothing any more at the moment `at`.
+
+        Of the others those that ran first, if there are more than `IDLE`; returns how many these were.
+        """
+        idle = [jail for name in names if (jail := self._jails.get(name)) is not None]
+        counting = [jail for jail in idle if jail.failing(at)]
+        early = counting[: max(0, len(counting) - IDLE)]
+        for jail in {*idle}.difference(counting).union(early):
+            jail.window.clear()  # others want its room, whoever still knows it
+            del self._jails[jail.name]
+        return len(early)
 
     def leave(self, container: str) -> None:
         """Forget the lines of a container that is gone."""
@@ -454,7 +481,7 @@ class Jails:
         compiled = None if policy.recidive else _filter(policy.rule)
         jail = self._jails.get(f"{policy.name}@{service}")
         if jail is None:
-            jail = Jail(policy, service, ignore=self.ignore, filter=compiled)
+            jail = Jail(policy, service, ignore=self.ignore, filter=compiled, room=self.room)
             self._jails[jail.name] = jail
             jail.window.restore(self._waiting.pop(jail.name, ()))
         elif jail.policy != policy:

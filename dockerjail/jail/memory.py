@@ -11,6 +11,7 @@ Everything is bounded: an attacker opens as many connections as he likes.
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, NamedTuple
 
 from dockerjail.model import Stream
@@ -29,6 +30,9 @@ NAMES: Final = 20
 
 LONGEST: Final = 1000
 """Characters kept of a line, of what was captured, and of a connection's id."""
+
+ROOM: Final = 1 << 20
+"""Characters of all connections together; beyond it, too, the one opened first is forgotten."""
 
 TOGETHER: Final = 65536
 """Characters that the lines of a `Scroll` have together at most; a single one may be longer."""
@@ -62,6 +66,13 @@ class Session:
     """The last line was no failure."""
     pending: bool = False
     """A failure waits for a line that says whose it is."""
+    size: int = 0
+    """Characters of all this, as they were counted last."""
+
+    def measure(self) -> int:
+        """Count the characters."""
+        known = (text for text in self.groups.values() if text)
+        return sum(map(len, chain(known, self.users, self.lines, self.aside)))
 
 
 class Scroll:
@@ -110,12 +121,20 @@ class Scroll:
 
 
 class Memory:
-    """What one filter remembers of one container."""
+    """
+    What one filter remembers of one container.
+
+    `forgotten` counts the connections that had to make room while they could still matter,
+    `forgotten_at` is when one last did.
+    """
 
     def __init__(self, maxlines: int = 1) -> None:
         self._maxlines = maxlines
         self._sessions: OrderedDict[str, Session] = OrderedDict()
         self._scrolls: dict[Stream, Scroll] = {}
+        self._size = 0
+        self.forgotten = 0
+        self.forgotten_at = 0.0
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -135,6 +154,22 @@ class Memory:
         has tried two users. A failure without an address waits for one.
         """
         key = (found["mlfid"] or "")[:LONGEST]
+        failure = self._join(key, found, line, at)
+        session = self._sessions.get(key)
+        if session is not None:
+            self._size -= session.size
+            session.size = len(key) + session.measure()
+            self._size += session.size
+        if len(self._sessions) > SESSIONS:
+            self._make_room(at)
+        if self._size > ROOM:
+            # counted anew: whoever is interrupted for taking too long may have lost count
+            self._size = sum(session.size for session in self._sessions.values())
+            while self._size > ROOM - ROOM // 8 and len(self._sessions) > 1:
+                self._make_room(at)
+        return failure
+
+    def _join(self, key: str, found: Groups, line: str, at: float) -> Joined | None:
         forget = bool(found.get("mlfforget"))
         gained = bool(found.get("mlfgained"))
         quiet = gained or bool(found.get("nofail"))
@@ -146,11 +181,11 @@ class Memory:
             if not session.quiet and not session.pending:
                 session.lines.clear()  # they went with an earlier failure
             if forget:
-                del self._sessions[key]
+                self._drop(key)
         else:
             session = Session(since=at)
             if not forget:
-                self._remember(key, session)
+                self._sessions[key] = session
         if user and len(session.users) < NAMES:
             session.users.add(user[:LONGEST])
         session.groups.update(
@@ -178,14 +213,21 @@ class Memory:
     def _known(self, key: str, at: float) -> Session | None:
         session = self._sessions.get(key)
         if session is not None and not -LIFE < at - session.since < LIFE:
-            del self._sessions[key]
+            self._drop(key)
             return None
         return session
 
-    def _remember(self, key: str, session: Session) -> None:
-        self._sessions[key] = session
-        while len(self._sessions) > SESSIONS:
-            self._sessions.popitem(last=False)
+    def _drop(self, key: str) -> Session:
+        session = self._sessions.pop(key)
+        self._size -= session.size
+        return session
+
+    def _make_room(self, at: float) -> None:
+        """Forget the connection that was opened first."""
+        session = self._drop(next(iter(self._sessions)))
+        if -LIFE < at - session.since < LIFE:
+            self.forgotten += 1
+            self.forgotten_at = at
 
 
 def _append(lines: list[str], line: str) -> None:

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.jail.ignore import Ignore
-from dockerjail.jail.jail import LONGEST_LINE, REST, Bench, Jails
+from dockerjail.jail.jail import CROWD, IDLE, LONGEST_LINE, REST, Bench, Jails
 from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Format, Rule, UseDns
+from dockerjail.jail.window import ONCE
 from dockerjail.model import Chunk, Container, Cursor, Failure, Offence, Stream
 
 WEB = Container(id="4f" * 32, name="shop-web-1", service="shop-web")
@@ -334,6 +335,44 @@ def test_a_bad_policy_is_a_problem_and_the_others_run() -> None:
     assert "jail bad" in str(problem)
     assert "write <HOST>" in str(problem)
     assert bench.judge(chunk(failed("203.0.113.7"))).entries
+
+
+def test_jails_that_nobody_runs_and_that_count_are_bounded() -> None:
+    jails = Jails()
+    for number in range(IDLE + 7):
+        service = f"shop-{number}"
+        container = replace(WEB, id=f"{number}", name=service, service=service)
+        bench = jails.bench(container, [POLICY])
+        bench.judge(chunk(failed("203.0.113.7"), container=container))
+    assert jails.room.used == (IDLE + 7) * ONCE
+    names = [jail.name for jail in jails]
+    assert jails.retire(names, AT + 1) == 7
+    assert [jail.name for jail in jails] == names[7:]
+    assert jails.room.used == IDLE * ONCE
+    assert jails.retire(names, AT + 1) == 0
+    assert jails.retire(names, AT + 601) == 0
+    assert (list(jails), jails.room.used) == ([], 0)
+
+
+def test_who_floods_one_service_takes_nothing_from_another_and_it_is_said() -> None:
+    jails = Jails()
+    jails.room.most = 500 * ONCE
+    other = replace(WEB, id="1", name="blog", service="blog")
+    web, blog = seat(jails=jails), seat(jails=jails, container=other)
+    blog.judge(chunk(*[failed("203.0.113.7")] * 2, container=other))
+    for block in range(100):
+        lines = [failed(f"11.{block}.0.{number}") for number in range(60)]
+        web.judge(chunk(*lines))
+        assert jails.room.used <= jails.room.most
+        assert len(web.jails[0]._known) <= CROWD + 1
+    (offence,) = [
+        each
+        for each in blog.judge(chunk(failed("203.0.113.7"), container=other)).entries
+        if isinstance(each, Offence)
+    ]
+    assert offence.jail == "login@blog"
+    assert web.jails[0].crowded(AT)[0] > 5000
+    assert web.jails[0].crowded(AT + 3600) == blog.jails[0].crowded(AT) == (0, 0)
 
 
 def test_a_jail_that_counts_nothing_can_be_retired() -> None:

@@ -5,7 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.jail.filter import Filter, Hit, read
-from dockerjail.jail.memory import LIFE, LINES, LONGEST, NAMES, SESSIONS, TOGETHER, Memory, Scroll
+from dockerjail.jail.memory import (
+    LIFE,
+    LINES,
+    LONGEST,
+    NAMES,
+    ROOM,
+    SESSIONS,
+    TOGETHER,
+    Memory,
+    Scroll,
+)
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Stream
 
@@ -152,6 +162,30 @@ def test_of_too_many_connections_the_one_opened_first_is_forgotten(log: Log) -> 
     assert log("app[0]: fail of bob") is None  # which opens it anew, for the next one
     assert log("app[1]: fail of bob") is None
     assert log.who(f"app[{SESSIONS}]: fail of bob") == "203.0.113.7"
+
+
+def test_connections_with_long_lines_are_bounded_in_all_and_what_is_forgotten_is_counted() -> None:
+    memory = Memory()
+    for number in range(3 * SESSIONS):
+        found = {"mlfid": f"{number}", "nofail": "x", "note": f"{number:0{LONGEST}}"}
+        for _ in range(LINES):
+            memory.join(found, "x" * 2 * LONGEST, 1000.0 + number / 10)
+        if number % 50 == 0:
+            assert sum(session.measure() for session in memory._sessions.values()) <= ROOM
+    assert 0 < len(memory) < SESSIONS
+    assert memory.forgotten + len(memory) == 3 * SESSIONS
+    assert 1290.0 < memory.forgotten_at < 1300.0
+    memory.join({"mlfid": "late", "nofail": "x"}, "x", 5000.0)
+    assert memory.forgotten + len(memory) <= 3 * SESSIONS + 1
+
+
+def test_who_lost_count_of_the_room_finds_it_again() -> None:
+    memory = Memory()
+    for number in range(10):
+        memory.join({"mlfid": f"{number}", "nofail": "x"}, "x", 1000.0)
+    memory._size += 2 * ROOM  # as if a line that took too long had been interrupted here
+    memory.join({"mlfid": "10", "nofail": "x"}, "x", 1000.0)
+    assert (len(memory), memory.forgotten) == (11, 0)
 
 
 def test_what_is_kept_of_a_connection_is_bounded() -> None:

@@ -1,11 +1,12 @@
 """An offence is maxretry failures within findtime: never before, always then."""
 
+import tracemalloc
 from ipaddress import ip_network
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockerjail.jail.window import Full, Window
+from dockerjail.jail.window import OFTEN, ONCE, TIME, Full, Room, Window
 from dockerjail.model import Subject
 
 A: Subject = ip_network("203.0.113.7/32")
@@ -90,19 +91,87 @@ def test_subjects_that_stopped_failing_are_forgotten() -> None:
     assert len(window) < 10
 
 
-def test_the_number_of_subjects_is_bounded() -> None:
-    window = Window(2, 600.0, limit=100)
+def test_the_number_of_subjects_is_bounded_and_what_is_forgotten_is_counted() -> None:
+    room = Room(100 * ONCE)
+    window = Window(2, 600.0, room=room)
     for subject in many(1000):
+        window.add(subject, 5.0)
+        assert room.used == window.size <= room.most
+    assert 90 < len(window) <= 100
+    assert window.count(many(1000)[-1], 5.0) == 1
+    assert window.forgotten == 1000 - len(window)
+    assert window.forgotten_at == 5.0
+
+
+def test_a_flood_does_not_clear_the_account_of_who_has_failed_before() -> None:
+    window = Window(3, 600.0, room=Room(100 * ONCE))
+    for at in (0.0, 1.0):
+        window.add(A, at)
+    for subject in many(5000):
+        window.add(subject, 2.0)
+    assert window.add(A, 3.0) == Full(3, 3.0)
+
+
+def test_a_flood_of_pairs_does_not_keep_newcomers_from_being_counted() -> None:
+    window = Window(3, 600.0, room=Room(400 * ONCE))
+    for subject in many(5000):
+        window.add(subject, 1.0)
+        window.add(subject, 1.0)
+    strangers = [ip_network((0x0C000000 + n, 32)) for n in range(20)]
+    for at in (2.0, 3.0):
+        for stranger in strangers:
+            window.add(stranger, at)
+    assert all(window.add(stranger, 4.0) == Full(3, 4.0) for stranger in strangers)
+
+
+def test_who_floods_one_jail_takes_nothing_from_another() -> None:
+    room = Room(1000 * ONCE)
+    quiet, flooded, half = (Window(3, 600.0, room=room) for _ in range(3))
+    mine = many(300)
+    for subject in mine:
+        quiet.add(subject, 0.0)
+    for number, subject in enumerate(many(100_000)):
+        flooded.add(subject, 1.0)
+        if number < 200:
+            half.add(subject, 1.0)
+    assert [quiet.count(subject, 2.0) for subject in mine] == [1] * 300
+    assert (quiet.forgotten, half.forgotten) == (0, 0)
+    assert flooded.forgotten > 99_000
+    assert room.used == quiet.size + flooded.size + half.size <= room.most
+
+
+def test_a_window_that_is_cleared_gives_its_room_back() -> None:
+    room = Room(100 * ONCE)
+    window, other = Window(2, 600.0, room=room), Window(2, 600.0, room=room)
+    for subject in many(90):
         window.add(subject, 0.0)
-    assert len(window) <= 100
-    assert window.count(many(1000)[-1], 0.0) == 1
+    window.clear()
+    assert room.used == 0
+    for subject in many(90):
+        other.add(subject, 0.0)
+    assert (len(other), other.forgotten) == (90, 0)
+
+
+def test_the_bytes_that_a_subject_is_said_to_take_are_what_it_takes() -> None:
+    for shift, base in ((32, 0x0B000000), (64, 0x2001 << 112)):
+        subjects = [ip_network((base + (n << (shift - 32) * 2), shift)) for n in range(5_000)]
+        for failures, limit in ((1, 1.2), (3, 1.3)):
+            window = Window(100, 600.0)
+            tracemalloc.start()
+            for at in range(failures):
+                for number, subject in enumerate(subjects):
+                    window.add(subject, at + number / 1e6)
+            taken, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            assert len(window) == 5_000
+            assert taken < limit * window.size
 
 
 def test_a_subject_keeps_a_bounded_number_of_times() -> None:
     window = Window(10, 600.0)
     for at in range(0, 600000, 67):
         assert window.add(A, float(at)) is None
-        assert len(window._times[A]) < 20
+        assert window.size < OFTEN + 20 * TIME
 
 
 times = st.lists(st.tuples(st.sampled_from([A, B]), st.integers(0, 300)), max_size=60)
