@@ -155,7 +155,16 @@ class History:
 
 
 class Store(Protocol):
-    """What outlives the process. Raises `StoreError`."""
+    """
+    What outlives the process.
+
+    Raises `StoreUnavailable` where trying again later may help, `StoreDamaged` when what is
+    stored cannot be trusted, else another `StoreError`; nothing was written then.
+    """
+
+    def problems(self) -> Sequence[Problem]:
+        """List what is wrong although it works, as far as was seen."""
+        ...
 
     async def load(self, *, now: float, findtime: float) -> State:
         """
@@ -219,10 +228,10 @@ class Store(Protocol):
 
     async def purge(self, now: float) -> int:
         """
-        Forget what is older than the store is told to keep; return how many rows.
+        Forget what is older, or more, than the store is told to keep; return how many rows.
 
-        Never forgotten: a ban in force and the failures that led to it, and
-        failures that still count. Totals stay as they are.
+        Never forgotten: a ban in force, and failures that still count; for their age alone
+        neither the failures that led to a ban in force. Totals stay as they are.
         """
         ...
 

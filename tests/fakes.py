@@ -68,6 +68,9 @@ class MemoryStore:
         self._totals: dict[str, tuple[int, int]] = {}
         self._next_ban = 1
 
+    def problems(self) -> Sequence[Problem]:
+        return ()
+
     async def load(self, *, now: float, findtime: float) -> State:
         self._findtime = findtime
         return State(

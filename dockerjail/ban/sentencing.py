@@ -1,7 +1,7 @@
 """
 Whether an offence deserves a ban, from what, for how long. An offence in, a ban out, or none.
 
-Reads the store (earlier bans) and, where a jail wants it, the kernel's connections; writes
+Reads the past (earlier bans) and, where a jail wants it, the kernel's connections; writes
 nothing. Why there is no ban is logged, in fail2ban's words where it has some.
 """
 
@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from dockerjail.ban.budget import Budget
 from dockerjail.config.recidive import RECIDIVE
@@ -17,12 +17,20 @@ from dockerjail.errors import FirewallError
 from dockerjail.jail.growth import grown
 from dockerjail.jail.policy import JailPolicy, Origin, Verify
 from dockerjail.model import Address, Ban, Cause, Mode, Offence, Scope, Subject, written
-from dockerjail.ports import Flows, Store
+from dockerjail.ports import Flows
 
 logger = logging.getLogger(__name__)
 
 MOST_KNOWN: Final = 10_000
 """Bans of the store's that one turn keeps in mind; a subject may have had a thousand."""
+
+
+class Past(Protocol):
+    """Who remembers earlier bans, and never fails: what cannot be told is left out."""
+
+    async def bans_against(self, subject: Subject, *, since: float) -> Sequence[Ban]:
+        """Return the bans that a subject has had, the newest first."""
+        ...
 
 
 class Known:
@@ -42,11 +50,11 @@ class Known:
         """Take note of a ban that was made or changed in this turn."""
         self.fresh.setdefault(ban.subject, {})[ban.id] = ban
 
-    async def of(self, subject: Subject, store: Store) -> Sequence[Ban]:
+    async def of(self, subject: Subject, past: Past) -> Sequence[Ban]:
         """Return the bans that a subject has had, the newest first."""
         stored = self._stored.get(subject)
         if stored is None:
-            stored = await store.bans_against(subject, since=0.0)
+            stored = await past.bans_against(subject, since=0.0)
             self._count += len(stored)
             if self._count > MOST_KNOWN:
                 self._stored.clear()
@@ -86,8 +94,8 @@ class Sentencing:
     of his; `flows_error` says why nobody could be asked.
     """
 
-    def __init__(self, store: Store, bar: Bar, budget: Budget) -> None:
-        self._store = store
+    def __init__(self, past: Past, bar: Bar, budget: Budget) -> None:
+        self._past = past
         self._bar = bar
         self._budget = budget
         self._said: dict[str, str] = {}
@@ -123,7 +131,7 @@ class Sentencing:
         mode = Mode.OBSERVE if self._bar.observing else policy.mode
         lasting = standing is not None and (standing.mode is mode or standing.mode is Mode.ENFORCE)
         grows = policy.growth is not None and policy.bantime is not None
-        earlier = await known.of(subject, self._store) if grows or not lasting else ()
+        earlier = await known.of(subject, self._past) if grows or not lasting else ()
         until = self._until(policy, offence, earlier)
         if until is not None and until <= self._bar.clock():
             logger.info("[%s] Ignore %s: its bantime is over already", jail, name)
@@ -174,7 +182,7 @@ class Sentencing:
         policy = self._bar.policies(jail)
         if policy is None or not policy.recidive or ban.cause is not Cause.FAILURES:
             return []
-        counted = self._counted(jail, policy, await known.of(ban.subject, self._store), ban.at)
+        counted = self._counted(jail, policy, await known.of(ban.subject, self._past), ban.at)
         if len(counted) < policy.maxretry:
             return []
         return [

@@ -6,8 +6,9 @@ the kernel changed. Out: rows, then elements. Nobody else writes either, so
 there is nothing to lock. The queue at this door is the only one in the house.
 What a ban is decided by is in `sentencing`, how the kernel is kept in `table`.
 
-Store before kernel: what is enforced is always known. The kernel ends bans by
-itself; the warden only notes it.
+Store before kernel: what is enforced is always known. Only where the store refuses or does
+not answer does a ban come first; what is unwritten then waits in `backlog`. The kernel ends
+bans by itself; the warden only notes it.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from datetime import datetime
 from typing import Final
 
 from dockerjail.ban.aggregate import Neighbours
+from dockerjail.ban.backlog import LAST_WORDS, ROWS, Backlog
 from dockerjail.ban.budget import Budget, household
 from dockerjail.ban.enforced import Enforced
 from dockerjail.ban.orders import (
@@ -77,9 +79,6 @@ logger = logging.getLogger(__name__)
 
 BATCH: Final = 512
 """Orders that one transaction takes at most: bounds how long a ban waits for others' rows."""
-
-ROWS: Final = 2000
-"""Rows after which a transaction takes no further order: one chunk may hold thousands of failures."""
 
 QUEUE: Final = 1024
 """Orders that may wait at the door before tails have to."""
@@ -163,14 +162,14 @@ class Warden:
         `local` says why a subject is this host's own and never banned, not even by force;
         `admitted` is called when `allowances` changed, before who asked for it is answered.
         """
-        self._store = store
         self._firewall = firewall
         self._bar = bar
         self._clock = bar.clock
         self._local = local
         self._admitted = admitted
         self.budget = budget if budget is not None else Budget()
-        self.sentencing = Sentencing(store, bar, self.budget)
+        self.backlog = Backlog(store, clock=bar.clock, changed=self._written)
+        self.sentencing = Sentencing(self.backlog, bar, self.budget)
         self.table = Table(firewall, clock=bar.clock)
         self.tally = Tally(self.table.holders)
         self._neighbours = Neighbours()
@@ -199,7 +198,7 @@ class Warden:
 
     @property
     def bans(self) -> Collection[Ban]:
-        """The bans in force: stored, and in the kernel as far as that is in sync."""
+        """The bans in force: in the kernel as far as that is in sync, stored unless that is behind."""
         return self._enforced.bans
 
     @property
@@ -261,9 +260,9 @@ class Warden:
     # What others may say
 
     async def report(self, report: Report) -> None:
-        """Hand over what a chunk led to; waits, in turn, while the warden is behind."""
+        """Hand over what a chunk led to; waits, in turn, while the warden or the store is behind."""
         async with self._door:
-            while self._crowd >= CROWD:
+            while self._crowd >= CROWD or self.backlog.full:
                 self._room.clear()
                 await self._room.wait()
             await self._orders.put(report)
@@ -362,17 +361,34 @@ class Warden:
             self._enforced.put(ban, self._clock())
 
     async def run(self) -> None:
-        """Work through orders and expiries until closed; whoever waits then is refused."""
+        """
+        Work through orders and expiries until closed; whoever waits then is refused.
+
+        Raises `StoreError` when the store cannot be trusted, or never took what was in hand.
+        """
         try:
-            while True:
-                self._batch = batch = _Batch()
-                await self._fill(batch)
-                await self._carry_out(batch)
-                if batch.closing:
-                    return
+            async with asyncio.TaskGroup() as desk:
+                writing = desk.create_task(self.backlog.run(), name="store")
+                await self._work()
+                self.backlog.close()
+                await asyncio.wait([writing], timeout=LAST_WORDS)
+                writing.cancel()
         finally:
             self._closed = True
             self._turn_away()
+        self.backlog.check()
+
+    async def _work(self) -> None:
+        while not self._batch.closing and self.backlog.broken is None:
+            self._batch = batch = _Batch()
+            await self._fill(batch)
+            await self._carry_out(batch)
+
+    def _written(self) -> None:
+        """Take note that the store took something, or is given up."""
+        self._room.set()
+        if self.backlog.broken is not None and self._orders.empty():
+            self._orders.put_nowait(Flush())  # wakes who has nothing to do
 
     def _turn_away(self) -> None:
         """Answer everybody who would wait for ever."""
@@ -708,8 +724,8 @@ class Warden:
 
     async def _carry_out(self, batch: _Batch) -> None:
         gone, self._gone = self._gone, set()
-        if batch.entries or batch.cursors or gone:
-            await self._store.record(batch.entries, batch.cursors, gone=gone)
+        self.backlog.put(batch.entries, batch.cursors, gone)
+        await self.backlog.settle()
         if batch.allowances:
             self._admitted()
         await self.table.change(

@@ -3,7 +3,7 @@
 from typing import Any
 
 from dockerjail.cli import show
-from dockerjail.cli.ban import warn
+from dockerjail.cli.ban import verdict, warn
 from dockerjail.cli.talk import Talk
 from dockerjail.config.duration import format as duration
 
@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 
 def add(talk: Talk, order: Json, *, json: bool) -> int:
-    """Let somebody pass; return 4 when the kernel does not know yet."""
+    """Let somebody pass; return 4 when kernel or store do not know yet."""
     report = talk.allow(order)
     if json:
         show.as_json(report)
@@ -21,17 +21,18 @@ def add(talk: Talk, order: Json, *, json: bool) -> int:
         for ended in report["bans"]:
             show.say(f"{ended['address']} is let in again (jail {ended['jail']})")
         warn(report)
-    return 0 if report["in_sync"] else 4
+    return verdict(report)
 
 
 def remove(talk: Talk, who: str, *, json: bool) -> int:
-    """Let somebody pass no more."""
+    """Let somebody pass no more; return 4 when the store does not know yet."""
     report = talk.disallow(who)
     if json:
         show.as_json(report)
     else:
         show.say(f"{report['revoked']} is let pass no more")
-    return 0
+        warn(report)
+    return verdict(report)
 
 
 def show_all(talk: Talk, *, json: bool) -> int:

@@ -8,7 +8,7 @@ from dockerjail.config.duration import format as duration
 
 
 def ban(talk: Talk, order: dict[str, Any], *, json: bool) -> int:
-    """Have an address banned; return 4 when the kernel does not enforce it yet."""
+    """Have an address banned; return 4 when it is not enforced or not stored yet."""
     report = talk.ban(order)
     if json:
         show.as_json(report)
@@ -20,10 +20,21 @@ def ban(talk: Talk, order: dict[str, Any], *, json: bool) -> int:
             only = " (observed only)" if observed else ""
             show.say(f"{made['address']} {is_} {show.kept_out(made)} {end}{only}")
         warn(report)
-    return 0 if report["in_sync"] else 4
+    return verdict(report)
 
 
 def warn(report: dict[str, Any]) -> None:
-    """Say so when the kernel has not taken an order over."""
-    if not report["in_sync"]:
-        show.say(f"stored, but the kernel is not in sync: {report['error']}", console=show.err)
+    """Say so when the kernel or the store has not taken an order over."""
+    if not report.get("in_sync", True):
+        show.say(f"taken over, but the kernel is not in sync: {report['error']}", console=show.err)
+    if not report["stored"]:
+        show.say(
+            "carried out, but not stored yet, so a restart would forget it: "
+            f"{report['store_error']}",
+            console=show.err,
+        )
+
+
+def verdict(report: dict[str, Any]) -> int:
+    """Return the exit code for an order: 4 when something about it needs attention."""
+    return 0 if report.get("in_sync", True) and report["stored"] else 4

@@ -1,12 +1,12 @@
 """`dockerjail unban`: let an address in again."""
 
 from dockerjail.cli import show
-from dockerjail.cli.ban import warn
+from dockerjail.cli.ban import verdict, warn
 from dockerjail.cli.talk import Talk
 
 
 def unban(talk: Talk, address: str, jail: str | None, *, json: bool) -> int:
-    """Have bans ended; return 4 when the kernel does not know yet."""
+    """Have bans ended; return 4 when kernel or store do not know yet."""
     report = talk.unban(address, jail)
     if json:
         show.as_json(report)
@@ -14,4 +14,4 @@ def unban(talk: Talk, address: str, jail: str | None, *, json: bool) -> int:
         for ended in report["bans"]:
             show.say(f"{ended['address']} is let in again (jail {ended['jail']})")
         warn(report)
-    return 0 if report["in_sync"] else 4
+    return verdict(report)

@@ -141,10 +141,11 @@ class DockerSettings(_Section):
 
 
 class StoreSettings(_Section):
-    """`[store]`: where the state is, and how many seconds history is kept."""
+    """`[store]`: where the state is, how many seconds history is kept, and how many bytes of it."""
 
     path: Annotated[Path, PlainValidator(_path)] = Path("/var/lib/dockerjail/dockerjail.sqlite3")
     keep: Annotated[float, PlainValidator(duration.parse)] = 90 * duration.DAY
+    max_size: Annotated[int, PlainValidator(values.size)] = values.GIBIBYTE
 
 
 class ControlSettings(_Section):

@@ -20,6 +20,15 @@ from dockerjail.model import Blocktype, Mode, Port, Protocol, Stream, Subject
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 
+GIBIBYTE = 1024**3
+
+_SIZES = {"b": 1, "k": 1024, "m": 1024**2, "g": GIBIBYTE}
+_SIZE = re.compile(
+    r"\s*(?P<number>[0-9]{1,15})\s*(?P<unit>b|[kmg](?:i?b)?)?\s*", re.IGNORECASE | re.ASCII
+)
+_LEAST_SIZE = 16 * 1024**2
+_MOST_SIZE = 1024 * GIBIBYTE
+
 SERVICES: Mapping[str, int] = {
     "ftp": 21,
     "ssh": 22,
@@ -178,6 +187,20 @@ def count(value: object, *, least: int = 1, most: int = 10_000) -> int:
     if value > most:
         raise Mistake(f"{shown(value)} is more than {most}", remedy)
     return value
+
+
+def size(value: object) -> int:
+    """Return a number of bytes such as `512 MiB`, at least 16 MiB; 0 is no limit."""
+    remedy = "write a size such as 512 MiB or 1 GiB, or 0 for no limit"
+    found = _SIZE.fullmatch(str(value)) if not isinstance(value, bool | float) else None
+    if found is None:
+        raise Mistake(f"{shown(value)} is no size", remedy)
+    octets = int(found["number"]) * _SIZES[(found["unit"] or "b")[0].lower()]
+    if octets and octets < _LEAST_SIZE:
+        raise Mistake(f"{shown(value)} is less than 16 MiB", remedy)
+    if octets > _MOST_SIZE:
+        raise Mistake(f"{shown(value)} is more than 1 TiB", remedy)
+    return octets
 
 
 def text(value: object) -> str:

@@ -22,7 +22,7 @@ def problems(daemon: Daemon) -> list[Problem]:
     """List everything, each once."""
     now = daemon.clock()
     containers = daemon.intake.containers
-    found = [*_of_the_engine(daemon), *of_the_kernel(daemon)]
+    found = [*_of_the_engine(daemon), *of_the_kernel(daemon), *_of_the_store(daemon)]
     found += daemon.effect.problems(now)
     found += _over_budget(daemon)
     found += _overdue(daemon)
@@ -95,6 +95,13 @@ def of_the_kernel(daemon: Daemon) -> list[Problem]:
     if daemon.elsewhere is not None:
         found.append(daemon.elsewhere)
     return found
+
+
+def _of_the_store(daemon: Daemon) -> Iterator[Problem]:
+    yield from daemon.warden.backlog.problems()
+    yield from daemon.world.store.problems()
+    if daemon.unpurged:
+        yield Problem(place="store", what=f"old history is not purged: {daemon.unpurged}")
 
 
 def _followed(daemon: Daemon) -> list[Container]:

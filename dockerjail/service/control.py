@@ -238,7 +238,7 @@ class Control:
         who = values.host(word) or written(subject(word))
         await self._daemon.warden.ask(Revoke(who=who))
         await self._daemon.protect()
-        return web.json_response({"revoked": who})
+        return web.json_response({"revoked": who, **self._report.kept()})
 
 
 def subject(text: object, too: str = "", *, alone: bool = True) -> Subject:

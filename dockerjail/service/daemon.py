@@ -60,8 +60,11 @@ FLUSH_EVERY = 5.0
 """Seconds between writes of cursors that nothing came of."""
 
 VERIFY_ROUNDS = 12
-PURGE_ROUNDS = 720
-"""How many such rounds lie between two looks at the kernel (a minute), two purges (an hour)."""
+RETIRE_ROUNDS = 720
+"""How many such rounds lie between two looks at the kernel (a minute), at idle jails (an hour)."""
+
+PURGE_EVERY = 30.0
+"""Seconds between two purges: what a flood may add beyond the bound until then."""
 
 LOOK_ROUNDS = 3
 """How many such rounds lie between two looks at this host's addresses: news of them may get lost."""
@@ -122,6 +125,7 @@ class Daemon:
         self._news = asyncio.Event()
         self._meddled = asyncio.Event()
         self._meddler = ""
+        self.unpurged = ""
         self._stale = True
         self._acquainted = False
         self.elsewhere: Problem | None = None
@@ -180,6 +184,7 @@ class Daemon:
                 house.create_task(self._follow_kernel(), name="kernel watch"),
                 house.create_task(self._mend_kernel(), name="kernel mending"),
                 house.create_task(self._keep_house(), name="housekeeping"),
+                house.create_task(self._purge(), name="purging"),
                 house.create_task(self.names.run(), name="look-ups"),
             ]
             await stop.wait()
@@ -441,7 +446,7 @@ class Daemon:
             await self.warden.verify(self._meddler)
 
     async def _keep_house(self) -> None:
-        """Do what nobody asks for: write noted cursors, look at the kernel, purge."""
+        """Do what nobody asks for: write noted cursors, look at the kernel, forget idle jails."""
         rounds, steady = 0, asyncio.get_running_loop().time
         ahead = self.clock() - steady()
         while True:
@@ -460,9 +465,23 @@ class Daemon:
             mending = self._meddled.is_set()
             if (not self.warden.sync.ok and not mending) or rounds % VERIFY_ROUNDS == 0:
                 await self.warden.verify()
-            if rounds % PURGE_ROUNDS == 1:
-                await self.world.store.purge(self.clock())
+            if rounds % RETIRE_ROUNDS == 1:
                 self._retire()
+
+    async def _purge(self) -> None:
+        """Have the store forget what is old; beside all else, since a disk may take its time."""
+        while True:
+            await asyncio.sleep(PURGE_EVERY)
+            try:
+                await self.world.store.purge(self.clock())
+            except StoreDamaged:
+                raise
+            except StoreError as error:
+                if not self.unpurged:
+                    logger.warning("old history is not purged: %s", error)
+                self.unpurged = str(error)
+            else:
+                self.unpurged = ""
 
     def _retire(self) -> None:
         """Let go of jails that no container has any more and that count nothing."""

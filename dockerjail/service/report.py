@@ -5,13 +5,14 @@ The words here are those that `--json` prints; `docs/status.md` describes them.
 Nothing here changes anything.
 """
 
+import asyncio
 import time
 from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dockerjail import __version__
-from dockerjail.errors import FirewallError, Refused
+from dockerjail.errors import FirewallError, Refused, StoreError
 from dockerjail.jail.jail import Jail
 from dockerjail.jail.policy import Aggregate, JailPolicy
 from dockerjail.jail.rule import Format, Rule
@@ -31,6 +32,9 @@ from dockerjail.service.daemon import Daemon
 
 Json = dict[str, Any]
 
+PATIENCE: Final = 2.0
+"""Seconds that `status` waits for the store's totals."""
+
 COUNTED: Final = 1000
 """Bans whose own counters one answer reads anew at most: the newest."""
 
@@ -46,15 +50,16 @@ class Report:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
+        self._totals: Mapping[str, tuple[int, int]] = {}
 
     async def status(self) -> Json:
         """Tell whether all is well, what is followed, who is banned, what needs attention."""
-        daemon = self._daemon
-        totals = await daemon.world.store.totals()
+        daemon, backlog = self._daemon, self._daemon.warden.backlog
+        totals, unread = await self._count()
         newest = self._newest()
         await daemon.warden.count(newest)
         blocked = await self._blocked()
-        problems = attention.problems(daemon)
+        problems = [*attention.problems(daemon), *unread]
         return {
             "version": __version__,
             "ok": not problems,
@@ -77,6 +82,12 @@ class Report:
                 "packets": blocked.packets,
                 "bytes": blocked.bytes,
             },
+            "store": {
+                "ok": not (backlog.behind or unread),
+                "error": str(backlog.trouble or "") or "; ".join(p.what for p in unread),
+                "since": backlog.since,
+                "unwritten": backlog.rows,
+            },
             "queue": daemon.warden.waiting,
             "containers": self._containers(),
             "jails": self._jails(totals),
@@ -90,7 +101,7 @@ class Report:
     async def jail(self, name: str) -> Json:
         """Tell about one jail (`name@service`, or its bare name) and its newest bans; raises `Refused`."""
         daemon = self._daemon
-        totals = await daemon.world.store.totals()
+        totals, _ = await self._count()
         jails = [j for j in daemon.jails if name in (j.name, j.policy.name)]
         bans = [b for b in daemon.warden.bans if name in (b.jail, b.jail.partition("@")[0])]
         bans.sort(key=lambda ban: ban.at, reverse=True)
@@ -146,11 +157,35 @@ class Report:
         }
 
     def made(self) -> Json:
-        """Tell whether the kernel knows what an order has changed."""
+        """Tell whether the kernel, and the store, know what an order has changed."""
         return {
             "in_sync": self._daemon.warden.sync.ok,
             "error": self._daemon.warden.sync.error,
+            **self.kept(),
         }
+
+    def kept(self) -> Json:
+        """Tell whether what an order has changed outlives a restart."""
+        backlog = self._daemon.warden.backlog
+        return {
+            "stored": not backlog.behind,
+            "store_error": str(backlog.trouble or backlog.broken or "it is slow")
+            if backlog.behind
+            else "",
+        }
+
+    async def _count(self) -> tuple[Mapping[str, tuple[int, int]], Sequence[Problem]]:
+        """Read the totals; those of the last time, and a problem, if the store does not tell."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                self._totals = await self._daemon.world.store.totals()
+        except TimeoutError:
+            what = f"no answer within {PATIENCE:g} seconds"
+        except StoreError as error:
+            what = str(error)
+        else:
+            return self._totals, ()
+        return self._totals, (Problem(place="store", what=f"totals cannot be read: {what}"),)
 
     def _newest(self) -> Sequence[Ban]:
         return sorted(self._daemon.warden.bans, key=lambda b: b.at, reverse=True)[:COUNTED]

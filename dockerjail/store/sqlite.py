@@ -5,6 +5,10 @@ In come entries in the order they happened and the cursors behind them; both are
 on disk together or not at all. Out go the state for a start, and answers for the
 operator. Nothing here knows what time it is: `now` comes in.
 
+A file that was ours and is damaged is set aside at a start, and a fresh one begun (`loss`);
+damage that shows later ends all writing, so that the start which follows does the same.
+Size is bounded as well as age, that of the journal too.
+
 One connection writes, another reads, so a long answer never delays a ban. The
 journal is a WAL with `synchronous=NORMAL`: a killed process loses nothing, a
 power cut may lose the last moments, cursors with failures, which are then read
@@ -13,11 +17,11 @@ from the logs again. Each connection has its thread; the event loop never waits.
 
 import asyncio
 import errno
-import fcntl
 import json
+import logging
 import os
-import socket
 import sqlite3
+import time
 from collections.abc import (
     AsyncIterator,
     Collection,
@@ -33,13 +37,14 @@ from typing import Any, Self
 
 import aiosqlite
 
-from dockerjail.errors import StoreError
+from dockerjail.errors import StoreDamaged, StoreError, StoreUnavailable
 from dockerjail.model import (
     Allowance,
     Ban,
     Cursor,
     Direct,
     Failure,
+    Problem,
     Stream,
     Subject,
 )
@@ -50,7 +55,9 @@ from dockerjail.ports import (
     History,
     State,
 )
-from dockerjail.store.migrate import examine, migrate, shipped
+from dockerjail.store.damage import name_aside, salvage, set_aside
+from dockerjail.store.lock import Lock, Loss, only_user
+from dockerjail.store.migrate import APPLICATION_ID, examine, migrate, shipped
 from dockerjail.store.rows import (
     SELECT_BAN,
     SELECT_FAILURE,
@@ -59,6 +66,8 @@ from dockerjail.store.rows import (
     failure,
     statements,
 )
+
+logger = logging.getLogger(__name__)
 
 _OLDEST_SQLITE = (3, 37, 0)
 """The first with STRICT tables."""
@@ -71,6 +80,16 @@ _VACUUM_STEP = 256
 
 _SPARE_PAGES = 1024
 """Free pages that stay in the file: those of a steady purge are soon used again."""
+
+_CHECKED_WITHIN = 5.0
+"""Seconds that a start looks for damage."""
+
+_CHECKED_MOST = 512 * 1024 * 1024
+"""
+Bytes from which on a start does not look through the failures.
+
+One call of SQLite's before 3.42 does that, which nobody can end early.
+"""
 
 _JOURNAL_LIMIT = 64 * 1024 * 1024
 """Bytes of journal kept once a long reader has let it grow."""
@@ -102,8 +121,47 @@ _PURGE = (
     """,
 )
 
+_SHRINK = (
+    # What counts no more, but for what led to bans in force.
+    (
+        "failure",
+        """
+        CASE WHEN ban IS NULL THEN spent = 1 OR at < :counting
+        ELSE EXISTS (
+            SELECT 1 FROM ban WHERE ban.id = failure.ban AND coalesce(ended_at, until) <= :now)
+        END
+        """,
+    ),
+    # Bans last of all history: those who come back are banned for longer because of them.
+    (
+        "ban",
+        """
+        coalesce(ended_at, until) <= :now
+            AND NOT EXISTS (SELECT 1 FROM failure WHERE failure.ban = ban.id)
+        """,
+    ),
+    ("failure", "spent = 1"),
+)
+"""What may go when there is too much, in this order; the oldest of each first."""
+
 _WRITABLE = "mount its directory writable and give dockerjail the right to write there"
 _ELSEWHERE = "or give another [store] path"
+
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""What says that the file is not as it was written."""
+
+_PASSING = frozenset(
+    {
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
+"""What may be over when it is tried again."""
 
 _SQLITE_SAYS = {
     sqlite3.SQLITE_NOTADB: (
@@ -113,6 +171,10 @@ _SQLITE_SAYS = {
     sqlite3.SQLITE_CORRUPT: (
         "the database is damaged",
         "put a backup in its place, or move it away (sqlite3's `.recover` may save the rest)",
+    ),
+    sqlite3.SQLITE_NOMEM: (
+        "there is no memory left",
+        "give dockerjail more memory",
     ),
     sqlite3.SQLITE_READONLY: ("it is read-only", f"{_WRITABLE}, {_ELSEWHERE}"),
     sqlite3.SQLITE_PERM: ("dockerjail has no right to do so", f"{_WRITABLE}, {_ELSEWHERE}"),
@@ -152,20 +214,37 @@ class SqliteStore:
 
     `path` is created if need be, its directory too (0700, the file 0600: log
     lines are private). `keep` is for how many seconds history is kept, and so
-    how long an earlier ban counts for a longer one. `busy_timeout` is for how
-    many seconds a write waits for another process. Every method raises
-    `StoreError` and nothing else; nothing was written then.
+    how long an earlier ban counts for a longer one; `most` how many bytes the
+    database may have, 0 for any number, and its journal once more. `busy_timeout`
+    is for how many seconds a write waits for another process. With a reason to `distrust`
+    what is there, it is set aside unseen. Every method raises `StoreError` and nothing else;
+    nothing was written then.
     """
 
-    def __init__(self, path: Path, *, keep: float, busy_timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        keep: float,
+        most: int = 0,
+        busy_timeout: float = 5.0,
+        distrust: str = "",
+    ) -> None:
         self._path = path
         self._keep = keep
+        self._most = most
         self._busy_timeout = busy_timeout
+        self._distrust = distrust
         self._findtime = float("inf")
         self._writing = asyncio.Lock()
         self._stack = AsyncExitStack()
         self._writer: aiosqlite.Connection | None = None
         self._reader: aiosqlite.Connection | None = None
+        self._lock: Lock | None = None
+        self._inode = 0
+        self._damage = ""
+        self._stuck: StoreUnavailable | None = None
+        self._overfull = 0
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -190,24 +269,128 @@ class SqliteStore:
                 f"SQLite {sqlite3.sqlite_version} is too old for the store: "
                 f"run dockerjail where there is {'.'.join(map(str, _OLDEST_SQLITE))} or newer"
             )
+        self._damage, self._stuck = "", None
         async with AsyncExitStack() as stack:
             with self._saying("open it"):
                 path = _prepare(self._path)
-                stack.enter_context(_only_user(path))
+                lock = stack.enter_context(only_user(path, _ELSEWHERE))
+                if lock.loss is not None and lock.loss.aside and not path.exists():
+                    set_aside(path, lock.loss.aside)  # an earlier process did half of it
+                ours = lock.ours or _is_marked(path)
+                if self._distrust:
+                    self._lose(path, lock, self._distrust)
+                elif lock.ours and _size(path) == 0:
+                    self._lose(path, lock, f"{self._path}: is empty")
+            try:
+                await self._connect_to(path, stack)
+            except StoreDamaged as error:
+                if not ours:
+                    raise StoreError(str(error)) from error
+                with self._saying("set it aside"):
+                    self._lose(path, lock, str(error))
+                await self._connect_to(path, stack)
+            with self._saying("open it"):
+                lock.own()
+            self._lock, self._distrust = lock, ""
+            self._stack = stack.pop_all()
+
+    async def _connect_to(self, path: Path, stack: AsyncExitStack) -> None:
+        """Open the connections, with tables up to date; raises `StoreDamaged`."""
+        async with AsyncExitStack() as ours:
+            with self._saying("open it"):
                 _create(path)
-                writer = await stack.enter_async_context(self._connect(path))
+                writer = await ours.enter_async_context(self._connect(path))
                 migrations = shipped()
                 # Before anything is set, which would write to a file that is not ours.
                 await examine(writer, migrations, path=self._path)
+                await self._check(writer, path)
                 await self._set_up(writer)
             with self._saying("bring its tables up to date"):
                 await migrate(writer, migrations, path=self._path)
                 await writer.execute_fetchall("PRAGMA foreign_keys = ON")
             with self._saying("open it for reading"):
-                reader = await stack.enter_async_context(self._connect(path))
+                reader = await ours.enter_async_context(self._connect(path))
                 await reader.execute_fetchall("PRAGMA query_only = ON")
+                self._inode = _inode(path)
             self._writer, self._reader = writer, reader
-            self._stack = stack.pop_all()
+            stack.push_async_exit(ours.pop_all())
+
+    async def _check(self, db: aiosqlite.Connection, path: Path) -> None:
+        """
+        Raise `StoreDamaged` if the tables are; in bounded time, so not always all of them.
+
+        What is not seen here shows when it is read.
+        """
+        last = "failure"  # the largest by far, and that which bans need least
+        tables = await db.execute_fetchall(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite%'"
+            " ORDER BY name = ?",
+            (last,),
+        )
+        end = time.monotonic() + _CHECKED_WITHIN
+        await db.set_progress_handler(lambda: time.monotonic() > end, 10_000)
+        try:
+            for (name,) in tables:
+                if name == last and (_size(path) or 0) > _CHECKED_MOST:
+                    break
+                found = [
+                    str(row[0]) for row in await db.execute_fetchall(f"PRAGMA quick_check({name})")
+                ]
+                if found != ["ok"]:
+                    raise StoreDamaged(f"{self._path}: the database is damaged ({found[0][:200]})")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+                raise
+        finally:
+            await db.set_progress_handler(lambda: None, 0)
+
+    def _lose(self, path: Path, lock: Lock, why: str) -> None:
+        """Set the file aside; what is to be done about that survives a kill from here on."""
+        self._damage = ""
+        aside = name_aside(path) if path.exists() else ""
+        lock.lose(Loss(why=why, aside=aside))
+        if aside:
+            set_aside(path, aside)
+        logger.error(
+            "%s; %s; a fresh one is begun with the bans that can be read and those in the kernel",
+            why,
+            f"it is set aside as {path.with_name(aside)}" if aside else "it is gone",
+        )
+
+    @property
+    def loss(self) -> Loss | None:
+        """Why there is a fresh database in place of another, until `recover` is through."""
+        return self._lock.loss if self._lock else None
+
+    async def salvaged(self, now: float) -> Sequence[Entry]:
+        """Read what can be read of the database that was lost."""
+        if self.loss is None or not self.loss.aside:
+            return []
+        aside = self._path.resolve().with_name(self.loss.aside)
+        with self._saying("read what was set aside"):
+            try:
+                return await asyncio.to_thread(salvage, aside, now)
+            except sqlite3.DatabaseError as error:
+                logger.warning("%s: nothing can be read of it: %s", aside, error)
+                return []
+
+    async def recover(self, entries: Sequence[Entry]) -> None:
+        """Write what is known in spite of the loss, which is over then."""
+        for at in range(0, len(entries), _PURGE_STEP):
+            await self.record(entries[at : at + _PURGE_STEP], {})
+        with self._saying("open it"):
+            if self._lock is not None:
+                self._lock.lose(None)
+
+    def problems(self) -> Sequence[Problem]:
+        """See `Store.problems`."""
+        if not self._overfull:
+            return []
+        what = (
+            f"{self._path} takes {_mebibytes(self._overfull)}, more than max_size: bans in force and "
+            "failures that still count alone do, and are kept"
+        )
+        return [Problem(place="store", what=what, remedy="raise max_size under [store]")]
 
     async def close(self) -> None:
         """Let go of the file; a store that is not open is left as it is."""
@@ -265,6 +448,10 @@ class SqliteStore:
             work.append(("DELETE FROM cursor WHERE container = ?", ids))
         if not work:
             return
+        if self._damage:
+            raise StoreDamaged(self._damage)
+        if self._stuck is not None:
+            await self._bound_journal()
         with self._saying("write failures, bans and cursors"):
             async with self._transaction() as db:
                 for sql, parameters in work:
@@ -325,21 +512,91 @@ class SqliteStore:
         }
         purged = 0
         with self._saying("purge old history"):
+            self._must_be_there()
             for sql in _PURGE:
                 while rows := await self._purge_step(sql, limits):
                     purged += rows
-            while await self._free_pages() > _SPARE_PAGES:
+            purged += await self._shrink(now)
+            while await self._pragma("freelist_count") > _SPARE_PAGES:
                 async with self._transaction() as db:
                     await db.execute_fetchall(f"PRAGMA incremental_vacuum({_VACUUM_STEP})")
+        await self._bound_journal()
         return purged
+
+    async def _shrink(self, now: float) -> int:
+        """Have the oldest history go, kind by kind, until the rest is no more than it may be."""
+        shrunk = 0
+        for table, condition in _SHRINK:
+            after = 0
+            while await self._excess() and (last := await self._last_of_step(table, after)):
+                limits = {
+                    "after": after,
+                    "last": last,
+                    "now": now,
+                    "counting": now - self._findtime,
+                }
+                shrunk += await self._purge_step(
+                    f"DELETE FROM {table} WHERE id > :after AND id <= :last AND {condition}",  # noqa: S608  # both from `_SHRINK`
+                    limits,
+                )
+                after = last
+        overfull = await self._excess()
+        if overfull and not self._overfull:
+            logger.error("store: what it has to keep alone is larger than max_size")
+        self._overfull = overfull
+        return shrunk
+
+    async def _excess(self) -> int:
+        """Return how many bytes are in use if these are more than may be, else 0."""
+        if not self._most:
+            return 0
+        pages = await self._pragma("page_count") - await self._pragma("freelist_count")
+        used = pages * await self._pragma("page_size")
+        return used if used > self._most else 0
+
+    async def _last_of_step(self, table: str, after: int) -> int | None:
+        """Return the last id of those that one step looks at: it may delete none of them."""
+        sql = f"SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT ?)"  # noqa: S608  # from `_SHRINK`
+        ((last,),) = await self._read(sql, after, _PURGE_STEP)
+        return None if last is None else int(last)
+
+    async def _bound_journal(self) -> None:
+        """
+        Empty the journal; raises `StoreUnavailable` when it is too large and somebody holds it.
+
+        While another process reads, what is written since stays in the journal, however long.
+        """
+        with self._saying("empty the journal"):
+            async with self._writing:
+                db = self._opened(self._writer)
+                ((_, frames, emptied),) = await db.execute_fetchall(
+                    "PRAGMA wal_checkpoint(PASSIVE)"
+                )
+        size = frames * await self._pragma("page_size")
+        limit = max(self._most, _JOURNAL_LIMIT)
+        if not self._most or size <= limit or frames == emptied:
+            self._stuck = None
+            return
+        self._stuck = StoreUnavailable(
+            f"{self._path}: another process has been reading it for so long that the journal "
+            f"beside it takes {_mebibytes(size)}",
+            "end the sqlite3 shell or the backup that reads it",
+        )
+        raise self._stuck
+
+    def _must_be_there(self) -> None:
+        """Raise `StoreDamaged` if somebody has taken the file away: all would be lost at the end."""
+        if _inode(self._path) != self._inode:
+            self._damage = f"{self._path}: was moved, deleted or replaced while it was in use"
+            raise StoreDamaged(self._damage)
 
     async def _purge_step(self, sql: str, limits: Mapping[str, float]) -> int:
         async with self._transaction() as db, db.execute(sql, limits) as cursor:
             return cursor.rowcount
 
-    async def _free_pages(self) -> int:
-        ((pages,),) = await self._read("PRAGMA freelist_count")
-        return int(pages)
+    async def _pragma(self, name: str) -> int:
+        ((value,),) = await self._read(f"PRAGMA {name}")
+        return int(value)
 
     def _connect(self, path: Path) -> aiosqlite.Connection:
         """Make a connection in autocommit mode: transactions are begun by name."""
@@ -368,6 +625,8 @@ class SqliteStore:
         async with self._writing:
             db = self._opened(self._writer)
             try:
+                if db.in_transaction:  # what could not even be undone is by now, or is again
+                    await db.rollback()
                 await db.execute_fetchall("BEGIN IMMEDIATE")
                 yield db
                 await db.commit()
@@ -402,17 +661,25 @@ class SqliteStore:
         except sqlite3.Error as error:
             # The module's own errors have no code; the lower byte is the family.
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if not code and "decode" in str(error):  # text that nobody ever wrote
+                code = sqlite3.SQLITE_CORRUPT
             what, remedy = _SQLITE_SAYS.get(code, ("SQLite refused", "please report this"))
-            raise StoreError(self._message(attempt, what, error, remedy)) from error
+            what = self._message(attempt, what, error)
+            if code in _DAMAGE:
+                self._damage = f"{what}; {remedy}"
+                raise StoreDamaged(self._damage) from error
+            if code in _PASSING:
+                raise StoreUnavailable(what, remedy) from error
+            raise StoreError(f"{what}; {remedy}") from error
         except OSError as error:
             what, remedy = _SYSTEM_SAYS.get(
                 error.errno or 0, ("the system refused", "give another [store] path")
             )
-            raise StoreError(self._message(attempt, what, error, remedy)) from error
+            raise StoreUnavailable(self._message(attempt, what, error), remedy) from error
 
-    def _message(self, attempt: str, what: str, error: Exception, remedy: str) -> str:
+    def _message(self, attempt: str, what: str, error: Exception) -> str:
         detail = "; ".join([str(error), *getattr(error, "__notes__", ())])
-        return f"{self._path}: cannot {attempt}: {what} ({detail}); {remedy}"
+        return f"{self._path}: cannot {attempt}: {what} ({detail})"
 
     @contextmanager
     def _decoding(self) -> Iterator[None]:
@@ -463,27 +730,30 @@ def _create(path: Path) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-@contextmanager
-def _only_user(path: Path) -> Iterator[None]:
-    """
-    Keep every other dockerjail off the file; the kernel ends that with the process.
-
-    The lock is on a file beside it, which stays: removing it would let two
-    processes each lock a file of that name.
-    """
-    lock = path.with_name(f"{path.name}.lock")
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _is_marked(path: Path) -> bool:
+    """Say whether a header names dockerjail, whatever else of the file is damaged."""
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
-            raise StoreError(
-                f"{path}: another dockerjail is running on it ({holder or 'just starting'}); "
-                f"stop that one {_ELSEWHERE}"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
+        with path.open("rb") as file:
+            return file.read(100)[68:72] == APPLICATION_ID.to_bytes(4, "big")
+    except FileNotFoundError:
+        return False
+
+
+def _size(path: Path) -> int | None:
+    """Return how many bytes a file has, None if there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
+
+
+def _inode(path: Path) -> int:
+    """Return which file stands there, 0 if there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _mebibytes(octets: int) -> str:
+    return f"{octets / 1024 / 1024:.0f} MiB"

@@ -68,6 +68,7 @@ def test_without_file_and_environment_the_defaults_hold() -> None:
     assert found.docker.lookback == 600
     assert found.store.path == Path("/var/lib/dockerjail/dockerjail.sqlite3")
     assert found.store.keep == 90 * 86400
+    assert found.store.max_size == 1024**3
     assert found.control.socket == Path("/run/dockerjail/control.sock")
     assert found.firewall.table == "dockerjail"
     assert found.firewall.mode is Mode.ENFORCE
@@ -209,7 +210,7 @@ def test_a_regex_in_double_quotes_is_answered_with_single_quotes(desk: Desk) -> 
             "[docker]\nlable_prefix = 'x'\n",
             "FILE line 2, [docker] lable_prefix: is no setting known here; write label_prefix",
         ),
-        ("[store]\nzzz = 1\n", "[store] zzz: is no setting known here; known: keep, path"),
+        ("[store]\nzzz = 1\n", "[store] zzz: is no setting known here; known: keep, max_size, path"),
         ("docker = 5\n", "FILE line 1, docker: 5 is no section; write [docker] on a line of its"),
         ("[[docker]]\n", "FILE line 1, docker: a list is no section"),
         ("jails = 5\n", "FILE line 1, jails: 5 is no section; write [jails] on a line of its own"),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dockerjail.errors import StoreError
+from dockerjail.errors import StoreDamaged, StoreError, StoreUnavailable
 from dockerjail.model import (
     Allowance,
     Ban,
@@ -30,6 +30,7 @@ from dockerjail.model import (
     UnbanReason,
 )
 from dockerjail.ports import Settled
+from dockerjail.store import sqlite as sqlite_module
 from dockerjail.store.migrate import shipped
 from dockerjail.store.sqlite import SqliteStore
 
@@ -412,15 +413,283 @@ async def test_a_database_of_a_newer_dockerjail_is_left_alone(tmp_path: Path) ->
         assert db.execute("SELECT count(*) FROM ban").fetchall() == [(1,)]
 
 
-async def test_a_damaged_database_is_named(tmp_path: Path) -> None:
+# What is damaged
+
+
+async def filled(path: Path) -> None:
+    """Make a database of many pages, with bans and an allowance among them."""
+    async with store_at(path) as store:
+        await store.record([failure(text="x" * 500)] * 200, {KEY: Cursor(1, 200)})
+        await store.record([ban(), Allowance(who="198.51.100.7", at=NOW, until=None)], {})
+
+
+def asides(path: Path) -> list[str]:
+    return sorted(each.name for each in path.parent.glob("state.db.damaged-*[0-9]"))
+
+
+def root(path: Path, table: str) -> int:
+    """Return where the first page of a table begins."""
+    with closing(sqlite3.connect(path)) as db:
+        ((page,),) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,))
+    return (int(page) - 1) * 4096
+
+
+def spoil(path: Path, start: int, length: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(b"\xa5" * length)
+
+
+async def test_a_header_of_garbage_is_set_aside_once_the_file_was_ours(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    await filled(path)
+    spoil(path, 0, 100)
+    damaged = path.read_bytes()
+    async with store_at(path) as store:
+        assert store.loss is not None
+        assert "is not a SQLite database" in store.loss.why
+        assert (await store.load(now=NOW, findtime=600)).bans == []
+        await store.record([failure()], {})
+        assert await store.salvaged(NOW) == []
+    (aside,) = asides(path)
+    assert (tmp_path / aside).read_bytes() == damaged
+
+
+@pytest.mark.parametrize("size", [0, 100, 4096, 20_000])
+async def test_a_truncated_file_is_set_aside(tmp_path: Path, size: int) -> None:
+    path = tmp_path / "state.db"
+    await filled(path)
+    os.truncate(path, size)
+    async with store_at(path) as store:
+        assert store.loss is not None
+        await store.record([failure()], {})
+    assert len(asides(path)) == 1
+
+
+async def test_an_empty_file_that_was_never_ours_is_taken_for_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    path.touch()
+    async with store_at(path) as store:
+        assert store.loss is None
+    assert asides(path) == []
+
+
+async def test_of_a_database_with_a_damaged_page_the_rest_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    await filled(path)
+    spoil(path, root(path, "failure"), 4096)
+    async with store_at(path) as store:
+        assert store.loss is not None
+        office = Allowance(who="198.51.100.7", at=NOW, until=None)
+        assert await store.salvaged(NOW) == [ban(), office]
+        assert (await store.load(now=NOW, findtime=600)).cursors == {}
+        await store.recover(await store.salvaged(NOW))
+        assert store.loss is None
+    async with store_at(path) as store:
+        state = await store.load(now=NOW, findtime=600)
+        assert (state.bans, state.allowances, state.next_ban) == ([ban()], [office], 2)
+
+
+async def test_bans_on_both_sides_of_a_damaged_page_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    made = [
+        replace(ban(n), subject=ip_network(f"10.0.{n >> 8}.{n & 255}/32")) for n in range(1, 601)
+    ]
+    async with store_at(path) as store:
+        await store.record(made, {})
+    interior = path.read_bytes()[root(path, "ban") :]
+    pointers = int.from_bytes(interior[3:5], "big")
+    cell = int.from_bytes(interior[12 + 2 * (pointers // 2) : 14 + 2 * (pointers // 2)], "big")
+    middle = int.from_bytes(interior[cell : cell + 4], "big")
+    spoil(path, (middle - 1) * 4096, 4096)
+    async with store_at(path) as store:
+        kept = {entry.id for entry in await store.salvaged(NOW) if isinstance(entry, Ban)}
+    assert {1, 2, 599, 600} <= kept
+    assert 500 < len(kept) < 600
+
+
+async def test_a_loss_is_remembered_until_it_is_made_good(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    await filled(path)
+    os.truncate(path, 20_000)
+    for _ in range(2):  # as if killed in between
+        async with store_at(path) as store:
+            loss = store.loss
+            assert loss is not None
+    assert asides(path) == [loss.aside]
+
+
+@pytest.mark.parametrize("step", ["rename", "unlink"])
+async def test_a_kill_while_a_database_is_set_aside_loses_nothing_of_it(
+    tmp_path: Path, step: str
+) -> None:
+    path = tmp_path / "state.db"
+    await filled(path)
+    spoil(path, root(path, "failure"), 4096)
+    code = f"""
+import signal
+from dockerjail.store import damage
+done = damage.Path.{step}
+def die(self, *arguments, **options):
+    done(self, *arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+damage.Path.{step} = die
+(path.parent / "state.db-shm").touch()
+asyncio.run(use())
+"""
+    assert python(code, path).returncode == -signal.SIGKILL
+    async with store_at(path) as store:
+        assert store.loss is not None
+        assert [each for each in await store.salvaged(NOW) if isinstance(each, Ban)] == [ban()]
+        assert asides(path) == [store.loss.aside]
+
+
+def test_few_damaged_databases_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+
+    async def recover() -> None:
+        async with store_at(path) as store:
+            await store.recover([])
+
+    for _ in range(5):
+        asyncio.run(filled(path))
+        os.truncate(path, 20_000)
+        asyncio.run(recover())
+    assert len(asides(path)) == 2
+    names = {each.name for each in tmp_path.iterdir()}
+    assert names == {"state.db", "state.db.lock", *asides(path)}
+
+
+@pytest.mark.parametrize("name", ["state.db-wal", "state.db-shm"])
+async def test_damage_in_the_journal_costs_at_most_its_last_rows(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "state.db"
+    code = """
+import signal
+async def main():
+    async with store_at(path) as store:
+        for n in range(1, 101):
+            await store.record([failure(NOW + n, str(n))], {KEY: Cursor(1, n)})
+        os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    assert python(code, path).returncode == -signal.SIGKILL
+    journal = tmp_path / name
+    spoil(journal, journal.stat().st_size // 2, 64)
+    async with store_at(path) as store:
+        assert store.loss is None
+        state = await store.load(now=NOW, findtime=600)
+        assert [int(f.text) for f in state.failures] == list(range(1, state.cursors[KEY].seen + 1))
+        assert state.cursors[KEY].seen == 100 or name == "state.db-wal"
+
+
+async def test_damage_that_shows_later_ends_all_writing(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    await filled(path)
+    async with store_at(path) as store:
+        spoil(path, 8192, path.stat().st_size - 8192)
+        with pytest.raises(StoreDamaged, match=r"the database is damaged"):
+            await store.last_failures(JAIL)
+        with pytest.raises(StoreDamaged, match=r"the database is damaged"):
+            await store.record([failure()], {})
+    async with SqliteStore(path, keep=1.0, distrust="it is damaged") as store:
+        assert store.loss is not None
+        await store.record([failure()], {})
+
+
+async def test_a_file_that_is_taken_away_while_in_use_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with store_at(path) as store:
-        await store.record([failure(text="x" * 500)] * 200, {})
-    whole = path.read_bytes()
-    path.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
-    with pytest.raises(StoreError, match=r"state\.db: cannot .*the database is damaged.*backup"):
-        async with store_at(path) as store:
-            await store.load(now=NOW, findtime=600)
+        await store.record([ban()], {})
+        path.rename(tmp_path / "elsewhere")
+        with pytest.raises(StoreDamaged, match="was moved, deleted or replaced"):
+            await store.purge(NOW)
+        with pytest.raises(StoreDamaged, match="was moved, deleted or replaced"):
+            await store.record([failure()], {})
+
+
+# How much it may become
+
+
+async def test_what_is_too_much_goes_the_oldest_history_first(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    text = "x" * 900
+    counting = [failure(NOW, f"counts {n}") for n in range(20)]
+    evidence = [replace(failure(NOW, text), jail="a", subject=ip_network("10.0.0.1/32"))] * 50
+    led = Settled(jail="a", subject=evidence[0].subject, ban=1)
+    old = [failure(NOW - 3600 + n / 10, f"{n} {text}") for n in range(6000)]
+    ended = [replace(ban(n), jail="b", until=NOW - 10) for n in range(2, 200)]
+    async with SqliteStore(path, keep=1e9, most=2_000_000) as store:
+        await store.load(now=NOW, findtime=600)
+        await store.record([*evidence, led, ban(), *ended, *old, *counting], {KEY: Cursor(1, 1)})
+        assert await store.purge(NOW) > 3000
+        left = [f.text for f in await store.last_failures(JAIL, limit=10_000)]
+        assert left[:20] == [f"counts {n}" for n in reversed(range(20))]
+        numbers = [int(text.partition(" ")[0]) for text in left[20:]]
+        assert numbers == list(reversed(range(numbers[-1], 6000)))
+        assert 500 < len(numbers) < 2500
+        assert len(await store.evidence(1)) == 50
+        assert len(await store.bans_of("b", limit=1000)) == 198
+        assert (await store.load(now=NOW, findtime=600)).bans == [ban()]
+        assert store.problems() == []
+    # some free pages stay for a steady purge
+    assert path.stat().st_size < 2_000_000 + 1024 * 4096
+
+
+async def test_what_may_not_go_is_told_when_it_is_too_much(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    async with SqliteStore(path, keep=1e9, most=100_000) as store:
+        await store.load(now=NOW, findtime=600)
+        many = [replace(ban(n), subject=ip_network(n)) for n in range(1, 1000)]
+        await store.record([*many, *[failure(NOW, "counts")] * 1000], {})
+        await store.purge(NOW)
+        assert len(await store.last_failures(JAIL, limit=2000)) == 1000
+        assert len((await store.load(now=NOW, findtime=600)).bans) == 999
+        (problem,) = store.problems()
+        assert (problem.place, problem.remedy) == ("store", "raise max_size under [store]")
+        await store.purge(NOW + 1000)  # nothing counts any more, and the bans are over
+        assert store.problems() == []
+
+
+async def test_a_ban_waits_for_few_rows_while_much_goes(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    steps: list[str] = []
+    async with SqliteStore(path, keep=1e9, most=100_000) as store:
+        await store.load(now=NOW, findtime=600)
+        await store.record([failure(NOW - 3600, "x" * 500)] * 5000, {})
+        assert store._writer is not None
+        await store._writer.set_trace_callback(steps.append)
+        await store.purge(NOW)
+    deleted = [sql for sql in steps if sql.lstrip().startswith("DELETE FROM failure WHERE id >")]
+    assert len(deleted) >= 10  # 500 rows each
+
+
+async def test_a_journal_that_a_reader_lets_grow_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_module, "_JOURNAL_LIMIT", 1_000_000)
+    path = tmp_path / "state.db"
+    async with SqliteStore(path, keep=1e9, most=500_000) as store:
+        await store.load(now=NOW, findtime=600)
+        await store.record([failure()], {})
+        with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM failure").fetchall()
+            await store.record([failure(NOW - 3600, "x" * 900)] * 2000, {})
+            with pytest.raises(StoreUnavailable, match="another process has been reading it"):
+                await store.purge(NOW)
+            size = (tmp_path / "state.db-wal").stat().st_size
+            with pytest.raises(StoreUnavailable, match="end the sqlite3 shell"):
+                await store.record([failure()], {})
+            assert (tmp_path / "state.db-wal").stat().st_size == size
+            reader.execute("ROLLBACK")
+        await store.record([failure()], {})
+        await store.purge(NOW)
+        await store.record([failure()], {})
+        assert (tmp_path / "state.db-wal").stat().st_size <= 1_000_000
+        assert await store.totals() == {JAIL: (2003, 0)}
+
+
+# What is wrong with its place
 
 
 async def test_a_directory_is_named(tmp_path: Path) -> None:

@@ -8,12 +8,19 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from dockerjail.ban import backlog as backlog_module
 from dockerjail.ban import warden as warden_module
 from dockerjail.ban.budget import Budget
 from dockerjail.ban.orders import Admit, Pardon, Report, Revoke, Sentence
 from dockerjail.ban.sentencing import Bar
 from dockerjail.ban.warden import Warden
-from dockerjail.errors import FirewallError, Refused, StoreError
+from dockerjail.errors import (
+    FirewallError,
+    Refused,
+    StoreDamaged,
+    StoreError,
+    StoreUnavailable,
+)
 from dockerjail.jail.growth import Growth
 from dockerjail.jail.policy import Aggregate, JailPolicy, Origin, Verify
 from dockerjail.jail.rule import Rule
@@ -538,12 +545,12 @@ async def test_whoever_asks_a_warden_that_has_ended_is_refused():
         await house.warden.ask(Pardon(subject=BAD))
 
 
-async def test_nobody_waits_for_a_warden_that_failed():
-    class Full(MemoryStore):
+async def test_orders_in_hand_are_carried_out_and_answered_when_the_store_fails():
+    class Broken(MemoryStore):
         async def record(self, *arguments, **options):
-            raise StoreError("disk full")
+            raise StoreDamaged("garbage")
 
-    house = House(store=Full())
+    house = House(store=Broken())
     await house.warden.restore(await house.store.load(now=0, findtime=1), allow=frozenset())
     sentences = [
         asyncio.create_task(
@@ -551,11 +558,263 @@ async def test_nobody_waits_for_a_warden_that_failed():
         )
         for n in range(3)
     ]
-    with pytest.raises(StoreError):
+    with pytest.raises(StoreDamaged):
         await house.warden.run()
-    for sentence in sentences:
-        with pytest.raises(Refused, match="stopping"):
-            await sentence
+    assert [len(await sentence) for sentence in sentences] == [1, 1, 1]
+    assert len(await house.blocked()) == 3
+    assert house.warden.backlog.behind
+    with pytest.raises(Refused, match="stopping"):
+        await house.warden.ask(Pardon(subject=BAD))
+
+
+async def test_an_idle_warden_ends_when_the_store_turns_out_damaged():
+    class Damaged(MemoryStore):
+        async def record(self, *arguments, **options):
+            await asyncio.sleep(3)  # longer than a ban waits
+            raise StoreDamaged("garbage")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        async with House(store=Damaged()).running() as house:
+            await house.offend()
+            await asyncio.sleep(60)
+    assert caught.group_contains(StoreDamaged)
+
+
+# The store is away
+
+
+class Moody(MemoryStore):
+    """Refuses to write while `full` says why, to read while `mute` does; `slow` is seconds per write."""
+
+    def __init__(self):
+        super().__init__()
+        self.full = self.mute = ""
+        self.slow = 0.0
+        self.written = []
+
+    async def record(self, entries, cursors, *, gone=()):
+        await asyncio.sleep(self.slow)
+        if self.full:
+            raise StoreUnavailable(self.full, "make room")
+        self.written.append((list(entries), dict(cursors)))
+        await super().record(entries, cursors, gone=gone)
+
+    async def bans_against(self, *arguments, **options):
+        if self.mute:
+            raise StoreUnavailable(self.mute)
+        return await super().bans_against(*arguments, **options)
+
+
+async def test_a_full_disk_delays_no_ban_and_all_is_written_once_there_is_room(caplog):
+    house = House(store=Moody())
+    async with house.running():
+        await house.offend()
+        house.store.full = "the disk is full"
+        for n in range(50):
+            await house.offend(ip_network(f"198.51.100.{n}"))
+        assert len(await house.blocked()) == len(house.bans) == 51
+        assert await house.store.totals() == {JAIL: (5, 1)}
+        (problem,) = house.warden.backlog.problems()
+        assert problem.place == "store"
+        assert problem.what.startswith("the disk is full: since 2001-")
+        assert "nothing can be written, 350 rows wait; bans are enforced" in problem.what
+        assert problem.remedy == "make room"
+        house.store.full = ""
+        await asyncio.sleep(30)
+        assert list(house.warden.backlog.problems()) == []
+        assert house.warden.backlog.rows == 0
+        assert await house.store.totals() == {JAIL: (255, 51)}
+        state = await house.store.load(now=house.clock(), findtime=3600)
+        assert state.cursors == {STREAM: Cursor(51, 1)}
+        assert {ban.subject for ban in state.bans} == {ban.subject for ban in house.bans}
+        assert all([len(await house.store.evidence(ban.id)) == 5 for ban in state.bans])
+    said = [r.message for r in caplog.records if "store" in r.message]
+    assert len(said) == 2
+    assert said[0].startswith("store: the disk is full; make room; bans are enforced")
+    assert "works again after" in said[1]
+
+
+async def test_a_cursor_is_never_written_before_the_rows_behind_it(monkeypatch):
+    monkeypatch.setattr(backlog_module, "ROWS", 10)
+    house = House(store=Moody())
+    async with house.running():
+        house.store.full = "the disk is full"
+        for n in range(20):
+            await house.offend(ip_network(f"198.51.100.{n}"))
+        house.store.full = ""
+        await asyncio.sleep(60)
+    done = 0
+    assert len(house.store.written) > 5
+    for entries, cursors in house.store.written:
+        done += sum(isinstance(entry, Failure) for entry in entries)
+        assert cursors == {STREAM: Cursor(done // 5, 1)}
+    assert done == 100
+
+
+async def test_a_store_that_does_not_answer_delays_no_ban_and_is_told_of(caplog):
+    house = House(store=Moody())
+    async with house.running():
+        house.store.slow = 120.0
+        await house.offend()
+        await asyncio.sleep(backlog_module.PATIENCE)
+        assert await house.blocked() == {Element(BAD, HTTP)}
+        await house.offend(ip_network("198.51.100.1"))
+        assert len(await house.blocked()) == 2  # and the next ones not even that long
+        assert list(house.warden.backlog.problems()) == []
+        await asyncio.sleep(backlog_module.SLOW)
+        (problem,) = house.warden.backlog.problems()
+        assert problem.what.startswith("the store does not answer: since 2001-")
+        await asyncio.sleep(300)
+        assert list(house.warden.backlog.problems()) == []
+        assert await house.store.totals() == {JAIL: (10, 2)}
+        house.store.slow = 0
+
+
+async def test_lines_wait_when_too_much_is_unwritten(monkeypatch):
+    monkeypatch.setattr(backlog_module, "MOST", 100)
+    house = House(store=Moody())
+    async with house.running():
+        house.store.full = "the disk is full"
+        sending = asyncio.create_task(
+            forever(lambda n: house.offend(ip_network(f"198.51.100.{n % 250}")))
+        )
+        await asyncio.sleep(60)
+        held = house.warden.backlog.rows
+        assert 100 <= held < 120
+        (problem,) = house.warden.backlog.problems()
+        assert "no more lines are judged until they are written" in problem.what
+        # operators are no lines
+        assert await house.warden.ask(Sentence(subject=BAD, bantime=60))
+        assert Element(BAD, None) in await house.blocked()
+        house.store.full = ""
+        await asyncio.sleep(60)
+        assert house.warden.backlog.rows < 100
+        assert (await house.store.totals())[JAIL][0] > 100
+        sending.cancel()
+
+
+async def forever(run):
+    n = 0
+    while True:
+        await run(n)
+        await asyncio.sleep(1)
+        n += 1
+
+
+async def test_a_ban_that_moves_again_and_again_while_nothing_is_written_fills_no_memory():
+    house = House(store=Moody(), bantime=None)
+    async with house.running():
+        house.store.full = "the disk is full"
+        for n in range(10):
+            await house.offend(ip_network(f"198.51.100.{n}"))
+        before = house.warden.backlog.rows
+        for n in range(100):
+            house.scope = Scope(ports=(Port(9000 + n),), why="published")
+            await house.warden.rescope()
+            await asyncio.sleep(1)
+        assert house.warden.backlog.rows <= before + 40  # what an attempt had in hand is kept apart
+        house.store.full = ""
+        await asyncio.sleep(60)
+        state = await house.store.load(now=house.clock(), findtime=3600)
+        assert {ban.scope.ports for ban in state.bans} == {(Port(9099),)}
+
+
+async def test_bans_that_are_not_written_yet_count_for_longer_bans_and_recidive():
+    house = House(store=Moody(), bantime=60)
+    house.policy = replace(house.policy, growth=Growth())
+    house.policies["recidive@web"] = replace(
+        house.policy, name="recidive", recidive=True, maxretry=3, findtime=3600, growth=None
+    )
+    async with house.running():
+        house.store.full = house.store.mute = "the disk is full"
+        for wait in 61, 121, 0:
+            await house.offend()
+            await asyncio.sleep(wait)
+        assert sorted((ban.jail, ban.count) for ban in house.bans) == [
+            (JAIL, 3),
+            ("recidive@web", 1),
+        ]
+        house.store.full = house.store.mute = ""
+        await asyncio.sleep(30)
+        assert len(await house.store.bans_against(BAD, since=0)) == 4
+
+
+async def test_who_cannot_be_looked_up_is_banned_all_the_same(caplog):
+    house = House(store=Moody(), bantime=60)
+    house.policy = replace(house.policy, growth=Growth())
+    async with house.running():
+        await house.offend()
+        await asyncio.sleep(61)
+        house.store.mute = "the disk reports an error"
+        await house.offend()
+        (ban,) = house.bans
+        assert ban.until == pytest.approx(house.clock() + 60, abs=1)
+        (problem,) = house.warden.backlog.problems()
+        assert "earlier bans cannot be read, so none makes a ban longer: the disk" in problem.what
+        house.store.mute = ""
+        await asyncio.sleep(61)
+        await house.offend()
+        (ban,) = house.bans
+        assert ban.until > house.clock() + 200
+        assert list(house.warden.backlog.problems()) == []
+    assert sum("earlier bans cannot be read" in r.message for r in caplog.records) == 1
+
+
+async def test_an_operators_order_is_carried_out_although_nothing_can_be_written():
+    house = House(store=Moody())
+    async with house.running():
+        await house.offend()
+        house.store.full = "the disk is full"
+        await house.warden.ask(Sentence(subject=ip_network("198.51.100.1"), bantime=60))
+        assert house.warden.backlog.behind
+        await house.warden.ask(Pardon(subject=BAD))
+        assert {each.subject for each in await house.blocked()} == {ip_network("198.51.100.1")}
+        office = Allowance(who="198.51.100.9", at=house.clock(), until=None)
+        await house.warden.ask(Admit(allowance=office, networks=[ip_network("198.51.100.9")]))
+        house.store.full = ""
+        await asyncio.sleep(30)
+        assert not house.warden.backlog.behind
+        state = await house.store.load(now=house.clock(), findtime=3600)
+        assert [ban.subject for ban in state.bans] == [ip_network("198.51.100.1")] * (
+            house.clock() < state.bans[0].until
+        )
+        assert state.allowances == [office]
+
+
+async def test_a_stop_with_a_store_that_still_refuses_says_what_is_lost():
+    house = House(store=Moody())
+    with pytest.raises(ExceptionGroup) as caught:
+        async with house.running():
+            house.store.full = "the disk is full"
+            await house.offend()
+            await house.warden.ask(Sentence(subject=ip_network("198.51.100.1"), bantime=60))
+    (error,) = caught.value.exceptions
+    assert str(error) == (
+        "the disk is full: 8 rows could not be written; what came from logs is read from there "
+        "again at the next start, lost are the orders: ban 198.51.100.1; make room"
+    )
+    # nothing of it is in the store, so that the next start counts it once
+    assert await house.store.totals() == {}
+    assert (await house.store.load(now=0, findtime=1)).cursors == {}
+
+
+async def test_a_stop_tries_once_more_before_it_gives_up():
+    house = House(store=Moody())
+    async with house.running():
+        house.store.full = "the disk is full"
+        await house.offend()
+        await asyncio.sleep(300)
+        house.store.full = ""
+    assert await house.store.totals() == {JAIL: (5, 1)}
+
+
+async def test_a_stop_does_not_wait_for_ever_for_a_store_that_does_not_answer():
+    house = House(store=Moody())
+    with pytest.raises(ExceptionGroup) as caught:
+        async with house.running():
+            house.store.slow = 1e6
+            await house.offend()
+    assert caught.group_contains(StoreError, match="the store does not answer: 7 rows could not")
 
 
 async def test_a_proxy_that_goes_does_not_make_a_ban_wider():
