@@ -34,7 +34,7 @@ from dockerjail.config.policies import policies
 from dockerjail.config.settings import Settings, load
 from dockerjail.docker.client import DockerEngine
 from dockerjail.docker.cursor import dialect
-from dockerjail.docker.frames import FrameReader, TtyReader
+from dockerjail.docker.frames import reader as frames_of
 from dockerjail.docker.inspect import readable
 from dockerjail.docker.lines import Lines
 from dockerjail.errors import ConfigError, ContainerGone, FilterError, LogsUnreadable
@@ -323,8 +323,9 @@ async def _try_container(asked: Asked, settings: Settings, word: str, ignorerege
         since = None
         if asked.since:
             since = int((time.time() - _ago(asked.since)) * NANO)
-        reader = TtyReader() if container.tty else FrameReader()
-        lines = Lines(container, {}, dialect=dialect(version))
+        habits = dialect(version)
+        reader = frames_of(container, habits)
+        lines = Lines(container, {}, dialect=habits)
         body = engine.logs(container, follow=False, since=since, tail=asked.tail)
         with ticking(trial.watch):
             async with body as pieces:

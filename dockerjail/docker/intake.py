@@ -337,6 +337,10 @@ class Intake:
         if container is None:
             self._digests.pop(name, None)
             known = before is not None or name in self.tails or name in self._stored
+            if name in self._stored and before is None and name not in self.tails:
+                # Whether there was more than an earlier process has read, nobody knows any more.
+                what = "it was removed while dockerjail was away, lines may have been missed"
+                logger.warning("%s", Problem(place=f"container {name[:12]}", what=what))
             if known and name not in self._running:
                 self._forget(name)
         elif self._seen_all:

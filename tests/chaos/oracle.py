@@ -174,11 +174,13 @@ def _lines(
         holes = set(_holes(box, found, left))
         verdict.lost += sorted(holes)
         left = [key for key in left if key not in holes]
-    seen = any(key.name == box.name and key.gen == box.gen for key in found)
-    if reported or not seen:
-        verdict.unread += len(left)
-    else:
-        verdict.silent += left
+    first = min((key for key in box.printed if found.get(key)), default=None)
+    for key in left:
+        # Whoever never saw the beginning, or any of it, cannot know that there was one.
+        if reported or first is None or (box.log is not None and key < first):
+            verdict.unread += 1
+        else:
+            verdict.silent.append(key)
 
 
 def _holes(box: Box, found: Mapping[Key, int], missing: Iterable[Key]) -> Iterator[Key]:

@@ -79,11 +79,18 @@ def test_a_container_that_was_never_seen_cannot_be_told_of():
 
 
 def test_what_was_rotated_away_must_be_told():
+    rotated = box(4, scarce=True)
+    rotated.log.pop(key(1))
+    rotated.log.pop(key(2))
+    assert judge(rotated, [row(0), row(3)]).silent == [key(1), key(2)]
+    assert not judge(rotated, [row(0), row(3)], reported=("box0",)).faults
+
+
+def test_what_was_rotated_away_before_anything_was_read_cannot_be_told():
     rotated = box(3, scarce=True)
     rotated.log.pop(key(0))
-    rotated.log.pop(key(1))
-    assert judge(rotated, [row(2)]).silent == [key(0), key(1)]
-    assert not judge(rotated, [row(2)], reported=("box0",)).faults
+    verdict = judge(rotated, [row(1), row(2)])
+    assert (verdict.unread, verdict.faults) == (1, [])
 
 
 def test_what_a_killed_engine_had_in_hand_is_its_own_loss():

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockerjail.docker.frames import FrameReader, TtyReader
+from dockerjail.docker.cursor import Dialect
+from dockerjail.docker.frames import FrameReader, TtyReader, reader
 from dockerjail.errors import EngineUnavailable
+from dockerjail.model import Container
 
 STAMP = b"2026-11-22T10:52:40.409746684Z "
 LATER = b"2026-11-22T10:52:41.000000001Z "
@@ -67,6 +69,42 @@ def test_any_split_of_a_terminals_bytes_gives_the_same_lines(texts, cuts):
     assert read(TtyReader(), split(body, cuts)) == expected
 
 
+def bare(text, stamp=STAMP):
+    """What Engine 20.10's driver `local` makes of it: the last piece has no LF."""
+    return terminal(text, stamp).removesuffix(b"\n")
+
+
+@given(lengths=st.lists(st.integers(16385, 50000), min_size=1, max_size=4), cuts=CUTS)
+def test_a_long_line_that_lost_its_lf_does_not_swallow_the_next(lengths, cuts):
+    texts = [b"x" * (length - 1) + b"\r" for length in lengths]
+    stamps = [LATER.replace(b".0", b".%d" % n) for n in range(len(texts))]
+    body = b"".join(bare(text, stamp) for text, stamp in zip(texts, stamps, strict=True))
+    body += b"2026-11-22T10:52:59.000000001Z next\r\n"
+    *pieces, last = read(TtyReader(bare=True), split(body, cuts))
+    assert last == (1, b"2026-11-22T10:52:59.000000001Z next\r\n")
+    for text, stamp in zip(texts, stamps, strict=True):
+        mine = [payload.removeprefix(stamp) for _, payload in pieces if payload.startswith(stamp)]
+        assert b"".join(mine) == text
+
+
+@given(length=st.sampled_from((16384, 32768)), cuts=CUTS)
+def test_a_last_piece_of_nothing_does_not_swallow_the_next_line(length, cuts):
+    body = bare(b"x" * (length - 1) + b"\r") + LATER + b"next\r\n"
+    *_, empty, last = read(TtyReader(bare=True), split(body, cuts))
+    assert empty == (1, STAMP)
+    assert last == (1, LATER + b"next\r\n")
+
+
+@given(cuts=CUTS, padding=st.integers(0, 16000))
+def test_a_client_cannot_have_a_line_of_his_own_by_writing_a_stamp(cuts, padding):
+    forged = b"x" * 16384 + b"x" * padding + b"\r" + LATER + b"a line that was never printed\r"
+    body = bare(forged) + LATER + b"next\r\n"
+    frames = read(TtyReader(bare=True), split(body, cuts))
+    assert not any(payload.startswith(LATER + b"a line") for _, payload in frames)
+    frames = read(TtyReader(bare=True), split(bare(forged), cuts))
+    assert not any(payload.startswith(LATER + b"a line") for _, payload in frames)
+
+
 @given(length=st.integers(16300, 50000), cuts=CUTS)
 def test_a_terminals_long_line_comes_in_pieces_with_its_stamp_before_each(length, cuts):
     text = bytes(65 + i % 23 for i in range(length))
@@ -103,3 +141,19 @@ def test_a_terminals_endless_line_is_bounded_piece_by_piece():
     frames = reader.feed(STAMP + b"x" * 100_000)
     assert len(frames) == 6
     assert sum(len(payload) - len(STAMP) for _, payload in frames) == 6 * 16384
+
+
+@pytest.mark.parametrize(
+    ("habits", "driver", "loses"),
+    [
+        (Dialect.OLD, "local", True),
+        (Dialect.OLD, "syslog", True),
+        (Dialect.OLD, "json-file", False),
+        (Dialect.NEW, "local", False),
+    ],
+)
+def test_only_old_engines_and_what_is_kept_as_local_lose_an_lf(habits, driver, loses):
+    container = Container(id="c1", name="web", service="web", tty=True, log_driver=driver)
+    body = bare(b"x" * 20_000 + b"\r") + LATER + b"next\r\n"
+    frames = read(reader(container, habits), [body])
+    assert ((1, LATER + b"next\r\n") in frames) is loses

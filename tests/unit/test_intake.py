@@ -145,7 +145,7 @@ async def test_a_container_met_running_is_read_from_the_lookback_on():
         house.say(str(age), at=EPOCH - age + 0.5)
     async with house.running():
         assert house.texts() == [str(age) for age in range(60, 0, -1)]
-        assert house.tail.problem is None
+        assert house.tail.problems == []
 
 
 @pytest.mark.parametrize("version", ["20.10.24", "26.1.5", "Podman 5.4.2"])
@@ -161,7 +161,7 @@ async def test_after_a_restart_each_line_is_delivered_once(version):
         house.say("back")
         await asyncio.sleep(1)
         assert house.texts() == ["one", "two", "three", "while", "away", "back"]
-        assert house.tail.problem is None
+        assert house.tail.problems == []
 
 
 @pytest.mark.parametrize("version", ["20.10.24", "26.1.5"])
@@ -359,11 +359,28 @@ async def test_a_removed_container_is_forgotten_after_its_last_line():
         assert house.intake.containers == {}
 
 
-async def test_containers_removed_while_we_were_away_are_forgotten():
+async def test_containers_removed_while_we_were_away_are_told_of_once_and_forgotten(caplog):
     house = House()
     house.cursors = {("old", OUT): Cursor(1, 1), ("old", ERR): Cursor(2, 1)}
-    async with house.running():
+    async with house.running(reconcile_every=1.0):
         assert house.gone == ["old"]
+        await asyncio.sleep(5)
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said.startswith("container old: it was removed while dockerjail was away")
+    assert "lines may have been missed" in said
+
+
+async def test_nothing_is_said_of_a_container_that_was_read_to_its_end_and_removed(caplog):
+    house = House()
+    house.engine.start(WEB)
+    async with house.running():
+        house.say("last line")
+        house.engine.stop(WEB)
+        await asyncio.sleep(5)
+        house.engine.remove(WEB)
+        await asyncio.sleep(5)
+        assert house.gone == ["c1"]
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
 async def test_an_unwanted_container_that_goes_is_forgotten():
@@ -410,7 +427,7 @@ async def test_an_unreadable_log_is_said_once_and_stops_nobody_else(caplog):
         await asyncio.sleep(1)
         assert house.texts() == ["still here"]
         assert house.intake.tails["c2"].state is State.UNREADABLE
-        assert "does not support reading" in house.intake.tails["c2"].problem.what
+        assert "does not support reading" in house.intake.tails["c2"].problems[-1].what
         assert caplog.text.count("does not support reading") == 1
 
 
@@ -430,7 +447,7 @@ async def test_a_driver_that_may_lose_lines_is_followed_with_a_warning():
         house.say("hello")
         await asyncio.sleep(1)
         assert house.texts() == ["hello"]
-        assert "lines may be missing" in house.tail.problem.what
+        assert "lines may be missing" in house.tail.problems[-1].what
 
 
 async def test_a_log_rotated_away_is_said():
@@ -444,8 +461,8 @@ async def test_a_log_rotated_away_is_said():
     house.say("two")
     async with house.running():
         assert house.texts() == ["one", "two"]
-        assert "rotated away or truncated" in house.tail.problem.what
-        assert "max-size" in house.tail.problem.remedy
+        assert "rotated away or truncated" in house.tail.problems[-1].what
+        assert "max-size" in house.tail.problems[-1].remedy
 
 
 async def test_a_follower_gone_mute_is_noticed():
@@ -517,7 +534,7 @@ async def test_damage_in_a_log_is_hopped_over_and_said(version):
         assert got[:300] == [f"line {n}" for n in range(300)]
         assert got[-1] == "line 399"
         assert len(got) == len(set(got))
-        assert "could not read a part" in house.tail.problem.what
+        assert "could not read a part" in house.tail.problems[-1].what
         house.say("live")
         await asyncio.sleep(1)
         assert house.texts()[-1] == "live"
