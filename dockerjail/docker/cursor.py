@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import Enum
+from enum import Enum, auto
 from functools import lru_cache
 
 from dockerjail.model import Cursor, Stream
@@ -27,12 +27,23 @@ ROUND = 10
 _INVERSION = 1 * NANO
 """Further apart than this, order of stamps is order in the log, for both streams."""
 
+_ASKEW = 2.0
+"""Seconds that a cursor may be ahead of the Engine's time: clocks are read one after the other."""
+
+_SLACK = 600
+"""Seconds of Podman's log that are read again after a start: `since` hides what a clock that
+was set back meanwhile stamped earlier."""
+
 _TAILS = (256, 8192, 262144)
 _TINY = 8
 """
 Asked for first where damage in a log ends it without a word: what is seen here must
 have been seen at the end of a wider window.
 """
+
+
+_ALIKE = 4096
+"""Frames of one stamp, live, that are told apart by their text; a line of 64 MB has as many."""
 
 
 class Dialect(Enum):
@@ -70,22 +81,71 @@ def stamp(ns: int) -> bytes:
     return b"%b.%09dZ" % (_second(second), fraction)
 
 
+class Mark(Enum):
+    """By what the first new frame of a stream is known when a log is opened once more."""
+
+    STAMP = auto()
+    """It is the first that is stamped later. Holds while nobody sets the Engine's clock back."""
+    FRAME = auto()
+    """It stands behind the frame that the cursor names, whatever their stamps."""
+    EITHER = auto()
+    """So it does; or the window begins behind that frame, and then any that is later is new."""
+    LOST = auto()
+    """
+    The frame is not in the log any more: the first that is later, or that is earlier than the
+    one before it because a clock was set back between the two.
+    """
+    ALL = auto()
+    """The frame is gone, and its time has not come: all that is there was written since."""
+
+
 class Position:
     """
     Where one stream stands while it is being read.
 
     Stamps are kept as the Engine's 30 bytes, whose order is that of time: that is
     four times as fast as numbers, and this is asked for every frame.
+
+    To be read: `passed`, whether what comes now is new; `met`, whether the cursor's own
+    frame came; `older` and `later`, whether there were frames of an earlier and of a later
+    stamp before that; `fell`, by how many nanoseconds stamps went back in what is new;
+    `doubtful`, whether something came live that only a read of the whole log can judge.
     """
 
-    __slots__ = ("_at_stamp", "_met", "_repeats", "seen", "stamp")
+    __slots__ = (
+        *("_at_stamp", "_ceiling", "_count", "_last", "_leader", "_live", "_mark", "_repeats"),
+        *("doubtful", "fell", "later", "met", "older", "passed", "seen", "stamp"),
+    )
 
-    def __init__(self, cursor: Cursor | None, *, repeats: bool = False) -> None:
-        """With `repeats` a frame with the newest stamp and a known payload is not new."""
+    def __init__(
+        self,
+        cursor: Cursor | None,
+        *,
+        mark: Mark = Mark.STAMP,
+        leader: "Position | None" = None,
+        ceiling: int | None = None,
+        live: bool = False,
+        repeats: bool = False,
+    ) -> None:
+        """
+        Stand at `cursor`.
+
+        By `FRAME` also what is behind the `leader`'s cursor is new; by `EITHER` nothing before
+        it that is stamped later than `ceiling`, in nanoseconds. `live` is a stream that is
+        followed; with `repeats`, an Engine that repeats frames in one.
+        """
         self.stamp = stamp(cursor.ns) if cursor is not None else b""
         self.seen = cursor.seen if cursor is not None else 0
-        self._met = 0
-        self._repeats = repeats
+        self.passed = mark is Mark.ALL
+        self.met = self.older = self.later = self.doubtful = False
+        self.fell = 0
+        self._mark = mark
+        self._leader = leader
+        self._ceiling = stamp(ceiling) if ceiling is not None else b""
+        self._live = live
+        self._repeats = live and repeats
+        self._count = 0
+        self._last = b""
         self._at_stamp: set[int] = set()
 
     def admit(self, payload: bytes) -> bool:
@@ -98,28 +158,84 @@ class Position:
         # where stamps are shorter, a client's words may have any byte at any place
         if payload.find(b" ") != 30 or moment[29:] != b"Z":
             moment = stamp(nanoseconds(payload[: payload.index(b" ")]))
+        if not self.passed and not self._passes(moment, payload):
+            return False
         if moment > self.stamp:
             self.stamp = moment
-            self.seen = self._met = 1
+            self.seen = 1
             if self._repeats:
                 self._at_stamp = {hash(payload)}
             return True
-        if moment < self.stamp:
-            self._met = 0
-            return False
-        self._met += 1
-        if self._met <= self.seen:
-            return False
-        if self._repeats:
-            # Before Engine 23 a rotation makes a follower read the new file again
-            # from its start; when that is a frame with the newest stamp, counting
-            # alone does not show that it is a repetition.
-            if hash(payload) in self._at_stamp:
-                self._met -= 1
+        if moment == self.stamp:
+            if self._repeats and not self._another(payload):
+                self.doubtful = True
                 return False
-            self._at_stamp.add(hash(payload))  # not the payload: a line may be gigabytes
-        self.seen += 1
+            self.seen += 1
+            return True
+        if self._live:
+            # Either the clock was set back, or an Engine before 23 reads a file again.
+            self.doubtful = True
+            return False
+        self.fell = max(self.fell, nanoseconds(self.stamp) - nanoseconds(moment))
+        self.stamp = moment
+        self.seen = 1
         return True
+
+    def _passes(self, moment: bytes, payload: bytes) -> bool:
+        """Judge a frame that comes while everything was old so far."""
+        if self._mark is Mark.FRAME and self._leader is not None and self._leader.passed:
+            self.passed = True
+            return True
+        before, self._last = self._last, moment
+        if moment < self.stamp:
+            self._count = 0
+            self._at_stamp.clear()
+            self.older = True
+            self.passed = self._mark is Mark.LOST and moment < before
+            return self.passed
+        if moment == self.stamp and self._count < self.seen:
+            self._count += 1
+            if self._repeats:
+                self._at_stamp.add(hash(payload))
+            self.met = self.passed = self._count == self.seen
+            return False
+        if self._mark is Mark.FRAME or (self._mark is Mark.EITHER and self._stands_apart(moment)):
+            self.later = True
+            return False
+        self.passed = True
+        return True
+
+    def _stands_apart(self, moment: bytes) -> bool:
+        """Say whether a later frame proves nothing: not after older ones, nor far ahead."""
+        led = self._leader is None or self._leader.passed
+        return self.older or self._count > 0 or (not led and moment > self._ceiling)
+
+    def _another(self, payload: bytes) -> bool:
+        """
+        Say whether a live frame with the newest stamp is surely none that came before.
+
+        Before Engine 23 a rotation makes a follower read the new file again from its start;
+        when that is a frame with the newest stamp, nothing but its text tells the two apart.
+        """
+        known = hash(payload)  # not the payload: a line may be gigabytes
+        if known in self._at_stamp or len(self._at_stamp) >= _ALIKE:
+            return False
+        self._at_stamp.add(known)
+        return True
+
+    @property
+    def found(self) -> bool:
+        """Whether, at the end of the log, what is old and what is new was told apart."""
+        if self.passed or self._mark in (Mark.STAMP, Mark.LOST):
+            return True
+        if self._mark is Mark.FRAME:
+            return self._leader is not None and self._leader.passed
+        return not (self.older or self.later or self._count)
+
+    @property
+    def regressed(self) -> bool:
+        """Whether stamps are not in order: behind frames of the log there are earlier ones."""
+        return self.fell > 0 or (self.later and self.passed)
 
     @property
     def cursor(self) -> Cursor:
@@ -133,16 +249,24 @@ class Progress:
     What is known about a container's log when it is opened once more.
 
     `real` is whether any frame was ever consumed, or the cursors only say from
-    where on lines are wanted. `exact` is whether the cursors of both streams are
-    known to belong to the same moment: they do within a process, but of two chunks
-    only one may have been committed before it died. `held` is the stamp of the
-    oldest piece of a line whose end had not come yet.
+    where on lines are wanted. `last` is the stream whose newest consumed frame stands
+    last in the log; None when that is not known: of two chunks only one may have been
+    committed before a process died. `held` is the stamp of the oldest piece of a line
+    whose end had not come yet. `lost` are streams whose frame is not in the log any more.
+    `regressed` is whether behind frames of the log there are some with earlier stamps.
     """
 
     cursors: Mapping[Stream, Cursor]
     real: bool
-    exact: bool
+    last: Stream | None = None
     held: int | None = None
+    lost: frozenset[Stream] = frozenset()
+    regressed: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether everything up to one frame is consumed, of both streams."""
+        return self.real and self.last is not None and self.held is None
 
     @property
     def newest(self) -> int:
@@ -154,10 +278,22 @@ class Progress:
         """All frames up to here are consumed, in nanoseconds, both streams."""
         oldest = min((cursor.ns for cursor in self.cursors.values()), default=0)
         newest = self.newest
-        reach = newest if self.exact else max(oldest, newest - (ROUND + 1) * NANO)
+        if self.last is not None:
+            reach = self.cursors[self.last].ns
+        else:
+            reach = max(oldest, newest - (ROUND + 1) * NANO) if self.real else oldest
         if self.held is not None:
             reach = min(reach, self.held)
         return reach - _INVERSION
+
+    def at(self, stream: Stream) -> int:
+        """Return the stamp of a stream's cursor, in nanoseconds."""
+        return self.cursors[stream].ns
+
+    def ahead(self, now: float) -> frozenset[Stream]:
+        """Return the streams whose cursors lie behind the Engine's time `now`, in seconds."""
+        soon = int((now + _ASKEW) * NANO)
+        return frozenset(stream for stream, cursor in self.cursors.items() if cursor.ns > soon)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,21 +304,28 @@ class Window:
     since: int | None = None
 
 
-def windows(progress: Progress, dialect: Dialect) -> tuple[Window, ...]:
+def windows(progress: Progress, dialect: Dialect, *, reset: bool = False) -> tuple[Window, ...]:
     """
     List what to ask for, narrowest first; the last is all there is.
 
-    A narrow one is good if its first frame shows that it `reaches` back to what is
-    consumed; then resuming in a log of gigabytes takes milliseconds.
+    A narrow one is good if the cursor's own frame is in it; that its first frame `reaches`
+    back to what is consumed lets hope so. Then resuming in a log of gigabytes takes
+    milliseconds. With `reset` the Engine's clock may have been set back since, or a frame
+    was lost: then `since` could hide what is new.
     """
     reach = max(progress.reach, 0)
     if not progress.cursors:
         return (Window(),)
+    if reset and progress.lost:
+        return (Window(),)
     if dialect is Dialect.PODMAN:
-        return (Window(since=max(reach // NANO - 1, 0) * NANO),)
+        if reset:
+            return (Window(),)
+        margin = 1 if progress.exact else _SLACK
+        return (Window(since=max(reach // NANO - margin, 0) * NANO),)
     if dialect is Dialect.OLD:
         return (*(Window(tail=tail) for tail in (_TINY, *_TAILS)), Window())
-    if progress.real and progress.exact and progress.held is None:
+    if progress.exact:
         # The newest consumed frame is itself in the window; and with `since` the
         # Engine need not unpack its compressed files.
         return (*(Window(tail=tail, since=reach) for tail in _TAILS), Window(since=reach))
@@ -190,16 +333,59 @@ def windows(progress: Progress, dialect: Dialect) -> tuple[Window, ...]:
 
 
 def reaches(progress: Progress, window: Window, kind: int, moment: int) -> bool:
-    """Say whether a window that begins with this frame leaves nothing out."""
-    if moment <= progress.reach:
+    """Say whether a window that begins with this frame should leave nothing out."""
+    if moment <= progress.reach or (progress.regressed and progress.exact):
         return True
-    if not progress.exact or progress.held is not None:
+    if not progress.exact:
         return False
     own = next((c for stream, c in progress.cursors.items() if stream == kind), None)
-    if own is None or not progress.real:
+    if own is None:
         return False
     # Frames that share the newest stamp can only be counted from the first of them.
     return moment < own.ns or (moment == own.ns and window.tail != _TINY)
+
+
+def positions(
+    progress: Progress,
+    *,
+    trusting: bool = False,
+    ahead: frozenset[Stream] = frozenset(),
+    live: bool = False,
+    repeats: bool = False,
+) -> dict[Stream, Position]:
+    """
+    Stand at the cursors of both streams, to tell the new frames of a window.
+
+    `trusting` the stamps is for what lies behind damage, where the cursors' frames cannot
+    be. Of a `lost` stream that is `ahead` of the Engine's time everything is new.
+    """
+    real = [s for s, cursor in progress.cursors.items() if cursor.seen and s not in progress.lost]
+    leader = progress.last if progress.exact else max(real, key=progress.at, default=None)
+    made: dict[Stream, Position] = {}
+
+    def stand(stream: Stream) -> Position:
+        cursor = progress.cursors.get(stream)
+        mark = Mark.STAMP
+        if trusting or not progress.real or cursor is None:
+            pass
+        elif stream in progress.lost:
+            mark = Mark.ALL if stream in ahead else Mark.LOST
+        elif stream == leader or progress.exact:
+            mark = Mark.FRAME
+        elif cursor.seen:
+            mark = Mark.EITHER
+        first = made.get(leader) if leader is not None and stream != leader else None
+        ceiling = progress.newest + _INVERSION
+        return Position(
+            cursor, mark=mark, leader=first, ceiling=ceiling, live=live, repeats=repeats
+        )
+
+    if leader is not None:
+        made[leader] = stand(leader)
+    for stream in Stream:
+        if stream not in made:
+            made[stream] = stand(stream)
+    return made
 
 
 def narrower(tail: int | None) -> tuple[Window, ...]:

@@ -12,7 +12,7 @@ A line is bounded: what is over the limit is cut off its end, and counted.
 
 from collections.abc import Iterable, Mapping
 
-from dockerjail.docker.cursor import Dialect, Position
+from dockerjail.docker.cursor import Dialect, Position, Progress, positions
 from dockerjail.docker.frames import SYSTEM_ERROR, Frame
 from dockerjail.errors import EngineUnavailable
 from dockerjail.model import Chunk, Container, Cursor, Stream
@@ -28,7 +28,10 @@ _BUCKET = 18
 class _Strand:
     """One stream while it is being read."""
 
-    __slots__ = ("before", "lines", "other", "piece_stamp", "pieces", "position", "size", "stream")
+    __slots__ = (
+        *("before", "lines", "met", "other", "piece_stamp", "pieces", "position", "size"),
+        "stream",
+    )
 
     def __init__(self, stream: Stream, position: Position) -> None:
         self.stream = stream
@@ -39,6 +42,7 @@ class _Strand:
         self.size = 0  # of the pieces' text, with what was cut off
         self.before = position.cursor  # where the stream stood before the pieces
         self.other = self
+        self.met = False
 
 
 class Lines:
@@ -58,14 +62,16 @@ class Lines:
         *,
         dialect: Dialect,
         limit: int = LIMIT,
+        stand: Mapping[Stream, Position] | None = None,
     ) -> None:
+        """Leave out what `cursors` say is consumed, by its stamps; or what `stand` says is."""
         self._container = container
         self._limit = limit
         self._glue = dialect is Dialect.PODMAN
-        repeats = dialect is Dialect.OLD
+        if stand is None:
+            stand = positions(Progress(cursors=cursors, real=False))
         self._strands: Mapping[int, _Strand] = {
-            stream: _Strand(stream, Position(cursors.get(stream), repeats=repeats))
-            for stream in Stream
+            stream: _Strand(stream, stand[stream]) for stream in Stream
         }
         out, err = self._strands.values()
         out.other, err.other = err, out
@@ -77,6 +83,8 @@ class Lines:
         self.errors: list[str] = []
         self.oldest: int | None = None
         self.newest: int | None = None
+        self.last: Stream | None = None
+        self.peak = 0
 
     def feed(self, frames: Iterable[Frame]) -> list[Chunk]:
         """
@@ -89,6 +97,8 @@ class Lines:
         strands = self._strands
         limit = self._limit
         first = last = b""
+        latest: _Strand | None = None
+        payload = b""
         try:
             for kind, payload in frames:
                 strand = strands.get(kind)
@@ -104,11 +114,17 @@ class Lines:
                 if new:
                     self.fresh += 1
                     first = first or payload
-                    last = payload
+                    last, latest = payload, strand
+                elif strand.position.met and not strand.met:
+                    strand.met, latest = True, strand
             self._close_round()
             self.oldest = _moment(first) if first else None
             if last:
                 self.newest = _moment(last)
+            if latest is not None:
+                self.last = latest.stream
+            if payload and not self.errors:
+                self.peak = max(self.peak, _moment(payload))
         except ValueError as error:
             raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
         chunks, self._chunks = self._chunks, []
@@ -122,6 +138,31 @@ class Lines:
         self._close_round()
         chunks, self._chunks = self._chunks, []
         return chunks
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether something came live that only a read of the whole log can judge."""
+        return any(strand.position.doubtful for strand in self._strands.values())
+
+    @property
+    def astray(self) -> bool:
+        """Whether something later came before the frame of a cursor, so far."""
+        return any(s.position.later and not s.position.passed for s in self._strands.values())
+
+    @property
+    def lost(self) -> frozenset[Stream]:
+        """The streams whose cursors' frames were not found although they should have been."""
+        return frozenset(s.stream for s in self._strands.values() if not s.position.found)
+
+    @property
+    def fell(self) -> int:
+        """By how many nanoseconds the stamps of new frames went back, at most."""
+        return max(strand.position.fell for strand in self._strands.values())
+
+    @property
+    def regressed(self) -> bool:
+        """Whether behind frames of the log there are some with earlier stamps."""
+        return any(strand.position.regressed for strand in self._strands.values())
 
     @property
     def held(self) -> int | None:

@@ -6,23 +6,32 @@ once. What `deliver` has accepted is consumed; nothing is persisted here. A tail
 ends because its log ended, never because somebody said that the container died:
 the last lines of a crash count.
 
+A frame is new when it stands behind the one that the cursor names; stamps only say
+where to look for that, since the Engine's clock may be set back. When it is not in the log
+any more, lines may have been missed: that is a gap, counted and said.
+
 The order of things, each measured on real Engines:
 
 1. Read without following until a read brings little that is new: such a read is
    consistent over rotated files, a follower's backlog is not.
 2. Follow. A live line that comes late means that the follower lags; more than one
-   rotation behind it would skip lines silently, so back to 1. A silent stream is
-   opened anew from time to time, since some Engines let it go mute. Where a
-   follower cannot be trusted at all, keep to 1.
+   rotation behind it would skip lines silently, so back to 1. So does a line whose
+   stamp goes back. A silent stream is opened anew from time to time, since some Engines
+   let it go mute. Where a follower cannot be trusted at all, keep to 1: where files are
+   small, following only tells that there is something to read.
 3. When the stream ended, for whatever reason, read once more: the last lines of a
    run are sometimes not sent to followers. If the container does not run, that was
    the end.
+
+Nobody waits for `deliver` with a follower open: it would fall behind, and skip. A read that
+does not follow stays open meanwhile, since it keeps files that are rotated away.
 """
 
 import asyncio
 import logging
+import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from enum import Enum, StrEnum, auto
 
@@ -32,11 +41,13 @@ from dockerjail.docker.cursor import (
     Window,
     first_sight,
     narrower,
+    positions,
     reaches,
     resumed,
     windows,
 )
 from dockerjail.docker.frames import SYSTEM_ERROR, Frame, FrameReader, TtyReader
+from dockerjail.docker.frames import reader as frames_of
 from dockerjail.docker.inspect import bounded, readable
 from dockerjail.docker.lines import LIMIT, Lines
 from dockerjail.errors import ContainerGone, ContainerUnknown, EngineUnavailable, LogsUnreadable
@@ -61,8 +72,11 @@ _QUIET_FIRST, _QUIET_LONGEST = 2.0, 30.0
 _BRIEF = 5.0
 """A stream that lived shorter failed at once: the next one waits."""
 
-_STUCK = 300.0
-"""Seconds without a byte at which a read that does not follow is given up."""
+_STUCK, _STUCK_ALL = 30.0, 300.0
+"""
+Seconds without a byte at which a read that does not follow is given up. To find where the
+last part of a log of gigabytes begins takes the Engine 10 s for each.
+"""
 
 _POLL = 1.0
 _POLLS = 30
@@ -76,6 +90,24 @@ that was busy elsewhere for the life of a file skips it. (Engine 26.1, 150 000 l
 once into files of 2 MB: 1 of 60 runs went from the first file to the last.)
 """
 
+_SMALL = 8_000_000
+"""
+Files of fewer bytes than this are never followed: a burst fills one within the tenth of a
+second that a follower may be held up, before anybody could tell that it is a burst.
+"""
+
+_HELD_UP = 1.0
+"""Seconds that a follower stays open while nobody takes what it brought."""
+
+_SLICE = 64 * 1024
+"""Bytes that are taken apart before others get a turn."""
+
+_STEP = 0.5
+"""Seconds by which this host's clock must jump to have been set."""
+
+_STANDS = 86400.0
+"""Seconds for which something that is over, but may have cost lines, stays a problem."""
+
 
 class State(StrEnum):
     """What a tail is doing, in a word."""
@@ -84,6 +116,8 @@ class State(StrEnum):
     CATCHING_UP = "catching up"
     FOLLOWING = "following"
     POLLING = "polling"
+    HELD_UP = "held up"
+    """What it has read waits to be taken."""
     ENDED = "ended"
     GONE = "gone"
     UNREADABLE = "unreadable"
@@ -104,9 +138,9 @@ class _Need(Enum):
     """What a window must show to be good."""
 
     REACH = auto()
-    """That it reaches back to what is consumed; else a wider one is tried."""
+    """The last frame that is consumed; else a wider one is tried."""
     SAY = auto()
-    """Nothing, it is all there is; but say so if it does not reach back."""
+    """The same; but it is all there is, and nothing wider can be tried."""
     NOTHING = auto()
 
 
@@ -130,7 +164,7 @@ class Tail:
     To be read, not written: `state`; `lines` and `bytes` delivered; `last_at`, the
     Engine's time of the newest line, and `lag`, how many seconds late it came;
     `reconnects`, and `error` why; `overlong` lines cut and `dropped` bytes cut off
-    them; `problem`.
+    them; `gaps`, how often lines may have been missed; `problems`.
     `finished` is the `started_at` of the run whose log was read to its end.
     """
 
@@ -160,54 +194,101 @@ class Tail:
         self.lines = 0
         self.bytes = 0
         self.last_at = 0.0
-        self.lag = 0.0
         self.reconnects = 0
         self.overlong = 0
         self.dropped = 0
-        self.problem: Problem | None = None
+        self.gaps = 0
         self.error = ""
         self.finished = -1.0
+        self._problems: dict[str, tuple[Problem, float]] = {}
         self._real = bool(stored)
-        self._exact = not stored
+        self._last: Stream | None = None
+        self._lost: frozenset[Stream] = frozenset()
+        self._regressed = False
+        self._whole = False
         self._held: int | None = None
         self._empty = False
         self._assembly: Lines | None = None
         self._quiet = _QUIET_FIRST
         self._offset = 0.0
         self._late: float | None = None
+        self._lag = 0.0
+        self._waiting_since: float | None = None
         self._missed = False
         self._polls = 0
         self._ahead: int | None = None
-        self._rate = _rate(container)
+        self._size = _file_size(container)
+        self._rate = self._size / _FILE_LIFE
         self._flood = 0.0
         self._poured_at = 0.0
+        self._busy = False
+        self._clock_ahead = math.inf
+        self._reset = False
+        self._task: asyncio.Task[None] | None = None
+        self._delivering = False
+        self._leaving = False
+        self._closers: asyncio.TaskGroup
 
     async def run(self) -> None:
         """
         Deliver the log until it ends; call it again when the container starts anew.
 
         Keeps trying while the Engine is away. What cannot be mended it reports in
-        `problem`, and returns.
+        `problems`, and returns.
         """
         able, problem = readable(self.container)
         if problem is not None:
-            self._report(problem)
+            self._report("driver", problem, stands=math.inf)
         if not able:
             self.state = State.UNREADABLE
             return
+        if self._leaving:
+            return
+        self._task = asyncio.current_task()
+        self._whole = False
         try:
-            await self._persist()
-        except ContainerGone:
-            await self._finish(State.GONE)
-        except LogsUnreadable as error:
-            self.state = State.UNREADABLE
-            what = f"its log cannot be read, the Engine says: {error}"
-            self._warn(what, "use the logging driver json-file or local and create it anew")
+            async with asyncio.TaskGroup() as self._closers:
+                await self._through()
+        finally:
+            self._task = None
+
+    def leave(self) -> None:
+        """End soon, and between two chunks: what is being delivered is delivered."""
+        self._leaving = True
+        if self._task is not None and not self._delivering:
+            self._task.cancel()
 
     @property
     def consumed(self) -> bool:
         """Whether any line was ever delivered, now or by an earlier process."""
         return self._real
+
+    @property
+    def lag(self) -> float:
+        """How many seconds late the newest line came, or is by now if it still waits."""
+        if self._waiting_since is None:
+            return self._lag
+        return self._lag + asyncio.get_running_loop().time() - self._waiting_since
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """What is wrong, or was a short while ago."""
+        now = asyncio.get_running_loop().time()
+        self._problems = {k: v for k, v in self._problems.items() if v[1] > now}
+        return [problem for problem, _ in self._problems.values()]
+
+    async def _through(self) -> None:
+        try:
+            await self._persist()
+        except ContainerGone:
+            if not self._whole:
+                self._gap("it was removed before its log was read to the end", "")
+            await self._finish(State.GONE)
+        except LogsUnreadable as error:
+            self.state = State.UNREADABLE
+            what = f"its log cannot be read, the Engine says: {error}"
+            remedy = "use the logging driver json-file or local and create it anew"
+            self._warn("unreadable", what, remedy, stands=math.inf)
 
     async def _persist(self) -> None:
         """Read and follow until the container does not run; retry what may get better."""
@@ -234,6 +315,7 @@ class Tail:
                 logger.debug("log of %s: %s", self.container.name, error)
                 self.error = str(error)
                 self.state = State.WAITING
+                self._whole = False
                 look, wait = True, False
                 if clock() - began < _BRIEF:
                     await asyncio.sleep(next(delays))
@@ -253,13 +335,15 @@ class Tail:
         if self._assembly is not None:
             await self._give(self._assembly, self._assembly.finish())
         self._assembly = self._held = None
-        self.lag = 0.0
+        self._lag = 0.0
         self.finished = self.container.started_at
         self.state = state
 
     async def _catch_up(self) -> None:
         """Read without following until there is little left."""
-        self.state = State.POLLING if self._polls else State.CATCHING_UP
+        if self.state is not State.POLLING:
+            self.state = State.POLLING if self._polls else State.CATCHING_UP
+        self._look_at_clocks()
         total, fresh = 0, _LITTLE
         while fresh >= _LITTLE:
             _, fresh = await self._read(follow=False)
@@ -268,19 +352,23 @@ class Tail:
             self._late = None
         if total and self._missed:
             self._quiet = _QUIET_FIRST
-        self._missed = False
+        self._missed = self._reset = False
+        self._busy = total > 0
+        self._lag = 0.0
 
     async def _follow(self) -> _End:
         """Follow until there is a reason not to."""
+        self._whole = False
         if self._polls:
             self._polls -= 1
             await asyncio.sleep(_POLL)
             return _End.HASTY
-        if self._hasty:
+        if self._hasty or (self._busy and self._small):
             self.state = State.POLLING
             await asyncio.sleep(_HASTY_POLL)
             return _End.HASTY
         end, _ = await self._read(follow=True)
+        self._whole = end is _End.CLOSED
         if end is _End.QUIET:
             self._missed = True  # if the log has lines that did not come
             self._quiet = min(self._quiet * 2, _QUIET_LONGEST)
@@ -297,49 +385,68 @@ class Tail:
             fresh += new
             if end is not _End.UNREACHED:
                 break
-        if end is _End.CLOSED and not follow and self._falls_short:
-            end = _End.DAMAGED  # Engines before 23 stop there without a word
+        if end is _End.UNREACHED and self._lost and not follow:
+            # All there is, once more: what has taken the place of the lost frame.
+            window = Window()
+            end, new = await self._request(window, _Need.SAY, follow=False)
+            fresh += new
         while end is _End.DAMAGED:
             # Damage ends the stream even before lines that are readable; a window
             # that begins behind it brings them.
-            self._warn(
-                "the Engine could not read a part of its log, lines may have been missed",
+            self._gap(
+                "the Engine could not read a part of its log",
                 "look for a full or a failing disk",
             )
             for smaller in narrower(window.tail):
                 window = smaller
                 end, new = await self._request(window, _Need.NOTHING, follow=follow)
                 fresh += new
-                if end is not _End.DAMAGED and not self._falls_short:
+                if end is not _End.DAMAGED:
                     break
             else:
                 raise EngineUnavailable("the Engine cannot read the end of the log")
         return end, fresh
 
-    @property
-    def _falls_short(self) -> bool:
-        """Whether a narrow window showed something newer than all that was read then."""
-        seen = self._progress().newest
-        if self._assembly is not None and self._assembly.newest is not None:
-            seen = max(seen, self._assembly.newest)
-        return self._ahead is not None and seen < self._ahead
-
     def _progress(self) -> Progress:
-        return Progress(cursors=self.cursors, real=self._real, exact=self._exact, held=self._held)
+        return Progress(
+            cursors=self.cursors,
+            real=self._real,
+            last=self._last,
+            held=self._held,
+            lost=self._lost,
+            regressed=self._regressed,
+        )
+
+    @property
+    def _now(self) -> float:
+        """The Engine's time, as far as its lines tell how it differs from ours."""
+        return self._clock() - self._offset
 
     def _plan(self) -> Sequence[Window]:
         if self._empty:
             return (Window(),)
-        plan = windows(self._progress(), self._dialect())
+        progress = self._progress()
+        reset = self._reset or bool(progress.ahead(self._now))
+        plan = windows(progress, self._dialect(), reset=self._real and reset)
         return plan[-1:] if self._polls else plan
 
     async def _request(self, window: Window, need: _Need, *, follow: bool) -> tuple[_End, int]:
         """Open the log once; return how that ended and how many frames were new."""
-        patience = self._quiet if follow else _STUCK
+        patience = self._quiet if follow else _STUCK if window.tail else _STUCK_ALL
         progress = self._progress()
-        reader = TtyReader() if self.container.tty else FrameReader()
-        lines = Lines(self.container, self.cursors, dialect=self._dialect(), limit=self._limit)
+        reader = frames_of(self.container, self._dialect())
+        stand = positions(
+            progress,
+            trusting=need is _Need.NOTHING,
+            ahead=progress.ahead(self._now),
+            live=follow,
+            repeats=self._dialect() is Dialect.OLD,
+        )
+        lines = Lines(
+            self.container, self.cursors, dialect=self._dialect(), limit=self._limit, stand=stand
+        )
         met = False
+        count = 0
         end = _End.CLOSED
         async with AsyncExitStack() as stack:
             try:
@@ -356,34 +463,73 @@ class Tail:
                 while data is not None and end is _End.CLOSED:
                     async with _patience(patience):
                         data = await anext(body, None)
-                    frames = reader.feed(data) if data is not None else reader.finish()
-                    if not met and frames and frames[0][0] != SYSTEM_ERROR:
-                        met = True
-                        if not self._accept(progress, window, frames[0], need):
-                            return _End.UNREACHED, 0
-                    chunks = lines.feed(frames)
-                    if follow and lines.oldest is not None and self._lags(lines.oldest):
-                        # What is in hand may be from behind a gap already: leave it.
-                        self._assembly = None
-                        return _End.LAGGED, 0
-                    self._assembly = lines
-                    await self._give(lines, chunks)
-                    if lines.errors:
-                        end = _End.DAMAGED
-                    elif follow and self._hasty:
-                        end = _End.HASTY
+                    for frames in _frames(reader, data):
+                        if not met and frames and frames[0][0] != SYSTEM_ERROR:
+                            met = True
+                            if not self._accept(progress, window, frames[0], need):
+                                return _End.UNREACHED, 0
+                        chunks = lines.feed(frames)
+                        count += len(frames)
+                        if follow and (why := self._unsure(lines, chunks, count, window)):
+                            self._assembly = None
+                            return why, 0
+                        self._assembly = lines
+                        if chunks and await self._take(lines, chunks, stack if follow else None):
+                            end = _End.LAGGED
+                            break
+                        if lines.errors:
+                            end = _End.DAMAGED
+                            break
+                        await asyncio.sleep(0)
             except _Silence:
                 if not follow:
-                    raise EngineUnavailable(f"no byte of a log for {_STUCK:.0f} s") from None
+                    raise EngineUnavailable(f"no byte of a log for {patience:.0f} s") from None
                 end = _End.QUIET
+        if not follow and end is _End.CLOSED:
+            end = self._conclude(lines, window, need, met=met)
         if met:
             self._empty = False
             self._held = lines.held
-        elif not follow and end is _End.CLOSED and not self._accept_nothing(window, need):
-            return _End.UNREACHED, 0
-        if not follow and end is _End.CLOSED:
-            self._exact = True
         return end, lines.fresh
+
+    def _conclude(self, lines: Lines, window: Window, need: _Need, *, met: bool) -> _End:
+        """Judge a window that was read to its end; take note of what it showed."""
+        if not met:
+            return _End.CLOSED if self._accept_nothing(window, need) else _End.UNREACHED
+        if self._ahead is not None and lines.peak < self._ahead and not self._regressed:
+            # A narrower window showed something newer: it is behind damage, at which
+            # Engines before 23 stop without a word.
+            return _End.DAMAGED
+        if lines.fell:
+            self._fell(lines.fell)
+        self._regressed = self._regressed or lines.regressed
+        if self._regressed:
+            self._polls = 0  # no window was empty because of a truncated file
+        if need is not _Need.NOTHING and lines.lost:
+            if need is _Need.SAY:
+                self._lose(lines.lost)
+            return _End.UNREACHED
+        self._last = lines.last or self._last
+        return _End.CLOSED
+
+    def _unsure(
+        self, lines: Lines, chunks: Sequence[Chunk], count: int, window: Window
+    ) -> _End | None:
+        """
+        Say why to leave a follower without taking what it brought, if there is a reason.
+
+        What is in hand may be from behind a gap already.
+        """
+        if lines.doubtful:
+            return _End.LAGGED
+        if lines.astray and (not self._regressed or count > (window.tail or math.inf)):
+            return _End.LAGGED
+        if lines.oldest is not None and self._lags(lines.oldest):
+            return _End.LAGGED
+        self._pour(sum(len(chunk.data) for chunk in chunks))
+        if self._hasty or (self._small and lines.fresh):
+            return _End.HASTY
+        return None
 
     def _accept(self, progress: Progress, window: Window, first: Frame, need: _Need) -> bool:
         """Judge a window by its first frame."""
@@ -392,14 +538,12 @@ class Tail:
             moment = nanoseconds(payload[: payload.find(b" ")])
         except ValueError as error:
             raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
-        if need is _Need.REACH:
-            good = reaches(progress, window, kind, moment)
-            if not good and self._ahead is None:
-                self._ahead = moment
-            return good
-        if need is _Need.SAY and progress.real and moment > progress.newest:
-            self._say_lost()
-        return True
+        if need is not _Need.REACH:
+            return True
+        good = reaches(progress, window, kind, moment)
+        if not good and self._ahead is None:
+            self._ahead = moment
+        return good
 
     def _accept_nothing(self, window: Window, need: _Need) -> bool:
         """Judge a window in which there is not a single frame."""
@@ -413,8 +557,37 @@ class Tail:
                 self._polls = _POLLS
             return False
         if need is _Need.SAY:
-            self._say_lost()
+            wanted = frozenset(s for s, cursor in self.cursors.items() if cursor.seen)
+            if wanted - self._lost:
+                self._lose(wanted)
+                return window.since is None
         return True
+
+    def _lose(self, streams: frozenset[Stream]) -> None:
+        """Take note that the last lines that were read are not in the log any more."""
+        self._lost |= {stream for stream in streams if self.cursors[stream].seen}
+        self._last = None
+        self._gap(
+            "its log was rotated away or truncated before it was read",
+            "allow larger or more files (log options max-size and max-file)",
+        )
+
+    def _fell(self, by: int) -> None:
+        """Tell that the Engine's clock was set back."""
+        self._warn(
+            "clock",
+            f"the Engine's clock was set back by {by / NANO:.1f} s: its lines are followed on, "
+            "and count by the new time",
+            "let a time service slew the clock instead of setting it",
+        )
+
+    def _look_at_clocks(self) -> None:
+        """Find out whether this host's clock was set since the last look."""
+        ahead = self._clock() - asyncio.get_running_loop().time()
+        step, self._clock_ahead = ahead - self._clock_ahead, ahead
+        if abs(step) > _STEP and not math.isinf(step):
+            self._offset, self._late = 0.0, None
+            self._reset = self._reset or step < 0
 
     def _lags(self, moment: int) -> bool:
         """
@@ -423,6 +596,7 @@ class Tail:
         Usual is how late lines come anyway, when the Engine's clock is not ours:
         what two lines in a row are late without anything to catch up on between.
         """
+        self._look_at_clocks()
         late = self._clock() - moment / NANO
         self._offset = min(self._offset, late)
         if late - self._offset <= _LAG:
@@ -434,17 +608,56 @@ class Tail:
         self._late = late
         return True
 
+    async def _take(
+        self, lines: Lines, chunks: Sequence[Chunk], follower: AsyncExitStack | None
+    ) -> bool:
+        """
+        Have chunks taken; close the `follower` if that takes long, and say so.
+
+        Somebody who is asked to leave meanwhile leaves behind the chunk in hand.
+        """
+        before, self._waiting_since = self.state, None
+        closed = False
+
+        def hold_up() -> None:
+            nonlocal closed
+            self.state = State.HELD_UP
+            self._waiting_since = asyncio.get_running_loop().time() - _HELD_UP
+            if follower is not None:
+                closed = True
+                self._closers.create_task(follower.aclose(), name=f"close {self.container.name}")
+
+        alarm = asyncio.get_running_loop().call_later(_HELD_UP, hold_up)
+        try:
+            await self._give(lines, chunks)
+        finally:
+            alarm.cancel()
+            self._waiting_since = None
+            if self.state is State.HELD_UP:
+                self.state = before
+        return closed
+
     async def _give(self, lines: Lines, chunks: Sequence[Chunk]) -> None:
         for chunk in chunks:
-            await self._deliver(chunk)
+            self._delivering = True
+            try:
+                await self._deliver(chunk)
+            finally:
+                self._delivering = False
             self.cursors[chunk.stream] = chunk.cursor
+            self._held = lines.held
+            self._lost -= {chunk.stream}
             self._real = True
             self.lines += chunk.data.count(b"\n")
             self.bytes += len(chunk.data)
-            self._pour(len(chunk.data))
+            if self._leaving and self._task is not None:
+                self._task.cancel()
+                await asyncio.sleep(0)
         if chunks and lines.newest is not None:
             self.last_at = lines.newest / NANO
-            self.lag = max(self._clock() - self.last_at - self._offset, 0.0)
+            self._lag = max(self._clock() - self.last_at - self._offset, 0.0)
+        if self._last is not None:
+            self._last = lines.last or self._last
         self.overlong += lines.overlong
         self.dropped += lines.dropped
         lines.overlong = lines.dropped = 0
@@ -465,27 +678,42 @@ class Tail:
         self._pour(0)
         return self._flood > self._rate
 
-    def _say_lost(self) -> None:
-        self._warn(
-            "its log was rotated away or truncated before it was read, lines may have been missed",
-            "allow larger or more files (log options max-size and max-file)",
-        )
+    @property
+    def _small(self) -> bool:
+        """Whether the files of the log are too small to be followed at all."""
+        return 0 < self._size < _SMALL
 
-    def _warn(self, what: str, remedy: str) -> None:
-        self._report(Problem(place=f"container {self.container.name}", what=what, remedy=remedy))
+    def _gap(self, what: str, remedy: str) -> None:
+        """Count and tell that lines may have been missed."""
+        self.gaps += 1
+        self._warn(what, f"{what}, lines may have been missed", remedy)
 
-    def _report(self, problem: Problem) -> None:
-        if problem != self.problem:
-            self.problem = problem
+    def _warn(self, kind: str, what: str, remedy: str, *, stands: float = _STANDS) -> None:
+        place = f"container {self.container.name}"
+        self._report(kind, Problem(place=place, what=what, remedy=remedy), stands=stands)
+
+    def _report(self, kind: str, problem: Problem, *, stands: float) -> None:
+        """Log a problem once, and keep it for so many seconds."""
+        if problem not in self.problems:
             logger.warning("%s", problem)
+        self._problems[kind] = problem, asyncio.get_running_loop().time() + stands
 
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
+def _frames(reader: FrameReader | TtyReader, data: bytes | None) -> Iterator[Sequence[Frame]]:
+    """Take `data` apart, a slice at a time; None is the end of the log."""
+    if data is None:
+        yield reader.finish()
+        return
+    for start in range(0, len(data), _SLICE):
+        yield reader.feed(data[start : start + _SLICE])
+
+
+_FILE_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-def _rate(container: Container) -> float:
-    """Return how many bytes a second make the log's files rotate too fast; 0 for no limit."""
+def _file_size(container: Container) -> float:
+    """Return how many bytes make the log begin a new file; 0 when none do."""
     default = "20m" if container.log_driver == "local" else ""
-    size = _SIZE.fullmatch(container.log_options.get("max-size", default))
-    return float(size[1]) * _UNITS[size[2].lower()] / _FILE_LIFE if size is not None else 0.0
+    size = _FILE_SIZE.fullmatch(container.log_options.get("max-size", default))
+    return float(size[1]) * _UNITS[size[2].lower()] if size is not None else 0.0

@@ -32,7 +32,7 @@ def problems(daemon: Daemon) -> list[Problem]:
     found += daemon.intake.problems()
     if any(_may_be_direct(container, daemon) for container in _followed(daemon)):
         found += daemon.world.engine.problems()
-    found += [tail.problem for tail in daemon.intake.tails.values() if tail.problem]
+    found += [each for tail in daemon.intake.tails.values() for each in tail.problems]
     found += _cut(daemon)
     found += _scopes(daemon)
     found += _unverifiable(daemon)

@@ -251,8 +251,8 @@ async def test_a_container_that_logs_nowhere_is_reported_once(any_engine, caplog
         await asyncio.sleep(1)
         (tail,) = watch.intake.tails.values()
         assert tail.state is State.UNREADABLE
-        assert tail.problem is not None
-        assert "logging driver is none" in tail.problem.what
+        assert tail.problems
+        assert "logging driver is none" in tail.problems[-1].what
         assert caplog.text.count("logging driver is none") == 1
 
 

@@ -1,10 +1,12 @@
 """Each frame counts once, however often the Engine repeats it."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.docker.cursor import (
     Dialect,
+    Mark,
     Position,
     Progress,
     Window,
@@ -71,21 +73,119 @@ def test_frames_of_one_second_are_counted_as_podman_stamps_them():
     assert position.cursor == Cursor(nanoseconds(b"2026-11-22T11:18:56Z"), 900)
 
 
-def test_an_old_engine_repeating_the_newest_frame_after_a_rotation_is_not_believed():
-    position = Position(Cursor(T, 1), repeats=True)
+def live(cursor=None, **options):
+    return Position(cursor, live=True, repeats=True, **options)
+
+
+def test_an_old_engine_repeating_the_newest_frame_live_leaves_doubt():
+    position = live(Cursor(T, 1))
     assert position.admit(frame(T + 1, b"first of the new file"))
-    assert not position.admit(frame(T + 1, b"first of the new file"))
     assert position.admit(frame(T + 1, b"another of that very moment"))
-    assert position.admit(frame(T + 2))
-    assert position.cursor == Cursor(T + 2, 1)
+    assert not position.doubtful
+    assert not position.admit(frame(T + 1, b"first of the new file"))
+    assert position.doubtful
 
 
-def test_a_rotation_replay_that_begins_further_back_is_not_believed():
+def test_an_old_engine_repeating_the_frame_that_was_resumed_at_leaves_doubt():
+    position = live(Cursor(T, 1), mark=Mark.FRAME)
+    assert not position.admit(frame(T, b"resumed at"))
+    assert not position.admit(frame(T, b"resumed at"))
+    assert position.doubtful
+
+
+def test_alike_frames_of_one_moment_count_where_nothing_is_repeated():
     position = Position(None, repeats=True)
+    assert [position.admit(frame(T, b"A" * 16384)) for _ in range(5)] == [True] * 5
+    again = Position(position.cursor, mark=Mark.FRAME, repeats=True)
+    assert [again.admit(frame(T, b"A" * 16384)) for _ in range(7)] == [False] * 5 + [True] * 2
+
+
+def test_what_is_remembered_of_a_line_of_gigabytes_is_bounded():
+    position = live()
+    admitted = sum(position.admit(frame(T, b"%d" % n)) for n in range(5000))
+    assert admitted < 5000
+    assert position.doubtful
+
+
+def test_a_rotation_replay_that_begins_further_back_leaves_doubt():
+    position = live()
     log = [frame(T + i) for i in range(5)]
     assert all(position.admit(payload) for payload in log)
-    assert not any(position.admit(payload) for payload in log[2:])
-    assert position.admit(frame(T + 9))
+    assert not position.admit(log[2])
+    assert position.doubtful
+
+
+DAY = 86400 * NANO
+STEPPED = [T - 2, T - 1, T, T - DAY, T - DAY + 1, T - 1, T, T + 1]
+"""A log over whose fourth frame the clock was set back by a day; time has caught up at the end."""
+
+
+@pytest.mark.parametrize("taken", range(1, len(STEPPED)))
+def test_what_stands_behind_the_cursors_frame_is_new_whatever_the_clock_said(taken):
+    moments = [ns + i * 10 for i, ns in enumerate(STEPPED)]
+    log = [frame(ns, b"%d" % i) for i, ns in enumerate(moments)]
+    position = Position(Cursor(moments[taken - 1], 1), mark=Mark.FRAME)
+    assert [payload for payload in log if position.admit(payload)] == log[taken:]
+    assert position.found
+    assert position.cursor == Cursor(moments[-1], 1)
+    assert position.regressed is (taken < 4 or moments[taken - 1] < max(moments[:taken]))
+
+
+def test_a_window_without_the_cursors_frame_shows_nothing_and_says_so():
+    position = Position(Cursor(T, 1), mark=Mark.FRAME)
+    assert not any(position.admit(frame(ns)) for ns in (T - DAY, T - DAY + 1, T + 1))
+    assert not position.found
+
+
+def test_a_stream_that_is_led_is_new_behind_the_leaders_frame():
+    leader = Position(Cursor(T, 1), mark=Mark.FRAME)
+    led = Position(Cursor(T - DAY, 1), mark=Mark.FRAME, leader=leader)
+    assert not led.admit(frame(T - 5))
+    assert not led.found
+    assert not leader.admit(frame(T))
+    assert led.found
+    assert led.admit(frame(T + 1))
+
+
+def test_a_stream_whose_frame_is_before_the_window_goes_by_its_stamps():
+    leader = Position(Cursor(T, 1), mark=Mark.FRAME)
+    options = {"mark": Mark.EITHER, "leader": leader, "ceiling": T + NANO}
+    quiet = Position(Cursor(T - DAY, 1), **options)
+    assert not quiet.admit(frame(T + 2 * NANO))  # from before a step: not yet
+    leader.admit(frame(T))
+    assert not quiet.found
+    quiet = Position(Cursor(T - DAY, 1), **options)
+    assert quiet.admit(frame(T - 5))
+    assert quiet.found
+
+
+def test_a_stream_with_older_frames_and_without_its_own_is_not_believed():
+    leader = Position(Cursor(T, 1), mark=Mark.FRAME)
+    quiet = Position(Cursor(T - 50, 1), mark=Mark.EITHER, leader=leader, ceiling=T + NANO)
+    assert not any(quiet.admit(frame(ns)) for ns in (T - 60, T - 40))
+    assert not quiet.found
+
+
+def test_of_a_lost_stream_what_is_later_or_behind_a_step_is_new():
+    later = Position(Cursor(T, 1), mark=Mark.LOST)
+    assert [later.admit(frame(T + d)) for d in (-9, -8, 5, 6)] == [False, False, True, True]
+    back = Position(Cursor(T, 1), mark=Mark.LOST)
+    steps = (-9, -8, -DAY, 6 - DAY, 5)
+    assert [back.admit(frame(T + d)) for d in steps] == [False, False, True, True, True]
+    ahead = Position(Cursor(T, 1), mark=Mark.ALL)
+    assert [ahead.admit(frame(T + d)) for d in (-DAY, 1 - DAY)] == [True, True]
+
+
+def test_only_lost_streams_and_podmans_are_asked_for_without_a_time_when_the_clock_was_set():
+    assert windows(progress(lost=frozenset({OUT})), Dialect.NEW, reset=True) == (Window(),)
+    assert windows(progress(), Dialect.PODMAN, reset=True) == (Window(),)
+    assert windows(progress(), Dialect.NEW, reset=True) == windows(progress(), Dialect.NEW)
+
+
+def test_a_cursor_is_ahead_when_its_time_has_not_come():
+    assert progress().ahead(T / NANO - 60) == {OUT, ERR}
+    assert progress(err=T - DAY).ahead(T / NANO - 60) == {OUT}
+    assert progress().ahead(T / NANO) == frozenset()
 
 
 def test_dialects_are_told_by_version():
@@ -97,11 +197,12 @@ def test_dialects_are_told_by_version():
 
 def progress(out=T, err=T, **options):
     cursors = {OUT: Cursor(out, 1), ERR: Cursor(err, 1)}
-    return Progress(**{"cursors": cursors, "real": True, "exact": True} | options)
+    last = OUT if out >= err else ERR
+    return Progress(**{"cursors": cursors, "real": True, "last": last} | options)
 
 
 def test_engines_before_23_are_never_asked_with_since():
-    for state in (progress(), progress(exact=False), progress(held=T - 5)):
+    for state in (progress(), progress(last=None), progress(held=T - 5)):
         plan = windows(state, Dialect.OLD)
         assert all(window.since is None for window in plan)
         assert plan[-1] == Window()
@@ -115,7 +216,7 @@ def test_podman_is_never_asked_with_tail_and_from_whole_seconds():
 
 
 def test_every_plan_widens_until_it_is_all_there_is():
-    for state in (progress(), progress(exact=False), progress(real=False), progress(held=T - 1)):
+    for state in (progress(), progress(last=None), progress(real=False), progress(held=T - 1)):
         *narrow, widest = windows(state, Dialect.NEW)
         assert widest.tail is None
         assert [window.tail for window in narrow] == sorted(window.tail for window in narrow)
@@ -136,14 +237,14 @@ def test_a_frame_of_the_other_stream_between_the_cursors_is_no_proof():
 
 
 def test_cursors_that_may_not_belong_together_are_resumed_behind_the_older():
-    state = progress(out=T, err=T - 4 * NANO, exact=False)
+    state = progress(out=T, err=T - 4 * NANO, last=None)
     assert not reaches(state, WIDE, OUT, T)
     assert not reaches(state, WIDE, OUT, T - 4 * NANO)
     assert reaches(state, WIDE, OUT, T - 5 * NANO)
 
 
 def test_a_stream_silent_for_days_does_not_make_resuming_slow():
-    state = progress(out=T, err=T - 86400 * NANO, exact=False)
+    state = progress(out=T, err=T - 86400 * NANO, last=None)
     assert reaches(state, WIDE, OUT, T - 15 * NANO)
 
 
