@@ -46,6 +46,23 @@ class Labels:
     problems: tuple[Problem, ...] = ()
 
 
+MOST_LABELS = 500
+MOST_CHARACTERS = 16 * 1024
+MOST_WIDE = 10
+"""
+Labels of ours that one container may have, characters of all their keys and values, and sets of
+characters beyond U+00FF in their expressions.
+
+Expressions are compiled while everybody's lines wait: so long ones take half a second at worst, and
+Python takes 0.05 s for `(?i:[a-\\U0010ffff])`.
+"""
+
+MOST_JAILS = 50
+"""Jails that one container's labels may name; each of its lines is shown to all."""
+
+MOST_PROBLEMS = 20
+"""What is wrong with one container's labels that is told one by one."""
+
 NUMBERED = ("failregex", "ignoreregex")
 """Options of which there may be several, as `failregex.1`, `failregex.2`."""
 
@@ -58,6 +75,7 @@ GLOBAL = frozenset(
 """What the daemon's file sets for all, and a label for nobody."""
 
 _FIRST = ("enable", "jails", "format", "jail")
+_WIDE = re.compile(r"\[[^\]]*?(?:\\[uUN]|[^\x00-\xff])")
 _NUMBER = re.compile(r"[0-9]{1,6}")
 
 
@@ -79,21 +97,49 @@ def read(labels: Mapping[str, str], *, prefix: str, policy: LabelPolicy) -> Labe
     enabled, doubt = _enabled(ours, prefix)
     if not enabled:
         wanted = "enable" not in ours or doubt
-        return Labels(problems=(*problems, *doubt) if wanted else ())
+        return Labels(problems=_bounded((*problems, *doubt), prefix) if wanted else ())
+    if (excess := _excess(ours, prefix)) is not None:
+        return Labels(enabled=True, problems=_bounded((excess, *problems), prefix))
     reader = _Reader(prefix, policy)
     for key in sorted(ours, key=_in_order):
         reader.take(key, ours[key])
     mentioned = dict.fromkeys((*reader.listed, *sorted(reader.mentioned)))
+    sound = [name for name in mentioned if name not in reader.broken]
+    if len(sound) > MOST_JAILS:
+        what = f"the labels name {len(sound)} jails; the first {MOST_JAILS} run"
+        problems.insert(0, Mistake(what, "name fewer").at(f"label {prefix}.jails"))
+    jails = tuple(sound[:MOST_JAILS])
     return Labels(
         enabled=True,
         format=reader.format,
-        jails=tuple(name for name in mentioned if name not in reader.broken),
-        options={
-            name: found for name, found in reader.options.items() if name not in reader.broken
-        },
+        jails=jails,
+        options={name: reader.options[name] for name in jails if name in reader.options},
         broken=frozenset(reader.broken),
-        problems=(*problems, *reader.problems),
+        problems=_bounded((*problems, *reader.problems), prefix),
     )
+
+
+def _excess(ours: Mapping[str, str], prefix: str) -> Problem | None:
+    """Say that there is more than anybody reads, if there is."""
+    if len(ours) > MOST_LABELS:
+        what = f"there are {len(ours)} labels, more than the {MOST_LABELS} that are read"
+    elif sum(len(key) + len(value) for key, value in ours.items()) > MOST_CHARACTERS:
+        what = f"the labels are longer than the {MOST_CHARACTERS} characters that are read"
+    elif sum(len(_WIDE.findall(value)) for value in ours.values()) > MOST_WIDE:
+        what = f"more than {MOST_WIDE} sets of characters have such beyond U+00FF"
+    else:
+        return None
+    remedy = "none of them counts; write fewer, or define the jails in the daemon's file"
+    return Mistake(what, remedy).at(f"label {prefix}")
+
+
+def _bounded(problems: tuple[Problem, ...], prefix: str) -> tuple[Problem, ...]:
+    """Return the first problems, each once, and how many more there are."""
+    found = tuple(dict.fromkeys(problems))
+    if len(found) <= MOST_PROBLEMS:
+        return found
+    more = Mistake(f"{len(found) - MOST_PROBLEMS} more labels are wrong")
+    return (*found[:MOST_PROBLEMS], more.at(f"label {prefix}"))
 
 
 def _enabled(ours: Mapping[str, str], prefix: str) -> tuple[bool, tuple[Problem, ...]]:
@@ -139,7 +185,7 @@ class _Reader:
         self._prefix = prefix
         self._policy = policy
         self.format: Format | None = None
-        self.listed: tuple[str, ...] = ()
+        self.listed: list[str] = []
         self.mentioned: set[str] = set()
         self.options: dict[str, dict[str, Any]] = {}
         self.broken: set[str] = set()
@@ -181,7 +227,7 @@ class _Reader:
         """Select the names in `value`; a wrong one does not keep the others out."""
         for word in value.replace(",", " ").split():
             try:
-                self.listed = (*self.listed, self._name(word))
+                self.listed.append(self._name(word))
             except Mistake as mistake:
                 self.problems.append(mistake.at(f"label {self._prefix}.jails"))
 

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockerjail.config.labels import LabelPolicy, Labels, read
+from dockerjail.config.labels import (
+    MOST_CHARACTERS,
+    MOST_JAILS,
+    MOST_LABELS,
+    MOST_PROBLEMS,
+    MOST_WIDE,
+    LabelPolicy,
+    Labels,
+    read,
+)
 from dockerjail.jail.policy import ScopeKind
 from dockerjail.model import Port, Stream
 
@@ -298,3 +307,43 @@ def test_a_label_of_control_characters_makes_no_endless_message() -> None:
     (problem,) = labels({f"dockerjail.jail.{chr(0xE0001) * 400}": "x"}).problems
     assert str(problem).isprintable()
     assert len(str(problem)) < 1500
+
+
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [
+        ({f"jail.j.failregex.{n}": "x" for n in range(MOST_LABELS)}, "more than the 500"),
+        ({"jail.j.failregex": "x" * MOST_CHARACTERS}, "longer than the 16384 characters"),
+        ({"jail.j.failregex": "[a-\\U0010ffff]" * (MOST_WIDE + 1)}, "sets of characters"),
+        ({"jail.j.failregex": "[а-я]" * (MOST_WIDE + 1)}, "sets of characters"),  # noqa: RUF001
+    ],
+)
+def test_of_labels_beyond_what_is_read_none_counts_and_it_is_said(
+    ours: dict[str, str], said: str
+) -> None:
+    written = {"dockerjail.enable": "true", "dockerjail.jail.k.failregex": "bad <HOST>"}
+    written |= {f"dockerjail.{key}": value for key, value in ours.items()}
+    found = read(written, prefix="dockerjail", policy=LabelPolicy.DEFINE)
+    assert (found.enabled, found.jails, dict(found.options)) == (True, (), {})
+    assert [problem.place for problem in found.problems] == ["label dockerjail"]
+    assert said in found.problems[0].what
+
+
+def test_the_jails_that_labels_name_are_bounded_and_it_is_said() -> None:
+    written = {"dockerjail.enable": "true"}
+    written["dockerjail.jails"] = ",".join(f"j{n:04}" for n in range(2000))
+    found = read(written, prefix="dockerjail", policy=LabelPolicy.DEFINE)
+    assert found.jails == tuple(f"j{n:04}" for n in range(MOST_JAILS))
+    assert "name 2000 jails; the first 50 run" in found.problems[0].what
+
+
+def test_what_is_wrong_with_labels_is_told_up_to_a_number() -> None:
+    for written in (
+        {f"dockerjail.wrong{n}": "x" for n in range(400)},
+        {f"Dockerjail.wrong{n}": "x" for n in range(10_000)},
+        {"dockerjail.jails": " ".join(f"no!name{n}" for n in range(1000))},
+    ):
+        written["dockerjail.enable"] = "true"
+        found = read(written, prefix="dockerjail", policy=LabelPolicy.DEFINE)
+        assert len(found.problems) == MOST_PROBLEMS + 1
+        assert "more labels are wrong" in found.problems[-1].what
