@@ -33,6 +33,9 @@ lint: installed  ## style, types and import contracts
 unit: installed  ## the fast tests, which need nothing special
 	@$(BIN)/python -m pytest -m "not engine and not e2e" $(ARGS)
 
+fuzz: installed $(VENV)/fuzz  ## hostile bytes against every reader: make fuzz [TARGET=log] [RUNS=1000000]
+	@$(BIN)/python -m tests.fuzz.run $(TARGET) $(if $(RUNS),--runs $(RUNS)) $(if $(SECONDS),--seconds $(SECONDS))
+
 format: installed  ## put the source into shape
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
@@ -45,7 +48,7 @@ clean:  ## stop and remove the lab's Engines, namespaces and files
 
 purge: clean  ## and everything that was kept to be faster: trees, wheels, .venv
 	@$(ROOT) $(PYTHON) -B -m tests.lab.cache
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .fuzz .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # -- what they need -----------------------------------------------------------
 
@@ -69,4 +72,9 @@ $(VENV)/installed: requirements/dev.txt pyproject.toml
 	@echo "installing what requirements/dev.txt names"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/fuzz: requirements/fuzz.txt $(VENV)/installed
+	@echo "installing what requirements/fuzz.txt names"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/fuzz.txt
 	@touch $@

@@ -20,6 +20,7 @@ from pathlib import Path
 TOP = Path(__file__).parent.parent
 HERE = TOP / "requirements"
 FLASK = TOP / "deploy/examples/flask"
+FUZZ = ["atheris>=3,<3.1"]  # later ones have no wheel for Python 3.11
 PYTHON = "3.11"  # the oldest supported; the locks hold from there up
 
 
@@ -42,6 +43,7 @@ def main() -> None:
         everything = [*run, *build, editable, *development]
         fixed = (HERE / "run.txt", HERE / "build.txt")
         lock(work, everything, HERE / "dev.txt", *fixed, upgrade=upgrade)
+        lock(work, FUZZ, HERE / "fuzz.txt", upgrade=upgrade)
         lock(work, flask, FLASK / "requirements.txt", upgrade=upgrade)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dockerjail.config.mistake import Mistake, meant, nearest
+from dockerjail.config.mistake import Mistake, meant, nearest, shown
 from dockerjail.config.places import Path
 from dockerjail.model import Problem
 
@@ -26,7 +26,7 @@ NAMED = ("jails", "filters")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """What the environment sets: a tree of texts, and the variable of each path in it."""
+    """What the environment sets: a tree of texts, and the variable of each path in it, for people."""
 
     tree: Mapping[str, Any] = field(default_factory=dict)
     variables: Mapping[Path, str] = field(default_factory=dict)
@@ -51,16 +51,17 @@ def read(
     for variable in sorted(environ):
         if not variable.startswith(PREFIX) or variable == FILE or not environ[variable].strip():
             continue
+        called = variable if variable.isprintable() else shown(variable)
         try:
             path = _path(variable, sections, names)
         except Mistake as mistake:
-            problems.append(mistake.at(f"environment variable {variable}"))
+            problems.append(mistake.at(f"environment variable {called}"))
             continue
         branch = tree
         for part in path[:-1]:
             branch = branch.setdefault(part, {})
         branch[path[-1]] = environ[variable]
-        variables[path] = variable
+        variables[path] = called
     return Environment(tree=tree, variables=variables, problems=tuple(problems))
 
 

@@ -17,9 +17,9 @@ from dockerjail.lint.lint import lint
 from tests.fuzz.material import Material, seed
 from tests.fuzz.patience import within
 
-LONGEST: Final = 300
+LONGEST: Final = 160
 
-PATIENCE: Final = 0.02
+PATIENCE: Final = 0.01
 """Seconds of processor time for one step of an input."""
 
 _STAMP: Final = b"2026-11-22T10:52:40.409746684Z "
@@ -31,8 +31,8 @@ SEEDS: Final = (
         choices=(0, 0, 255),
     ),
     seed(
-        "from <ADDR>(?: port \\d+)?",
-        "x from 2001:db8::7 port 22",
+        "from <IP4>(?: port \\d+)?",
+        "x from 203.0.113.7 port 22",
         "user (?:a|b)",
         choices=(0, 0, 0),
     ),
@@ -43,14 +43,12 @@ SEEDS: Final = (
         "^x: <F-CONTENT>.+</F-CONTENT>$",
         choices=(0, 0, 0),
     ),
-    seed("^<F-MLFID>\\d+</F-MLFID> <HOST> fail", "7 203.0.113.7 fail", choices=(0, 0, 0)),
-    seed("a<SKIPLINES>b <HOST>", "b 203.0.113.7", choices=(3, 0, 0)),
+    seed("^<F-MLFID>\\d+</F-MLFID> <IP4> fail", "7 203.0.113.7 fail", choices=(0, 0, 0)),
+    seed("a<SKIPLINES>b <IP4>", "b 203.0.113.7", choices=(3, 0, 0)),
     seed("((?i)x)[[:alpha:]]{2,3}(?=y)(?<!z)\\1 <DNS>", "xaby x evil.test", choices=(0, 0, 0)),
     seed("(?:a|ab)(?>c+)d*+(?(1)e|f) <IP4>", "abcdf 203.0.113.7", choices=(0, 0, 0)),
     seed("<F-ID>\\S+</F-ID> <hst>", "x", choices=(0, 0, 0)),
-    seed(
-        "^\\s*\\S+ (?P<x>\u00e9|\u017f|K) <CIDR> <IP6>", "a \u017f 64 2001:db8::", choices=(0, 0, 0)
-    ),
+    seed("^\\s*\\S+ (?P<x>\u00e9|\u017f|K)/<CIDR>", "a \u017f/64", choices=(0, 0, 0)),
     seed("", '{"a": "203.0.113.7"}', choices=(0, 1, 0)),
 )
 
@@ -94,7 +92,7 @@ def _places(source: str) -> None:
         assert 0 <= error.at <= len(source)
         assert str(error)
         return
-    for position in range(0, len(found.pattern) + 1, 7):
+    for position in range(0, len(found.pattern) + 1, 1 + len(found.pattern) // 8):
         assert 0 <= found.place(position) <= len(source)
 
 

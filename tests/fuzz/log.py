@@ -17,7 +17,7 @@ from dockerjail.model import Chunk, Container, Cursor, Stream
 from dockerjail.stamp import nanoseconds
 from tests.fuzz.material import Material, seed
 
-LONGEST: Final = 8192
+LONGEST: Final = 1024
 
 _PLAIN: Final = Container(id="c", name="c", service="c")
 _TTY: Final = Container(id="t", name="t", service="t", tty=True)

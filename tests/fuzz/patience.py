@@ -1,6 +1,7 @@
 """Gives up on what takes too long, by a timer that counts processor time."""
 
 import contextlib
+import gc
 import signal
 from collections.abc import Iterator
 from types import FrameType
@@ -24,7 +25,9 @@ def within(seconds: float) -> Iterator[None]:
             raise Overdue
 
     before = signal.signal(signal.SIGVTALRM, ring)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    collects = gc.isenabled()
+    gc.disable()  # what is raised in a callback of the collector's is lost
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds)
     try:
         with contextlib.suppress(Overdue):
             yield
@@ -33,3 +36,5 @@ def within(seconds: float) -> Iterator[None]:
         armed = False
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
+        if collects:
+            gc.enable()

@@ -11,6 +11,7 @@ case in the target's `SEEDS`. Nothing else is kept.
 
 import argparse
 import importlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,8 @@ def _one(target: str, runs: int, seconds: int) -> int:
             ],
             check=False,
             cwd=TOP,
+            # each input of a target that reads the environment reads all of it
+            env={name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
         ).returncode
         took = time.monotonic() - began
         print(f"{target}: {'FAILED' if code else 'nothing found'} after {took:.0f} s", flush=True)
@@ -72,6 +75,7 @@ def _inside(target: str, flags: list[str]) -> int:
 
     with atheris.instrument_imports(include=["dockerjail"]):
         module = importlib.import_module(f"tests.fuzz.{target}")
+    getattr(module, "prepare", bool)()
     *flags, corpus = flags
     for number, seed in enumerate(module.SEEDS):
         (Path(corpus) / str(number)).write_bytes(seed)
