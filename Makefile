@@ -8,7 +8,7 @@ ROOT   := $(if $(filter 0,$(shell id -u)),,sudo env $(foreach v,CI LAB_CACHE,$(i
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint unit format lock clean purge python machine venv installed
+.PHONY: help demo test chaos lint unit fuzz format lock clean purge python machine venv installed
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
