@@ -7,7 +7,8 @@ bans four failures in ten minutes when they go on for long.) After an offence th
 subject starts from nothing.
 
 The lines of stdout and stderr, and of replicas, arrive slightly out of order. A failure
-is put in its place by its own time; what is up to a `findtime` late counts exactly.
+is put in its place by its own time; what is up to a `findtime` late counts exactly, and
+what is up to `LATE` in any case.
 
 An attacker has more addresses than there is memory: a /32 of IPv6, or whatever he writes into
 X-Forwarded-For. All windows share a `Room`. When it is full the largest window gives way, so that
@@ -30,6 +31,12 @@ TIME: Final = 32
 Bytes that a subject takes that has failed once, that has more often, and each failure of those.
 
 Measured with CPython 3.11: 159 for IPv4, 175 for IPv6, and 80 more for a list.
+"""
+
+LATE: Final = 12.0
+"""
+Seconds that a failure may come late however short the `findtime`: of a log that is caught up on
+the lines of one stream may come ten seconds of them before those of the other (`docker.cursor.ROUND`).
 """
 
 MOST: Final = 128 * 1024 * 1024
@@ -81,8 +88,9 @@ class Window:
     """
     Counts failures per subject; `findtime` in seconds.
 
-    `add` is constant on average. Memory is bounded: a subject keeps fewer than twice
-    `maxretry` times, and is forgotten when the last is two findtimes old. `forgotten` counts the
+    `add` is constant on average. Memory is bounded: a subject keeps fewer than `maxretry`
+    times for each findtime in two of them, or in one and `LATE`, and is forgotten when the last
+    is as old as that. `forgotten` counts the
     subjects dropped for want of room, `forgotten_at` is the time of the failure that the last
     had to make room for.
     """
@@ -175,6 +183,11 @@ class Window:
         once = self._once.get(key)
         return [once] if once is not None else self._often.get(key, [])
 
+    @property
+    def _kept(self) -> float:
+        """Seconds behind the newest that a failure may still count with one that comes late."""
+        return self.findtime + max(self.findtime, LATE)
+
     def _put(self, key: int, at: float) -> list[float]:
         """Put a time in its place and drop those that no late failure can need."""
         self._now = at
@@ -184,7 +197,7 @@ class Window:
             times.append(at)
         else:
             times.insert(bisect_right(times, at), at)
-        old = times[-1] - 2 * self.findtime
+        old = times[-1] - self._kept
         if times[0] <= old:
             del times[: bisect_right(times, old)]
         if len(times) == 1:
@@ -210,7 +223,7 @@ class Window:
 
     def _sweep(self, at: float) -> None:
         """Drop subjects that stopped failing: of either kind two for each failure."""
-        old = at - 2 * self.findtime
+        old = at - self._kept
         for _ in range(2):
             if self._once:
                 key, last = next(iter(self._once.items()))

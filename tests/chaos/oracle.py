@@ -27,7 +27,7 @@ _HEAD = re.compile(
     rb"chaos (?P<name>\S+) (?P<gen>\d+) (?P<life>\d+) (?P<number>\d+) (?P<kind>fast|slow) "
     rb"failed login from (?P<address>\S+) (?P<whole>x*end)?"
 )
-_TTY_STAMP = re.compile(rb"(?:(?<=\n)|^|(?<=x))(\d{4}-\d\d-\d\dT[0-9:.]{8,18}(?:Z|[+-]\d\d:\d\d)) ")
+_TTY_STAMP = re.compile(rb"(?:(?<=[\r\nx])|^)(\d{4}-\d\d-\d\dT[0-9:.]{8,18}(?:Z|[+-]\d\d:\d\d)) ")
 _GAP = re.compile(r"container (\S+): .*lines may (?:be|have been) (?:missing|missed|lost)")
 _HEADER = 8
 

@@ -149,6 +149,15 @@ def test_lines_are_found_in_a_terminals_log():
     assert oracle.heard(body, tty=True).keys() == {key(1), key(2)}
 
 
+def test_a_line_behind_one_that_lost_its_lf_has_its_own_time():
+    stamp, later = b"2026-11-22T10:52:40.000000001Z ", b"2026-11-22T10:52:45.000000001Z "
+    text = b"chaos box0 0 0 1 slow failed login from 203.0.113.7 " + b"x" * 20_000 + b"end\r"
+    body = stamp + text[:16384] + stamp + text[16384:]
+    body += later + b"chaos box0 0 0 2 slow failed login from 203.0.113.7 end\r\n"
+    heard = oracle.heard(body, tty=True)
+    assert heard[key(2)].at - heard[key(1)].at == pytest.approx(5.0)
+
+
 def test_what_a_generator_prints_is_what_the_oracle_reads():
     texts = [generator.line(ABOUT, 0, n) for n in range(50)]
     assert texts == [generator.line(ABOUT, 0, n) for n in range(50)]

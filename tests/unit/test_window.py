@@ -40,6 +40,15 @@ def test_a_failure_a_findtime_ago_does_not_count() -> None:
     assert window.add(A, 1199.0) == Full(2, 1199.0)
 
 
+def test_what_comes_ten_seconds_late_counts_however_short_the_findtime() -> None:
+    window = Window(4, 1.5)
+    for at in (100.0, 100.3, 101.0, 104.0, 110.9):
+        assert window.add(A, at) is None
+    for at in (109.0, 110.0):
+        window.add(B, at)
+    assert window.add(A, 100.9) == Full(4, 101.0)
+
+
 def test_a_slow_trickle_is_never_an_offence() -> None:
     window = Window(5, 600.0)
     assert not any(window.add(A, at) for at in range(0, 100000, 150))
