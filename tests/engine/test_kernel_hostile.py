@@ -48,7 +48,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 async def kernel(lab: Lab) -> AsyncIterator[Kernel]:
-    async with Kernel(patience=5.0) as opened:
+    async with Kernel(patience=30.0) as opened:
         await opened.replace([block(BANNED)], allow=[])
         yield opened
 

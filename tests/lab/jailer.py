@@ -84,6 +84,11 @@ class Jailer:
         """Kill it without warning."""
         self._end(signal.SIGKILL)
 
+    def send(self, which: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(which)
+
     def ended(self) -> int:
         """Wait until it ends by itself; return its exit code."""
         assert self._process is not None
