@@ -154,3 +154,102 @@ def test_a_hole_or_a_strange_name_is_refused(
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="install dockerjail again"):
         read(tmp_path / "migrations")
+
+
+KILLS = """
+import asyncio, os, random, shutil, signal, sys, time
+from pathlib import Path
+import aiosqlite
+from dockerjail.store.migrate import migrate, shipped
+from tests.unit.test_sqlite import NOW, ban, store_at
+
+here, seeded = Path(sys.argv[1]), random.Random(sys.argv[2])
+steps = shipped()
+
+def child(run, kill_after=None):
+    pid = os.fork()
+    if not pid:
+        asyncio.run(run())
+        os._exit(0)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def migrating(path, upto, die_at=None):
+    async def run():
+        async with aiosqlite.connect(path, isolation_level=None) as db:
+            await db.execute_fetchall("PRAGMA journal_mode = WAL")
+            done = 0
+            def count():
+                nonlocal done
+                done += 1
+                if done == die_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            await db.set_progress_handler(count, 1)
+            await migrate(db, steps[:upto], path=path)
+            (here / "count").write_text(str(done))
+            if not upto == len(steps):
+                return
+            await db.set_progress_handler(lambda: None, 0)
+    return run
+
+def filled(path):
+    async def run():
+        async with aiosqlite.connect(path, isolation_level=None) as db:
+            tables = await db.execute_fetchall("SELECT name FROM sqlite_schema WHERE name = 'ban'")
+            if tables:
+                await db.execute(
+                    "INSERT INTO ban (id, jail, subject, scope, why, at, until, failures, count,"
+                    " reason) VALUES (1, 'a', '203.0.113.7/32', '443/tcp', '', ?, NULL, 5, 1, '')",
+                    (NOW,))
+                await db.commit()
+    return run
+
+def complete(path, bans):
+    async def run():
+        async with store_at(path) as store:
+            assert store.loss is None
+            state = await store.load(now=NOW, findtime=600)
+            assert len(state.bans) == bans, state
+            await store.record([ban(2)], {})
+        async with aiosqlite.connect(path) as db:
+            assert list(await db.execute_fetchall("PRAGMA integrity_check")) == [("ok",)]
+            assert list(await db.execute_fetchall("PRAGMA user_version")) == [(len(steps),)]
+    return run
+
+killed = 0
+for version in range(len(steps)):
+    base, path = here / f"base{version}", here / f"state{version}.db"
+    assert child(migrating(base, version)) == 0
+    assert child(filled(base)) == 0
+    shutil.copy(base, path)
+    began = time.monotonic()
+    assert child(migrating(path, len(steps))) == 0
+    took = time.monotonic() - began
+    ops = int((here / "count").read_text())
+    points = [(seeded.randrange(1, ops + 1), None) for _ in range(12)] + [(1, None), (ops, None)]
+    points += [(None, seeded.uniform(0, took)) for _ in range(6)]
+    for die_at, after in points:
+        for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            each.unlink(missing_ok=True)
+        shutil.copy(base, path)
+        code = child(migrating(path, len(steps), die_at), after)
+        assert code == -signal.SIGKILL or after is not None, (code, die_at)
+        killed += code == -signal.SIGKILL
+        assert child(complete(path, int(version > 0))) == 0, (version, die_at, after)
+print(killed)
+"""
+
+
+def test_a_migration_killed_at_any_moment_is_completed_by_the_next_start(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLS, str(tmp_path), "seed 5"],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": "."},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert int(ended.stdout) >= 14 * len(shipped())

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import random
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_network
@@ -166,6 +168,94 @@ def test_after_a_kill_failures_and_cursors_are_of_one_moment(tmp_path: Path) -> 
         texts = [int(text) for (text,) in db.execute("SELECT text FROM failure ORDER BY id")]
         assert texts == list(range(count))
         assert count >= written
+
+
+def of_one_moment(path: Path) -> int:
+    """Open what a crash left; return how many failures it remembers, after looking at them."""
+
+    async def look() -> int:
+        async with store_at(path) as store:
+            assert store.loss is None
+            state = await store.load(now=NOW, findtime=1e9)
+            await store.record([failure(text="after")], {})
+        done = state.cursors[KEY].seen if KEY in state.cursors else 0
+        numbers = [int(each.text.partition(" ")[0]) for each in state.failures]
+        assert numbers == list(range(done))
+        return done
+
+    found = asyncio.run(look())
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    return found
+
+
+QUICK_WRITER = """
+async def main():
+    async with store_at(path) as store:
+        done = 0
+        while True:
+            batch = [failure(NOW, f"{n} {'x' * 3000}") for n in range(done, done + 3)]
+            done += len(batch)
+            await store.record(batch, {KEY: Cursor(1, done)})
+            print(done, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_the_files_as_they_are_at_any_moment_open_as_of_one_moment(tmp_path: Path) -> None:
+    seeded, written = random.Random(5), 0
+    with subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + QUICK_WRITER, str(tmp_path / "state.db")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": "."},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        for moment in range(8):
+            for _ in range(seeded.randrange(1, 60)):
+                written = int(child.stdout.readline())
+            time.sleep(seeded.uniform(0, 0.003))
+            child.send_signal(signal.SIGSTOP)
+            os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+            there = tmp_path / f"moment {moment}"
+            there.mkdir()
+            for name in ("state.db", "state.db-wal"):
+                (there / name).write_bytes((tmp_path / name).read_bytes())
+            child.send_signal(signal.SIGCONT)
+            assert of_one_moment(there / "state.db") >= written
+        child.send_signal(signal.SIGKILL)
+
+
+def test_after_a_power_cut_the_last_moments_are_lost_whole(tmp_path: Path) -> None:
+    code = """
+import signal
+async def main():
+    async with store_at(path) as store:
+        done = 0
+        for n in range(60):
+            batch = [failure(NOW + m, str(m)) for m in range(done, done + 5)]
+            done += len(batch)
+            await store.record(batch, {KEY: Cursor(1, done)})
+        os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    path = tmp_path / "state.db"
+    assert python(code, path).returncode == -signal.SIGKILL
+    database, journal = path.read_bytes(), (tmp_path / "state.db-wal").read_bytes()
+    seeded, seen = random.Random(5), set()
+    for cut in [len(journal), *(seeded.randrange(len(journal)) for _ in range(12))]:
+        # what was not synced yet may be missing, or be there in name only
+        for rest in b"", b"\0" * (len(journal) - cut):
+            there = tmp_path / f"cut {cut} {len(rest)}"
+            there.mkdir(exist_ok=True)
+            (there / "state.db").write_bytes(database)
+            (there / "state.db-wal").write_bytes(journal[:cut] + rest)
+            seen.add(of_one_moment(there / "state.db"))
+    assert max(seen) == 300
+    assert len(seen) > 8
+    assert all(done % 5 == 0 for done in seen)
 
 
 async def test_a_cancelled_write_leaves_the_store_whole_and_usable(tmp_path: Path) -> None:

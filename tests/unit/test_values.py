@@ -532,3 +532,36 @@ def test_a_prefix_keeps_its_blank() -> None:
     assert values.prefix("sshd[1]: ") == "sshd[1]: "
     with pytest.raises(Mistake, match="prefix"):
         values.prefix("a\nb")
+
+
+@pytest.mark.parametrize(
+    ("text", "octets"),
+    [
+        ("1 GiB", 1024**3),
+        ("512m", 512 * 1024**2),
+        ("20000kB", 20_000 * 1024),
+        (16 * 1024**2, 16 * 1024**2),
+        ("33554432 B", 33_554_432),
+        ("0", 0),
+        (0, 0),
+    ],
+)
+def test_a_size_has_a_unit_or_is_a_number_of_bytes(text: object, octets: int) -> None:
+    assert values.size(text) == octets
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("1 MiB", "is less than 16 MiB"),
+        ("90d", "is no size"),
+        ("-1", "is no size"),
+        (1.5, "is no size"),
+        (True, "is no size"),
+        ([1], "is no size"),
+        ("9999 GiB", "is more than 1 TiB"),
+    ],
+)
+def test_what_is_no_size_is_refused_in_words(text: object, what: str) -> None:
+    with pytest.raises(Mistake, match=what):
+        values.size(text)
