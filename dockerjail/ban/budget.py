@@ -6,10 +6,11 @@ goes to observation: its bans are recorded and not carried out, until it has kep
 within its budget for a while.
 
 Somebody's /48 of IPv6 is one household: it has 65 536 networks to be banned with, and who could trip the
-budget with those would have turned all bans of the container into observed ones.
+budget with those would have turned all bans of the container into observed ones. So it is one ban to the
+budget, and becomes one when it is many.
 """
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +21,20 @@ REST: Final = 600.0
 
 CONTAINERS: Final = 4096
 """Containers that are remembered; the one that banned longest ago is forgotten first."""
+
+SHARE: Final = 64
+"""Bans of one household that count as one ban in force."""
+
+HOUSEHOLD: Final = 256
+"""Bans of one household because of one container; with the next the household is banned as a whole."""
+
+MOST_BANS: Final = 250_000
+MOST_ELEMENTS: Final = 500_000
+"""
+Bans that stand at a time, and elements that enforce them, whoever made them; no more are made then.
+
+A ban takes about 3 KiB here and 200 bytes in the kernel. Each port of a ban is an element.
+"""
 
 _MINUTE: Final = 60.0
 _SITE: Final = 48
@@ -44,6 +59,35 @@ class _Purse:
     over_at: float = 0.0
     held: int = 0
     untold: bool = False
+
+
+class Crowd:
+    """The bans that stand because of one container, by household; `len` is what a budget counts."""
+
+    def __init__(self) -> None:
+        self._homes: Counter[Subject] = Counter()
+        self._more = 0
+
+    def __len__(self) -> int:
+        return len(self._homes) + self._more
+
+    def of(self, home: Subject) -> int:
+        """Return how many bans there are of a household."""
+        return self._homes[home]
+
+    def add(self, subject: Subject) -> None:
+        """Count a ban."""
+        home = household(subject)
+        self._homes[home] += 1
+        self._more += self._homes[home] % SHARE == 1 and self._homes[home] > 1
+
+    def drop(self, subject: Subject) -> None:
+        """Count a ban less."""
+        home = household(subject)
+        self._more -= self._homes[home] % SHARE == 1 and self._homes[home] > 1
+        self._homes[home] -= 1
+        if not self._homes[home]:
+            del self._homes[home]
 
 
 class Budget:

@@ -14,7 +14,6 @@ bans by itself; the warden only notes it.
 import asyncio
 import heapq
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from typing import Final
 
 from dockerjail.ban.aggregate import Neighbours
 from dockerjail.ban.backlog import LAST_WORDS, ROWS, Backlog
-from dockerjail.ban.budget import Budget, household
+from dockerjail.ban.budget import HOUSEHOLD, MOST_BANS, MOST_ELEMENTS, Budget, Crowd, household
 from dockerjail.ban.enforced import Enforced
 from dockerjail.ban.orders import (
     EVERYTHING,
@@ -99,6 +98,10 @@ READ: Final = 200
 
 STRETCH: Final = 1000
 """Bans that are gone through before others get a turn: a hundred thousand take a third of a second."""
+
+FULL: Final = (
+    f"{MOST_BANS} bans stand, or {MOST_ELEMENTS} elements; no more are made until some end"
+)
 
 STOPPING: Final = "dockerjail is stopping; nothing was changed"
 
@@ -182,12 +185,13 @@ class Warden:
         self._active: dict[BanKey, Ban] = {}
         self._enforced = Enforced()
         self._ends: list[tuple[float, int, BanKey]] = []
-        self._by_container: dict[tuple[str, Mode], Counter[Subject]] = {}
+        self._by_container: dict[tuple[str, Mode], Crowd] = {}
         self._forced_keys: set[BanKey] = set()
         self._idle: set[BanKey] = set()  # enforced before this dry run, and after it
         self._allowances: dict[str, Allowance] = {}
         self._noted: dict[CursorKey, Cursor] = {}
         self._gone: set[str] = set()
+        self._told_full = False
         self._next_ban = 1
         self._batch = _Batch()
         self._told: asyncio.Future[None] | None = None
@@ -236,6 +240,11 @@ class Warden:
     def standing(self, container: str, mode: Mode = Mode.ENFORCE) -> int:
         """Return how many households are banned, or observed, because of a container."""
         return len(self._by_container.get((container, mode), ()))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many bans stand that no more are made."""
+        return len(self._active) >= MOST_BANS or len(self.table) >= MOST_ELEMENTS
 
     def over_budget(self, container: str) -> float | None:
         """Return since when the bans that a container leads to are only observed, None if not."""
@@ -464,7 +473,11 @@ class Warden:
 
     async def _judge(self, offence: Offence, batch: _Batch) -> None:
         """Turn an offence into a ban, a longer ban, or nothing, and see what that leads to."""
-        ban, new = await self._ban(offence, Cause.FAILURES, batch)
+        whole = self._whole(offence)
+        if whole is None:
+            ban, new = await self._ban(offence, Cause.FAILURES, batch)
+        else:
+            ban, new = await self._ban(whole, Cause.NEIGHBOURS, batch)
         batch.entries.append(
             Settled(jail=offence.jail, subject=offence.subject, ban=ban.id if ban else None)
         )
@@ -480,6 +493,25 @@ class Warden:
             network, addresses = found
             wider = replace(offence, subject=network, address=None, failures=addresses)
             await self._also(wider, Cause.NEIGHBOURS, batch)
+
+    def _whole(self, offence: Offence) -> Offence | None:
+        """Return the offence of a whole household, if more of it is banned than is banned one by one."""
+        home = household(offence.subject)
+        if home == offence.subject or (offence.jail, offence.subject) in self._active:
+            return None
+        crowds = (self._by_container.get((offence.container, mode)) for mode in Mode)
+        banned = sum(crowd.of(home) for crowd in crowds if crowd is not None)
+        if banned < HOUSEHOLD:
+            return None
+        return replace(offence, subject=home, address=None, failures=banned)
+
+    def _full(self, offence: Offence) -> bool:
+        """Say whether there is no room for one more ban; the first time is told."""
+        full = self.crowded
+        if full and not self._told_full:
+            logger.error("[%s] %s is not banned: %s", offence.jail, written(offence.subject), FULL)
+        self._told_full = full
+        return full
 
     def _neighbour(self, ban: Ban) -> tuple[Subject, int] | None:
         """Return the network that is to be banned after `ban`, for how many of its addresses."""
@@ -504,6 +536,8 @@ class Warden:
     async def _ban(self, offence: Offence, cause: Cause, batch: _Batch) -> tuple[Ban | None, bool]:
         """Decide on an offence; return the ban, and whether it is more than a longer one."""
         standing = self._active.get((offence.jail, offence.subject))
+        if standing is None and self._full(offence):
+            return None, False
         ban = await self.sentencing.decide(
             offence,
             number=self._number,
@@ -537,6 +571,8 @@ class Warden:
             raise Refused(f"{name} is never banned: {why}; with --force it is all the same")
         now = self._clock()
         standing = self._active.get((sentence.jail, sentence.subject))
+        if standing is None and self.crowded:
+            raise Refused(f"{name} is not banned: {FULL}")
         ban = Ban(
             id=standing.id if standing else self._number(),
             jail=sentence.jail,
@@ -686,8 +722,7 @@ class Warden:
         if ban.forced:
             self._forced_keys.add(ban.key)
         if ban.container:
-            households = self._by_container.setdefault((ban.container, ban.mode), Counter())
-            households[household(ban.subject)] += 1
+            self._by_container.setdefault((ban.container, ban.mode), Crowd()).add(ban.subject)
         if ban.until is not None:
             heapq.heappush(self._ends, (ban.until, ban.id, ban.key))
         if len(self._ends) > 2 * len(self._active) + BATCH:  # prolonged bans left theirs behind
@@ -702,13 +737,10 @@ class Warden:
         ban = self._active.pop(key, None)
         self._forced_keys.discard(key)
         if ban is not None and ban.container:
-            whose, home = (ban.container, ban.mode), household(ban.subject)
-            households = self._by_container[whose]
-            households[home] -= 1
-            if not households[home]:
-                del households[home]
-            if not households:
-                del self._by_container[whose]
+            crowd = self._by_container[ban.container, ban.mode]
+            crowd.drop(ban.subject)
+            if not crowd:
+                del self._by_container[ban.container, ban.mode]
 
     def _end(self, ban: Ban, reason: UnbanReason, batch: _Batch) -> None:
         batch.say(logging.WARNING, _ended(ban, reason))

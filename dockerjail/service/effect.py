@@ -5,6 +5,7 @@ Whom the kernel keeps out cannot fail any more. If lines go on accusing him, his
 by another way than the ban closes: through a proxy or a CDN, or past this host.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -39,7 +40,7 @@ class Effect:
     """Watches over bans; `through` says by container on which way its clients seem to come."""
 
     def __init__(self) -> None:
-        self._leaks: dict[tuple[str, Subject], _Leak] = {}
+        self._leaks: OrderedDict[tuple[str, Subject], _Leak] = OrderedDict()
         self._through: dict[str, str] = {}
 
     def note(self, ban: Ban, since: float, failure: Failure) -> bool:
@@ -52,8 +53,9 @@ class Effect:
             return False
         leak = self._leaks.get(ban.key)
         if leak is None or leak.ban.id != ban.id:
+            self._leaks.pop(ban.key, None)
             if len(self._leaks) >= MOST:
-                self._leaks.pop(next(iter(self._leaks)))
+                self._leaks.popitem(last=False)
             leak = self._leaks[ban.key] = _Leak(ban=ban, container=failure.container)
         leak.count += 1
         leak.last_at = max(leak.last_at, failure.at)
@@ -98,11 +100,13 @@ class Effect:
 
     def prune(self, enforced: Callable[[tuple[str, Subject]], object], now: float) -> None:
         """Let go of bans that are over and of lines that are long past."""
-        self._leaks = {
-            key: leak
+        self._leaks = OrderedDict(
+            (key, leak)
             for key, leak in self._leaks.items()
             if enforced(key) and leak.last_at > now - FRESH
-        }
+        )
+        named = {leak.container for leak in self._leaks.values()}
+        self._through = {name: way for name, way in self._through.items() if name in named}
 
     def _proven(self, leak: _Leak, now: float) -> bool:
         return leak.count >= ENOUGH and leak.last_at > now - FRESH

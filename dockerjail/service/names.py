@@ -29,6 +29,9 @@ AT_ONCE: Final = 4
 PATIENCE: Final = 10.0
 """Seconds that a look-up may take."""
 
+THREADS: Final = 32
+"""Look-ups that may hang at once: nobody waits for them any more, and nobody can end them."""
+
 MOST: Final = 16
 """Addresses of one name that count: who owns the name chooses how many it has."""
 
@@ -39,13 +42,18 @@ LIFE: Final = 300.0
 Resolve = Callable[[str], Awaitable[Sequence[Address]]]
 
 
+_threads = threading.BoundedSemaphore(THREADS)
+
+
 async def look_up(name: str) -> Sequence[Address]:
     """
-    Ask the host's resolver; nothing when it knows none or takes too long.
+    Ask the host's resolver; nothing when it knows none, takes too long, or too many wait for it.
 
     In a thread that nobody waits for at the end: a resolver that hangs must not keep
     the daemon from stopping.
     """
+    if not _threads.acquire(blocking=False):
+        return ()
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[Sequence[Address]] = loop.create_future()
 
@@ -58,6 +66,8 @@ async def look_up(name: str) -> Sequence[Address]:
             infos = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             infos = []
+        finally:
+            _threads.release()
         found = [ip_address(str(info[4][0]).partition("%")[0]) for info in infos]
         with contextlib.suppress(RuntimeError):  # the loop is gone: nobody wants to know
             loop.call_soon_threadsafe(tell, tuple(dict.fromkeys(found)))

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 from ipaddress import ip_network
-from itertools import count
+from itertools import count, islice
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockerjail.ban.budget import CONTAINERS, REST, Budget, household
+from dockerjail.ban.budget import CONTAINERS, REST, Budget, Crowd, household
 from dockerjail.model import Subject
 
 AT = 1795344760.0
@@ -212,3 +212,21 @@ def test_only_what_is_narrower_than_a_48_is_in_a_household() -> None:
         ("203.0.113.7/32", "203.0.113.7/32"),
     ):
         assert household(ip_network(text)) == ip_network(home)
+
+
+def test_a_crowd_of_one_household_counts_as_a_few_bans() -> None:
+    crowd = Crowd()
+    homes = [ip_network((0x20010DB8 << 96 | n << 80, 48)) for n in range(3)]
+    nets = [net for home in homes for net in islice(home.subnets(new_prefix=64), 200)]
+    for net in nets:
+        crowd.add(net)
+    assert len(crowd) == 3 * 4
+    assert [crowd.of(home) for home in homes] == [200] * 3
+    for number in range(5):
+        crowd.add(ip_network((0x0B000000 + number, 32)))
+    assert len(crowd) == 3 * 4 + 5
+    for net in nets:
+        crowd.drop(net)
+        assert len(crowd) >= 5
+    assert (len(crowd), crowd.of(homes[0])) == (5, 0)
+    assert len(crowd._homes) == 5

@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from dockerjail.model import Ban, Container, Failure, Scope
-from dockerjail.service.effect import ENOUGH, FRESH, GRACE, Effect, way
+from dockerjail.service.effect import ENOUGH, FRESH, GRACE, MOST, Effect, way
 from tests.fakes import FakeFlows
 
 BAD = ip_network("203.0.113.7")
@@ -77,3 +77,19 @@ async def test_the_way_is_where_most_connections_come_from(clients, said):
         id="c2", name="traefik", service="traefik", addresses=frozenset({ip_address("172.18.0.2")})
     )
     assert await way(WEB, flows, [WEB, proxy]) == (f"through {said}" if said else "")
+
+
+def test_what_is_watched_is_bounded_and_nothing_stays_of_what_is_gone():
+    effect = Effect()
+    for number in range(2 * MOST):
+        subject = ip_network((0x0B000000 + number, 32))
+        effect.note(ban(number, subject), 100, failure(110, subject))
+        effect.explain(f"web-{number}", "through a proxy")
+        if number % 1000 == 0:
+            effect.prune(lambda key: True, 111)
+    assert len(effect._leaks) == MOST
+    effect.prune(lambda key: True, 111)
+    assert len(effect._through) <= 1
+    effect.prune(lambda key: False, 111)
+    assert not effect._leaks
+    assert not effect._through

@@ -1,6 +1,7 @@
 """Names are looked up beside the line, which never waits for them."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -8,7 +9,8 @@ from ipaddress import ip_address
 import pytest
 
 from dockerjail.model import Address, Named
-from dockerjail.service.names import AT_ONCE, LIFE, MOST, WAITING, Names, look_up
+from dockerjail.service import names
+from dockerjail.service.names import AT_ONCE, LIFE, MOST, THREADS, WAITING, Names, look_up
 
 
 def named(name: str) -> Named:
@@ -110,3 +112,27 @@ async def test_the_hosts_resolver_is_asked_and_may_know_nothing() -> None:
 @pytest.mark.parametrize("name", ["x" * 300, "\x00", "\udcff", ""])
 async def test_a_strange_name_is_an_unknown_one(name: str) -> None:
     assert all(address.is_loopback for address in await look_up(name))
+
+
+async def test_a_resolver_that_hangs_does_not_fill_the_process_with_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    let_go = threading.Event()
+
+    def hang(*_: object, **__: object) -> list[object]:
+        let_go.wait(30)
+        return []
+
+    monkeypatch.setattr(names.socket, "getaddrinfo", hang)
+    monkeypatch.setattr(names, "PATIENCE", 0.01)
+    before = threading.active_count()
+    for number in range(3 * THREADS):
+        assert await look_up(f"n{number}.test") == ()
+        assert threading.active_count() <= before + THREADS
+    let_go.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("look-up"):
+            thread.join(30)
+    monkeypatch.setattr(names.socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", ("::7", 0))])
+    monkeypatch.setattr(names, "PATIENCE", 10.0)
+    assert await look_up("works.test") == (ip_address("::7"),)

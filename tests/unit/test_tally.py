@@ -5,7 +5,7 @@ from ipaddress import ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockerjail.ban.tally import Tally
+from dockerjail.ban.tally import JAILS, Tally
 from dockerjail.model import Counter, Element, Port
 
 ONE, OTHER = (Element(ip_network(f"203.0.113.{n}"), Port(80)) for n in (1, 2))
@@ -50,3 +50,25 @@ def test_a_jail_keeps_what_an_ended_ban_blocked():
     assert tally.of([OTHER]) is None
     tally.update({OTHER: Counter(1, 60)})
     assert tally.of_jail("b@web") == Counter(5, 300)
+
+
+def test_what_ends_while_it_is_counted_leaves_nothing_behind():
+    wanted = {ONE: ("a@web",)}
+    tally = Tally(lambda element: wanted.get(element, ()))
+    tally.update({ONE: Counter(3, 180)})
+    wanted.clear()
+    tally.forget([ONE])
+    tally.update({ONE: Counter(4, 240), OTHER: Counter(1, 60)})
+    assert tally.of([ONE, OTHER]) is None
+    assert not tally._elements
+
+
+def test_the_jails_whose_sums_are_kept_are_bounded_and_the_liveliest_stay():
+    elements = [Element(ip_network((0x0B000000 + n, 32)), None) for n in range(JAILS + 100)]
+    tally = Tally(lambda element: (f"{element.subject}",))
+    for number, element in enumerate(elements, 1):
+        tally.update({element: Counter(1, 60)})
+        tally.update({elements[0]: Counter(number, 60 * number)})
+        tally.forget([element])
+    assert len(tally._jails) == JAILS
+    assert tally.of_jail(f"{elements[0].subject}").packets >= JAILS

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -10,7 +11,7 @@ import pytest
 
 from dockerjail.ban import backlog as backlog_module
 from dockerjail.ban import warden as warden_module
-from dockerjail.ban.budget import Budget
+from dockerjail.ban.budget import HOUSEHOLD, Budget
 from dockerjail.ban.orders import Admit, Pardon, Report, Revoke, Sentence
 from dockerjail.ban.sentencing import Bar
 from dockerjail.ban.warden import Warden
@@ -1389,3 +1390,42 @@ async def test_many_offences_at_once_ask_the_store_once():
         (ban,) = house.bans
         assert ban.until == offences[-1].at + 600.0
         assert house.store.asked == 1
+
+
+async def test_a_household_of_which_very_much_is_banned_is_banned_as_a_whole():
+    async with House().running() as house:
+        home = ip_network("2001:db8:7::/48")
+        for net in itertools.islice(home.subnets(new_prefix=64), HOUSEHOLD + 100):
+            await house.offend(net, failures=1)
+        bans = [ban for ban in house.bans if ban.subject == home]
+        assert [(ban.cause, ban.failures) for ban in bans] == [(Cause.NEIGHBOURS, HOUSEHOLD)]
+        assert len(house.bans) == HOUSEHOLD + 1
+        assert house.warden.standing("web") <= 5
+
+
+async def test_no_more_bans_are_made_than_there_is_room_for_and_it_is_told(monkeypatch, caplog):
+    monkeypatch.setattr(warden_module, "MOST_BANS", 3)
+    async with House().running() as house:
+        subjects = [ip_network(f"203.0.113.{n}") for n in range(1, 9)]
+        for subject in subjects:
+            await house.offend(subject)
+        assert [ban.subject for ban in house.bans] == subjects[:3]
+        assert house.warden.crowded
+        assert sum("is not banned" in message for message in caplog.messages) == 1
+        with pytest.raises(Refused, match="no more are made until some end"):
+            await house.warden.ask(Sentence(subject=subjects[5], bantime=600))
+        await house.offend(subjects[0])  # who is banned already goes on being banned
+        await house.warden.ask(Pardon(subject=subjects[0]))
+        assert not house.warden.crowded
+        await house.offend(subjects[7])
+        assert subjects[7] in [ban.subject for ban in house.bans]
+
+
+async def test_no_more_elements_are_made_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(warden_module, "MOST_ELEMENTS", 20)
+    async with House().running() as house:
+        house.scope = Scope(ports=tuple(Port(n) for n in range(1, 11)), why="published")
+        for number in range(1, 9):
+            await house.offend(ip_network(f"203.0.113.{number}"))
+        assert len(house.bans) == 2
+        assert len(await house.blocked()) == 20
