@@ -211,6 +211,7 @@ class Round:
         await self._look_at_kernel(verdict)
         if self.faults or verdict.faults:
             self._keep_evidence(logs)
+            self.story += self._explain(verdict, logs)
         return verdict
 
     def clear(self) -> None:
@@ -452,23 +453,18 @@ class Round:
         self.faults.append(f"after {PATIENCE:.0f} s in peace not all logs were read: {told}")
 
     def _count(self, logs: dict[str, dict[oracle.Key, oracle.Heard] | None]) -> oracle.Verdict:
-        boxes = []
-        for box in self.boxes:
-            record = self._hits / f"{box.name}.{box.gen}.record"
-            printed = (
-                oracle.printed(record.read_text(), box.name, box.gen) if record.exists() else {}
+        boxes = [
+            oracle.Box(
+                name=box.name,
+                gen=box.gen,
+                id=box.id,
+                # the Engine's copy for syslog lacks what syslog refuses: long lines
+                scarce="scarce" in box.driver or "cached" in box.driver,
+                printed=self._record(box),
+                log=logs.get(box.id),
             )
-            boxes.append(
-                oracle.Box(
-                    name=box.name,
-                    gen=box.gen,
-                    id=box.id,
-                    # the Engine's copy for syslog lacks what syslog refuses: long lines
-                    scarce="scarce" in box.driver or "cached" in box.driver,
-                    printed=printed,
-                    log=logs.get(box.id),
-                )
-            )
+            for box in self.boxes
+        ]
         return oracle.judge(
             boxes,
             self._rows(),
@@ -477,6 +473,10 @@ class Round:
             reported=oracle.reported(self.jailer.log),
             kills=self._kills,
         )
+
+    def _record(self, box: Box) -> dict[oracle.Key, oracle.Printed]:
+        record = self._hits / f"{box.name}.{box.gen}.record"
+        return oracle.printed(record.read_text(), box.name, box.gen) if record.exists() else {}
 
     async def _look_at_kernel(self, verdict: oracle.Verdict) -> None:
         """See that what the store bans is in force."""
@@ -552,6 +552,18 @@ class Round:
             self.story.append(f"    {shlex.quote(json.dumps(box.about))}")
         with contextlib.suppress(DaemonUnreachable):
             (self._place / "status").write_text(json.dumps(self.jailer.status(), indent=1))
+
+    def _explain(
+        self, verdict: oracle.Verdict, logs: dict[str, dict[oracle.Key, oracle.Heard] | None]
+    ) -> Iterator[str]:
+        """Yield each line that went wrong: what the Engine has of it, and when it was printed."""
+        records = {(box.name, box.gen): (box, self._record(box)) for box in self.boxes}
+        for what in ("lost", "silent", "doubled"):
+            for key in getattr(verdict, what):
+                box, printed = records[key.name, key.gen]
+                log = logs.get(box.id)
+                has = "removed" if log is None else log.get(key, "not in the log")
+                yield f"{what} {key.name}.{key.gen} {key.life}/{key.number} {has} {printed.get(key)}"
 
     def _pulled(self, plug: str) -> None:
         self.plugs[plug] += 1
