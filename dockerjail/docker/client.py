@@ -432,7 +432,7 @@ class DockerEngine:
         Engine, and new ones go to the new. Raises `EngineUnavailable`: all is asked anew.
         """
         server = _server(response)
-        if server != self._server:
+        if server and self._server and server != self._server:
             raise EngineUnavailable(
                 f"another Engine answers at {self.url} now: {server}, no longer {self._server}"
             )

@@ -53,6 +53,9 @@ _HINTS = 10_000
 _LIVED = 1.0
 """Seconds after which an end of the events is a cut and no failure: proxies end idle streams."""
 
+_SILENT = 60.0
+"""Seconds without an event after which they are asked for anew: what is stalled says nothing either."""
+
 MOST = 10_000
 """Containers that are known at once."""
 
@@ -191,23 +194,27 @@ class Intake:
         """
         Take events at once: a reader that dawdles slows the whole Engine down.
 
-        A stream that is cut is taken up again without a word, unless it was cut at once, or
-        the Engine behind it is away or another.
+        A stream that is cut or silent is taken up again without a word, unless it was cut at
+        once, or the Engine behind it is away or another.
         """
         clock = asyncio.get_running_loop().time
         while True:
             opened, resume = clock(), self._clock() - _REPLAY
             try:
                 async with aclosing(self._engine.events(since=since)) as events:
-                    async for container in events:
+                    while True:
+                        async with asyncio.timeout(_SILENT):
+                            container = await anext(events)
                         resume = self._clock() - _REPLAY
                         hint(container)
+            except TimeoutError:
+                logger.debug("no event for %.0f s; they are asked for anew", _SILENT)
             except EngineUnavailable as error:
                 if clock() - opened < _LIVED or await self._engine.version() != self.engine_version:
                     raise
                 logger.debug("events are asked for anew: %s", error)
+                self._stirred.set()  # the Engine may have forgotten what happened meanwhile
             since = resume
-            self._stirred.set()  # the Engine may have forgotten what happened meanwhile
 
     async def _reconcile(self, hint: Callable[[str], None], *, afresh: bool) -> None:
         """Find what events left out."""

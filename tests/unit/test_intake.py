@@ -889,6 +889,27 @@ async def test_events_that_are_cut_after_a_while_are_taken_up_again_without_a_wo
     ]
 
 
+async def test_events_that_have_fallen_silent_are_asked_for_anew():
+    house = House()
+    whole, asked = house.engine.events, []
+
+    async def stalled(*, since):
+        asked.append(since)
+        if len(asked) == 1:  # the connection stands, and nothing comes
+            await asyncio.Event().wait()
+        async for event in whole(since=since):
+            yield event
+
+    house.engine.events = stalled
+    async with house.running(reconcile_every=10_000.0):
+        await asyncio.sleep(100)
+        assert asked[1] < EPOCH  # so that nothing is left out
+        assert house.intake.connected
+        house.engine.start(DB)
+        await asyncio.sleep(0.1)
+        assert "c2" in house.intake.tails
+
+
 async def test_another_engine_behind_a_cut_is_met_afresh():
     house = House(version="26.1.5")
     house.engine.start(WEB)
