@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.fuzz.material import BETWEEN, Material, seed
 from tests.fuzz.run import TARGETS
 
-SLOW = {"control": 25, "fail2ban": 25, "filters": 40, "settings": 25}
+SLOW = {"control": 25, "fail2ban": 25, "filters": 40, "settings": 25, "lint": 10}
 """Targets of which a run takes milliseconds, and how often they run here."""
 
 WORDS = st.sampled_from([BETWEEN, b"\n", b" ", b"=", b"[", b"]", b'"', b"'", b"\\", b"(", b"\0"])
