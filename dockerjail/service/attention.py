@@ -8,10 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from dockerjail.ban.warden import FULL
 from dockerjail.jail.patience import LIMIT, REMEMBERED
 from dockerjail.model import Blocktype, Container, Problem
+
+LATELY: Final = 3600.0
+"""Seconds for which it is told that something was forgotten."""
+
+MOST: Final = 1000
+"""Problems that are told one by one."""
 
 if TYPE_CHECKING:  # the daemon asks for its own problems when it is ready
     from dockerjail.jail.jail import Jail
@@ -25,6 +32,7 @@ def problems(daemon: Daemon) -> list[Problem]:
     found = [*_of_the_engine(daemon), *of_the_kernel(daemon), *_of_the_store(daemon)]
     found += daemon.effect.problems(now)
     found += _over_budget(daemon)
+    found += of_bounds(daemon)
     found += _overdue(daemon)
     found += daemon.settings.problems
     for wrong in daemon.wrong.values():
@@ -39,7 +47,11 @@ def problems(daemon: Daemon) -> list[Problem]:
     found += daemon.ignored.problems(containers.values(), now)
     found += daemon.ground.problems()
     found += daemon.names.problems()
-    return list(dict.fromkeys(found))
+    found = list(dict.fromkeys(found))
+    if len(found) > MOST:
+        more = Problem(place="status", what=f"{len(found) - MOST} more things need attention")
+        found = [*found[:MOST], more]
+    return found
 
 
 def _of_the_engine(daemon: Daemon) -> Iterator[Problem]:
@@ -102,6 +114,34 @@ def _of_the_store(daemon: Daemon) -> Iterator[Problem]:
     yield from daemon.world.store.problems()
     if daemon.unpurged:
         yield Problem(place="store", what=f"old history is not purged: {daemon.unpurged}")
+
+
+def of_bounds(daemon: Daemon) -> Iterator[Problem]:
+    """Tell what was forgotten, or not done, since there is more of it than memory for it."""
+    if daemon.warden.crowded:
+        yield Problem(
+            place="bans",
+            what=FULL,
+            remedy="end some (dockerjail unban), make bantimes shorter, or have jails name fewer ports",
+        )
+    since = daemon.clock() - LATELY
+    for jail in daemon.jails:
+        subjects, connections = jail.crowded(since)
+        if subjects:
+            yield Problem(
+                place=f"jail {jail.name}",
+                what=f"{subjects} addresses that had failed were forgotten: more fail at once than "
+                "are remembered, those with one failure go first",
+                remedy="see in the log whether clients choose the addresses (X-Forwarded-For, "
+                "trusted_proxies); else count networks (ipv6_prefix, ipv4_prefix)",
+            )
+        if connections:
+            yield Problem(
+                place=f"jail {jail.name}",
+                what=f"{connections} connections were forgotten before they ended: a failure whose "
+                "address stood in an earlier line is then missed",
+                remedy="limit in the application how many connections one client may open",
+            )
 
 
 def _followed(daemon: Daemon) -> list[Container]:

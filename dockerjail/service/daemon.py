@@ -24,9 +24,9 @@ from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.recidive import RECIDIVE
 from dockerjail.config.settings import Settings
 from dockerjail.docker.intake import Intake
-from dockerjail.errors import FirewallError, StoreError
+from dockerjail.errors import FirewallError, StoreDamaged, StoreError
 from dockerjail.jail.ignore import Ignore, spared
-from dockerjail.jail.jail import Bench, Jails, Named, Verdict
+from dockerjail.jail.jail import IDLE, Bench, Jails, Verdict
 from dockerjail.jail.jail import Ignored as IgnoredFailure
 from dockerjail.jail.patience import Watch
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
@@ -38,6 +38,7 @@ from dockerjail.model import (
     Container,
     Failure,
     Mode,
+    Named,
     Offence,
     Problem,
     Scope,
@@ -131,6 +132,7 @@ class Daemon:
         self.elsewhere: Problem | None = None
         self.wrong: dict[str, Sequence[Problem]] = {}
         self._remarked: set[Problem] = set()
+        self._crowded: Collection[str] = ()
         self._seats = Seats()
         self._last_scope: dict[str, Scope] = {}
         self.warden = Warden(
@@ -171,6 +173,7 @@ class Daemon:
             words = house.create_task(self.exempt.run(), name="ignoreip")
             self._protect(self._state.allowances)
             await self.warden.restore(self._state, allow=self.ground.allowed)
+            self._state = State()  # who needs it has it, and it is as large as the database
             # a full collection goes through a hundred thousand bans while everything waits
             gc.freeze()
             warden = house.create_task(self.warden.run(), name="warden")
@@ -330,7 +333,7 @@ class Daemon:
             )
         entries: list[Failure | Offence] = []
         for address in addresses:
-            for what in jail.count(named.hit, address, named.line, named.container):
+            for what in jail.count(address, named):
                 if isinstance(what, tuple):
                     self._ignore(what, named.container)
                 else:
@@ -465,7 +468,8 @@ class Daemon:
             mending = self._meddled.is_set()
             if (not self.warden.sync.ok and not mending) or rounds % VERIFY_ROUNDS == 0:
                 await self.warden.verify()
-            if rounds % RETIRE_ROUNDS == 1:
+            self._tell_of_bounds()
+            if rounds % RETIRE_ROUNDS == 1 or self._idle() > IDLE:
                 self._retire()
 
     async def _purge(self) -> None:
@@ -486,11 +490,28 @@ class Daemon:
     def _retire(self) -> None:
         """Let go of jails that no container has any more and that count nothing."""
         idle = [jail.name for jail in self.jails if not self._seats.of(jail.name)]
-        self.jails.retire(idle, self.clock())
+        if early := self.jails.retire(idle, self.clock()):
+            logger.warning(
+                "%d jails are forgotten with what they counted: more than %d are kept "
+                "that no container runs any more",
+                early,
+                IDLE,
+            )
         self.warden.forget_jails(name for name in idle if self.jails.get(name) is None)
         self.jails.forget(self.clock() - longest_findtime(self.settings))
         for name in [name for name in self._last_scope if self.jails.get(name) is None]:
             del self._last_scope[name]
+
+    def _idle(self) -> int:
+        """Return how many jails no container runs."""
+        return sum(1 for _ in self.jails) - len(self._seats)
+
+    def _tell_of_bounds(self) -> None:
+        """Log once which jails forget whom they count since there are too many."""
+        crowded = {problem.place: problem for problem in attention.of_bounds(self)}
+        for place in crowded.keys() - {*self._crowded}:
+            logger.error("%s", crowded[place])
+        self._crowded = crowded.keys()
 
     async def _explain(self) -> None:
         """Find out by which way those come whose bans do not work."""

@@ -92,6 +92,7 @@ async def _serve(settings: Settings, stop: asyncio.Event, distrust: str) -> None
             engine=engine, store=store, firewall=firewall, host=ThisHost(), flows=Conntrack()
         )
         daemon = Daemon(settings, world, state)
+        del state  # it is as large as the database, and everybody has what is his
         stack.enter_context(ticking(daemon.watch))
         await stack.enter_async_context(serve(daemon, settings.control.socket))
         await daemon.run(stop)

@@ -20,6 +20,10 @@ class Seats:
         self._by_container: dict[str, Collection[str]] = {}
         self._unseated: set[str] = set()
 
+    def __len__(self) -> int:
+        """Return how many jails have containers."""
+        return len(self._by_jail)
+
     def of(self, jail: str) -> Collection[str]:
         """Return the ids of the containers that run a jail."""
         return self._by_jail.get(jail, ())
