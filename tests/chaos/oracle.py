@@ -29,6 +29,7 @@ _HEAD = re.compile(
 )
 _TTY_STAMP = re.compile(rb"(?:(?<=[\r\nx])|^)(\d{4}-\d\d-\d\dT[0-9:.]{8,18}(?:Z|[+-]\d\d:\d\d)) ")
 _GAP = re.compile(r"container (\S+): .*lines may (?:be|have been) (?:missing|missed|lost)")
+_COLOUR = b"\x1b[31m"
 _HEADER = 8
 
 
@@ -249,8 +250,11 @@ def heard(body: bytes, *, tty: bool) -> dict[Key, Heard]:
     lines: dict[Key, Heard] = {}
     for text, starts, stamps in _texts(body, tty=tty):
         for head in _HEAD.finditer(text):
-            stamp = stamps[bisect.bisect_right(starts, head.start()) - 1]
-            lines[_key(head)] = Heard(seconds(stamp), head["whole"] is not None)
+            piece = bisect.bisect_right(starts, head.start()) - 1
+            # A kill of the Engine's can lose what is between the middles of two lines.
+            begins = text[starts[piece] : head.start()] in (b"", _COLOUR)
+            whole = begins and head["whole"] is not None
+            lines[_key(head)] = Heard(seconds(stamps[piece]), whole)
     return lines
 
 

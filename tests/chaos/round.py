@@ -416,13 +416,18 @@ class Round:
         if not self.jailer.running:
             self._start()
         end = time.monotonic() + 20
-        while running := await asyncio.to_thread(engine.api, "GET", "/containers/json"):
+        fleeting = {box.id for box in self.boxes if box.rm}
+        while left := await asyncio.to_thread(engine.api, "GET", "/containers/json?all=1"):
+            running = [each for each in left if each["State"] not in ("exited", "created")]
+            if not running and not any(each["Id"] in fleeting for each in left):
+                return  # what was to be removed is, so that the logs that are left stay
             if time.monotonic() > end:
+                if not running:
+                    return
                 for each in running:
                     with contextlib.suppress(*_GONE):
-                        await asyncio.to_thread(
-                            engine.api, "POST", f"/containers/{each['Id']}/kill"
-                        )
+                        path = f"/containers/{each['Id']}/kill"
+                        await asyncio.to_thread(engine.api, "POST", path)
                 end += 20
             await asyncio.sleep(0.1)
 

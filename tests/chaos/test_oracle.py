@@ -141,6 +141,16 @@ def test_lines_are_found_in_frames_whole_or_torn():
     assert heard[key(3)].at - heard[key(1)].at == pytest.approx(1.0)
 
 
+def test_a_line_that_begins_within_another_is_none():
+    line = b"chaos box0 0 0 2 slow failed login from 203.0.113.7 end"
+    body = framed(
+        "40.000000001", b"chaos box0 0 0 1 slow failed login from ::1 xxxx" + line + b"\n"
+    )
+    assert not any(found.whole for found in oracle.heard(body, tty=False).values())
+    body = framed("40.000000001", b"\x1b[31m" + line + b"\x1b[0m\n")
+    assert oracle.heard(body, tty=False)[key(2)].whole
+
+
 def test_lines_are_found_in_a_terminals_log():
     stamp = b"2026-11-22T10:52:40.000000001Z "
     text = b"chaos box0 0 0 1 slow failed login from 203.0.113.7 " + b"x" * 20_000 + b"end\r\n"
