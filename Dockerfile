@@ -38,7 +38,9 @@ LABEL org.opencontainers.image.title="dockerjail" \
       org.opencontainers.image.base.name="${BASE}"
 COPY --from=build /opt/dockerjail /opt/dockerjail
 ENV PATH=/opt/dockerjail/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-RUN mkdir -p -m 0700 /etc/dockerjail /run/dockerjail /var/lib/dockerjail
+# Settings are no secret, and may be read by a user other than root.
+RUN mkdir -p -m 0755 /etc/dockerjail \
+    && mkdir -p -m 0700 /run/dockerjail /var/lib/dockerjail
 
 # Writable under --read-only. Give the state a named volume, and /run/dockerjail
 # (the control socket) a tmpfs, as deploy/compose.yaml does.

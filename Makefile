@@ -8,7 +8,7 @@ ROOT   := $(if $(filter 0,$(shell id -u)),,sudo env $(foreach v,CI LAB_CACHE,$(i
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint unit fuzz format lock clean purge python machine venv installed
+.PHONY: help demo test chaos lint unit fuzz format lock audit clean purge python machine venv installed
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -42,6 +42,9 @@ format: installed  ## put the source into shape
 
 lock:  ## take the newest allowed versions into the lock files
 	@$(PYTHON) requirements/lock.py $(LOCK)
+
+audit: python  ## ask about known weaknesses of all that is locked
+	@$(PYTHON) requirements/audit.py
 
 clean:  ## stop and remove the lab's Engines, namespaces and files
 	@$(ROOT) $(PYTHON) -B -m tests.lab.engine

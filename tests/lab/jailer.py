@@ -84,6 +84,12 @@ class Jailer:
         """Kill it without warning."""
         self._end(signal.SIGKILL)
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def send(self, which: signal.Signals) -> None:
         """Send it a signal."""
         assert self._process is not None

@@ -34,6 +34,7 @@ TOOLS = {
     "busybox": ("busybox-static",),
     "nsenter": ("util-linux",),
     "sysctl": ("procps",),
+    "strace": ("strace",),
     "python3-venv": ("python3-venv",),
 }
 """Each program that the lab runs, and the packages that may bring it, best first."""

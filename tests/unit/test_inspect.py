@@ -98,6 +98,11 @@ def test_a_compose_container_is_read_whole():
     )
 
 
+def test_an_environment_is_not_kept():
+    found = container(changed(Config={"Env": ["API_KEY=s3cret", "PATH=/bin"], "Cmd": ["s3cret"]}))
+    assert "s3cret" not in repr(found)
+
+
 def test_a_port_bound_to_loopback_is_not_published_to_clients():
     assert Port(8081) not in container(WEB).published
 
