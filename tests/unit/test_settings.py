@@ -274,6 +274,21 @@ def test_a_wrong_setting_is_answered_with_its_place_and_what_to_write(
 
 
 @pytest.mark.parametrize(
+    "host",
+    ["tcp://admin:s3cret@proxy:2375", "https://s3cret@proxy", "tcp://admin:s3cret@proxy:x"],
+)
+def test_a_password_in_the_engines_address_is_refused_and_not_repeated(
+    desk: Desk, host: str
+) -> None:
+    for found in (
+        desk.mistakes(f"[docker]\nhost = '{host}'\n"),
+        desk.mistakes("", DOCKER_HOST=host),
+    ):
+        assert "holds a name or a password" in found
+        assert "s3cret" not in found
+
+
+@pytest.mark.parametrize(
     ("variable", "value", "message"),
     [
         ("DOCKERJAIL_DOCKER__LABLES", "tune", ": is no setting; write DOCKERJAIL_DOCKER__LABELS"),
