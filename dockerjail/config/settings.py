@@ -74,16 +74,15 @@ def _host(value: object) -> str:
         return ""
     word = values.text(value)
     remedy = f"write {DEFAULT_HOST} or tcp://HOST:2375"
-    try:
-        url = urlsplit(word)
-        secret = url.username is not None
-        port = None if secret else url.port
-    except ValueError:
-        raise Mistake(f"{shown(word)} is no address of an Engine", remedy) from None
-    if secret:
+    if "@" in word and "://" in word and not word.startswith("unix:"):
         # not repeated here either
         what = "the address holds a name or a password, which logs and `status` would show"
         raise Mistake(what, remedy)
+    try:
+        url = urlsplit(word)
+        port = url.port
+    except ValueError:
+        raise Mistake(f"{shown(word)} is no address of an Engine", remedy) from None
     if word.startswith("/"):
         raise Mistake(f"{shown(word)} has no scheme", f"write unix://{word}")
     if url.scheme == "unix" and not url.netloc and len(url.path) > 1:

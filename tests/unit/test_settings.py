@@ -275,7 +275,10 @@ def test_a_wrong_setting_is_answered_with_its_place_and_what_to_write(
 
 @pytest.mark.parametrize(
     "host",
-    ["tcp://admin:s3cret@proxy:2375", "https://s3cret@proxy", "tcp://admin:s3cret@proxy:x"],
+    [
+        *("tcp://admin:s3cret@proxy:2375", "https://s3cret@proxy", "tcp://admin:s3cret@proxy:x"),
+        *("tcp://admin:/s3cret@proxy:2375", "http://admin:s3cret@[proxy"),
+    ],
 )
 def test_a_password_in_the_engines_address_is_refused_and_not_repeated(
     desk: Desk, host: str
