@@ -274,7 +274,7 @@ async def test_an_answer_cut_at_any_byte_is_no_answer(scripted, asking, what, th
 
 async def test_a_look_that_is_cut_is_asked_for_again_at_once(scripted, asking):
     await asking.version()
-    scripted.fault("0001/json", b"HTTP/1.1 200 OK\r\nContent-Le")
+    scripted.fault("0001/json", b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{")
     asking_again = asyncio.create_task(asking.inspect(f"{1:064x}"))
     async with asyncio.timeout(PATIENCE):
         await scripted.was_asked("0001/json")
@@ -352,6 +352,16 @@ async def test_any_bytes_are_an_answer_or_an_error_of_ours(
     await asking.version()
     scripted.fault(PLACES[what], head + data, then)
     with contextlib.suppress(EngineError):
+        await ask(asking, what)
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a":' * 200_000, b"1" * 5000])
+@pytest.mark.parametrize("what", ["version", "list", "inspect", "events"])
+async def test_what_no_parser_can_take_is_an_error_of_ours(scripted, asking, what, body):
+    await asking.version()
+    server = "Server: Docker/26.1.5 (linux)"
+    scripted.fault(PLACES[what], reply(200, body + b"\n", "application/json", server))
+    with pytest.raises(EngineError):
         await ask(asking, what)
 
 
@@ -546,6 +556,22 @@ async def test_ten_thousand_events_at_once_are_taken_at_once_and_cost_few_looks(
         await house.until(lambda: last in house.intake.tails)
         assert len(scripted.asked) - before < 1500
         assert house.intake.connected
+
+
+async def test_five_hundred_containers_are_followed_at_once_and_each_line_comes_once(scripted):
+    house = House(scripted)
+    ids = [scripted.add(f"n{number}", {"watch": "1"}) for number in range(500)]
+    for id_ in ids:
+        scripted.say(id_, "before")
+    async with house.running():
+        await house.until(lambda: len(house.lines) == 500)
+        for number in range(3):
+            for id_ in ids:
+                scripted.say(id_, f"line {number}")
+        expected = ["before", "line 0", "line 1", "line 2"]
+        await house.until(lambda: all(len(lines) >= 4 for lines in house.lines.values()))
+        assert all(lines == expected for lines in house.lines.values())
+        assert scripted.at_once["/containers/ID/json"] <= 16
 
 
 async def test_connections_are_used_again_and_given_back(scripted, asking):
