@@ -280,7 +280,7 @@ class FakeLog:
     def __init__(self) -> None:
         self.frames: list[_Entry] = []
         self.damaged: set[int] = set()
-        self.followers: list[asyncio.Queue[bytes | Exception | None]] = []
+        self.followers: list[asyncio.Queue[_Entry | bytes | Exception | None]] = []
         self.mute = False  # followers get nothing, as some Engines do after a rotation
         self.opened: list[tuple[bool, int | None, int | None]] = []
 
@@ -419,7 +419,16 @@ class FakeEngine:
     ) -> AsyncGenerator[bytes]:
         log = self._logs[container.id]
         follows = follow and self._known[container.id].running
-        mine: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        mine: asyncio.Queue[_Entry | bytes | Exception | None] = asyncio.Queue()
+        begun = since is None
+
+        def passes(entry: _Entry) -> bool:
+            # From 23 on the Engine lets everything pass behind the first frame that it does.
+            nonlocal begun
+            passed = begun or since is None or entry.ns >= since
+            begun = passed and not self._version.startswith(("20.", "Podman"))
+            return passed
+
         if follows:
             log.followers.append(mine)
         try:
@@ -431,14 +440,17 @@ class FakeEngine:
                     error = _frame(3, b"Error grabbing logs: invalid character")
                     yield backlog if silent else backlog + error
                     return
-                if since is None or log.frames[number].ns >= since:
+                if passes(log.frames[number]):
                     backlog += _wire(log.frames[number])
             if backlog:
                 yield backlog
             while follows and (item := await mine.get()) is not None:
                 if isinstance(item, Exception):
                     raise item
-                yield item
+                if isinstance(item, bytes):
+                    yield item
+                elif passes(item):
+                    yield _wire(item)
         finally:
             if follows:
                 log.followers.remove(mine)
@@ -465,7 +477,7 @@ class FakeEngine:
         log.frames.append(entry)
         if not log.mute:
             for follower in log.followers:
-                follower.put_nowait(_wire(entry))
+                follower.put_nowait(entry)
 
 
 def _frame(kind: int, payload: bytes) -> bytes:

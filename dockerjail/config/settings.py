@@ -56,6 +56,13 @@ def _zero_or_more(value: object) -> float:
     return duration.parse(value, zero=True)
 
 
+def _lookback(value: object) -> float | None:
+    """Read seconds; None for the word `findtime`."""
+    if isinstance(value, str) and value.strip().lower() == "findtime":
+        return None
+    return _zero_or_more(value)
+
+
 def _limit(value: object) -> int:
     return values.count(value, least=0, most=1_000_000)
 
@@ -136,12 +143,12 @@ class _Section(BaseModel):
 
 
 class DockerSettings(_Section):
-    """`[docker]`: which Engine, and what its labels may say; `lookback` in seconds."""
+    """`[docker]`: which Engine, and what its labels may say; `lookback` in seconds, None for a jail's findtime."""
 
     host: Annotated[str, PlainValidator(_host)] = ""
     label_prefix: Annotated[str, PlainValidator(_prefix)] = "dockerjail"
     labels: Annotated[LabelPolicy, PlainValidator(_label_policy)] = LabelPolicy.DEFINE
-    lookback: Annotated[float, PlainValidator(_zero_or_more)] = 600.0
+    lookback: Annotated[float | None, PlainValidator(_lookback)] = None
 
 
 class StoreSettings(_Section):

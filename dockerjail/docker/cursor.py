@@ -252,7 +252,8 @@ class Progress:
     where on lines are wanted. `last` is the stream whose newest consumed frame stands
     last in the log; None when that is not known: of two chunks only one may have been
     committed before a process died. `held` is the stamp of the oldest piece of a line
-    whose end had not come yet. `lost` are streams whose frame is not in the log any more.
+    whose end had not come yet. `found` are streams whose newest consumed frame was looked
+    for, and is in the log; `lost` those whose frame is not in it any more.
     `regressed` is whether behind frames of the log there are some with earlier stamps.
     """
 
@@ -260,6 +261,7 @@ class Progress:
     real: bool
     last: Stream | None = None
     held: int | None = None
+    found: frozenset[Stream] = frozenset()
     lost: frozenset[Stream] = frozenset()
     regressed: bool = False
 
@@ -285,6 +287,18 @@ class Progress:
         if self.held is not None:
             reach = min(reach, self.held)
         return reach - _INVERSION
+
+    @property
+    def torn(self) -> bool:
+        """
+        Whether the cursors are so far apart that stamps cannot tell in which order they stand.
+
+        Either one stream has been silent, or the clock was set back between the two.
+        """
+        if not self.real or self.exact or (self.last is not None and not self.regressed):
+            return False
+        moments = [c.ns for s, c in self.cursors.items() if c.seen and s not in self.lost]
+        return bool(moments) and max(moments) - min(moments) > ROUND * NANO
 
     def at(self, stream: Stream) -> int:
         """Return the stamp of a stream's cursor, in nanoseconds."""
@@ -349,6 +363,7 @@ def positions(
     progress: Progress,
     *,
     trusting: bool = False,
+    seeking: bool = False,
     ahead: frozenset[Stream] = frozenset(),
     live: bool = False,
     repeats: bool = False,
@@ -357,7 +372,7 @@ def positions(
     Stand at the cursors of both streams, to tell the new frames of a window.
 
     `trusting` the stamps is for what lies behind damage, where the cursors' frames cannot
-    be. Of a `lost` stream that is `ahead` of the Engine's time everything is new.
+    be; `seeking` for finding out whether they are there at all. Of a `lost` stream that is `ahead` of the Engine's time everything is new.
     """
     real = [s for s, cursor in progress.cursors.items() if cursor.seen and s not in progress.lost]
     leader = progress.last if progress.exact else max(real, key=progress.at, default=None)
@@ -368,6 +383,8 @@ def positions(
         mark = Mark.STAMP
         if trusting or not progress.real or cursor is None:
             pass
+        elif cursor.seen and (seeking or stream in progress.found):
+            return Position(cursor, mark=Mark.FRAME, live=live, repeats=repeats)
         elif stream in progress.lost:
             mark = Mark.ALL if stream in ahead else Mark.LOST
         elif stream == leader or progress.exact:

@@ -16,6 +16,7 @@ containers can make large (their number, labels, names) only so much is kept.
 
 import asyncio
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -77,7 +78,7 @@ class Intake:
         *,
         wanted: Callable[[Container], bool],
         cursors: Mapping[CursorKey, Cursor],
-        lookback: float,
+        lookback: Callable[[Container], float],
         changed: Callable[[], None],
         gone: Callable[[str], None],
         backoff: Backoff,
@@ -88,7 +89,8 @@ class Intake:
         Prepare; `run` does the work.
 
         `cursors` are those committed by an earlier process; a container without one
-        is read from `lookback` seconds ago, or from its creation. `changed` is
+        is read from `lookback` seconds ago, all of it if it is younger than this intake.
+        `changed` is
         called after `containers` changed, `gone` with the id of a removed container
         when its last line has been delivered: its cursors can be forgotten.
         """
@@ -101,6 +103,7 @@ class Intake:
         self._backoff = backoff
         self._reconcile_every = reconcile_every
         self._clock = clock
+        self._began = math.inf
         self._stored: dict[str, dict[Stream, Cursor]] = {}
         for (container, stream), cursor in cursors.items():
             self._stored.setdefault(container, {})[stream] = cursor
@@ -128,6 +131,7 @@ class Intake:
 
     async def run(self) -> None:
         """Follow containers until cancelled; tries for ever while the Engine is away."""
+        self._began = self._clock()
         async with asyncio.TaskGroup() as tails:
             self._tails = tails
             await persevere(
@@ -360,10 +364,10 @@ class Intake:
             if tail is not None:
                 self._drop(container.id)
             return
+        if container.id in self._running:
+            return  # also by one that is being left: then only its end tells its cursors
         if tail is None:
             tail = self.tails[container.id] = self._open(container)
-        if container.id in self._running:
-            return
         begun = container.running or container.started_at > 0
         if begun and tail.state is not State.UNREADABLE and tail.finished != container.started_at:
             tail.container = container
@@ -372,12 +376,14 @@ class Intake:
             )
 
     def _open(self, container: Container) -> Tail:
+        young = container.created_at > self._began
         return Tail(
             self._engine,
             container,
             self._deliver,
             stored=self._stored.pop(container.id, {}),
-            start=max(container.created_at - 1.0, self._clock() - self._lookback),
+            # Nothing in a log is older than the container, unless a clock was set back since.
+            start=0.0 if young else self._clock() - self._lookback(container),
             dialect=self._dialect,
             backoff=self._backoff,
             clock=self._clock,
@@ -392,21 +398,33 @@ class Intake:
                 await tail.run()
                 now = self.containers.get(container.id)
                 again = (
-                    now is not None and tail.state is State.ENDED and now.started_at > tail.finished
+                    now is not None
+                    and self.tails.get(container.id) is tail
+                    and tail.state is State.ENDED
+                    and now.started_at > tail.finished
                 )
                 if now is not None and again:
                     tail.container = now
         finally:
             del self._running[container.id]
+        if self.tails.get(container.id) is not tail:
+            self._keep(container.id, tail)
         if container.id not in self.containers:
             self._forget(container.id)
+        elif container.id not in self.tails:
+            self.reconsider(container.id)  # it may be wanted again by now
 
     def _drop(self, container: str) -> None:
         """Stop following what is not wanted any more."""
-        if (task := self._running.get(container)) is not None:
-            task.cancel()
         tail = self.tails.pop(container)
-        if tail.consumed:  # should it be wanted again, nothing is to come twice
+        if container in self._running:
+            tail.leave()
+        else:
+            self._keep(container, tail)
+
+    def _keep(self, container: str, tail: Tail) -> None:
+        """Remember how far a log was read: should it be wanted again, nothing is to come twice."""
+        if tail.consumed:
             self._stored[container] = dict(tail.cursors)
 
     def _forget(self, container: str) -> None:

@@ -10,7 +10,7 @@ CR that a terminal puts before each LF goes.
 A line is bounded: what is over the limit is cut off its end, and counted.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from dockerjail.docker.cursor import Dialect, Position, Progress, positions
 from dockerjail.docker.frames import SYSTEM_ERROR, Frame
@@ -63,8 +63,14 @@ class Lines:
         dialect: Dialect,
         limit: int = LIMIT,
         stand: Mapping[Stream, Position] | None = None,
+        measure: bool = False,
     ) -> None:
-        """Leave out what `cursors` say is consumed, by its stamps; or what `stand` says is."""
+        """
+        Leave out what `cursors` say is consumed, by its stamps; or what `stand` says is.
+
+        `peak` is known if it is asked to `measure`.
+        """
+        self._measure = measure
         self._container = container
         self._limit = limit
         self._glue = dialect is Dialect.PODMAN
@@ -86,7 +92,7 @@ class Lines:
         self.last: Stream | None = None
         self.peak = 0
 
-    def feed(self, frames: Iterable[Frame]) -> list[Chunk]:
+    def feed(self, frames: Sequence[Frame]) -> list[Chunk]:
         """
         Return the lines that `frames` complete.
 
@@ -98,7 +104,6 @@ class Lines:
         limit = self._limit
         first = last = b""
         latest: _Strand | None = None
-        payload = b""
         try:
             for kind, payload in frames:
                 strand = strands.get(kind)
@@ -123,8 +128,9 @@ class Lines:
                 self.newest = _moment(last)
             if latest is not None:
                 self.last = latest.stream
-            if payload and not self.errors:
-                self.peak = max(self.peak, _moment(payload))
+            if self._measure:
+                top = max((line[:30] for kind, line in frames if kind in strands), default=b"")
+                self.peak = max(self.peak, _moment(top + b" ") if top else 0)
         except ValueError as error:
             raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
         chunks, self._chunks = self._chunks, []
@@ -153,6 +159,11 @@ class Lines:
     def lost(self) -> frozenset[Stream]:
         """The streams whose cursors' frames were not found although they should have been."""
         return frozenset(s.stream for s in self._strands.values() if not s.position.found)
+
+    @property
+    def met(self) -> frozenset[Stream]:
+        """The streams whose cursors' frames came."""
+        return frozenset(s.stream for s in self._strands.values() if s.position.met)
 
     @property
     def fell(self) -> int:

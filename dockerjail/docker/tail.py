@@ -72,10 +72,10 @@ _QUIET_FIRST, _QUIET_LONGEST = 2.0, 30.0
 _BRIEF = 5.0
 """A stream that lived shorter failed at once: the next one waits."""
 
-_STUCK, _STUCK_ALL = 30.0, 300.0
+_STUCK, _STUCK_FAR = 30.0, 300.0
 """
-Seconds without a byte at which a read that does not follow is given up. To find where the
-last part of a log of gigabytes begins takes the Engine 10 s for each.
+Seconds without a byte at which a read that does not follow is given up. To find a moment in
+a log of gigabytes takes the Engine 10 s for each.
 """
 
 _POLL = 1.0
@@ -141,6 +141,8 @@ class _Need(Enum):
     """The last frame that is consumed; else a wider one is tried."""
     SAY = auto()
     """The same; but it is all there is, and nothing wider can be tried."""
+    SEEK = auto()
+    """That frame; nothing is taken, it is only to be known which cursors' frames are there."""
     NOTHING = auto()
 
 
@@ -203,6 +205,7 @@ class Tail:
         self._problems: dict[str, tuple[Problem, float]] = {}
         self._real = bool(stored)
         self._last: Stream | None = None
+        self._found: frozenset[Stream] = frozenset()
         self._lost: frozenset[Stream] = frozenset()
         self._regressed = False
         self._whole = False
@@ -242,18 +245,19 @@ class Tail:
         if not able:
             self.state = State.UNREADABLE
             return
-        if self._leaving:
-            return
-        self._task = asyncio.current_task()
+        task = self._task = asyncio.current_task()
         self._whole = False
         try:
             async with asyncio.TaskGroup() as self._closers:
                 await self._through()
+        except asyncio.CancelledError:
+            if task is None or not self._leaving or task.uncancel():
+                raise
         finally:
             self._task = None
 
     def leave(self) -> None:
-        """End soon, and between two chunks: what is being delivered is delivered."""
+        """Have `run` return soon, between two chunks: what is being delivered is delivered."""
         self._leaving = True
         if self._task is not None and not self._delivering:
             self._task.cancel()
@@ -295,7 +299,7 @@ class Tail:
         clock = asyncio.get_running_loop().time
         delays = self._backoff.delays()
         look = wait = False
-        while True:
+        while not self._leaving:
             began = clock()
             try:
                 if look:
@@ -379,6 +383,11 @@ class Tail:
         plan = self._plan()
         end, fresh, window = _End.UNREACHED, 0, plan[-1]
         self._ahead = None
+        if not follow and self._progress().torn:
+            for window in plan:
+                end, _ = await self._request(window, _Need.SEEK, follow=False)
+                if end is not _End.UNREACHED:
+                    break
         for window in plan:
             need = _Need.REACH if window is not plan[-1] else _Need.SAY
             end, new = await self._request(window, need, follow=follow)
@@ -413,6 +422,7 @@ class Tail:
             real=self._real,
             last=self._last,
             held=self._held,
+            found=self._found,
             lost=self._lost,
             regressed=self._regressed,
         )
@@ -432,18 +442,25 @@ class Tail:
 
     async def _request(self, window: Window, need: _Need, *, follow: bool) -> tuple[_End, int]:
         """Open the log once; return how that ended and how many frames were new."""
-        patience = self._quiet if follow else _STUCK if window.tail else _STUCK_ALL
+        searched = window.tail is None and window.since is not None
+        patience = self._quiet if follow else _STUCK_FAR if searched else _STUCK
         progress = self._progress()
         reader = frames_of(self.container, self._dialect())
         stand = positions(
             progress,
             trusting=need is _Need.NOTHING,
+            seeking=need is _Need.SEEK,
             ahead=progress.ahead(self._now),
             live=follow,
             repeats=self._dialect() is Dialect.OLD,
         )
         lines = Lines(
-            self.container, self.cursors, dialect=self._dialect(), limit=self._limit, stand=stand
+            self.container,
+            self.cursors,
+            dialect=self._dialect(),
+            limit=self._limit,
+            stand=stand,
+            measure=self._ahead is not None,
         )
         met = False
         count = 0
@@ -470,6 +487,9 @@ class Tail:
                                 return _End.UNREACHED, 0
                         chunks = lines.feed(frames)
                         count += len(frames)
+                        if need is _Need.SEEK:
+                            await asyncio.sleep(0)
+                            continue
                         if follow and (why := self._unsure(lines, chunks, count, window)):
                             self._assembly = None
                             return why, 0
@@ -487,13 +507,17 @@ class Tail:
                 end = _End.QUIET
         if not follow and end is _End.CLOSED:
             end = self._conclude(lines, window, need, met=met)
-        if met:
+        if met and need is not _Need.SEEK:
             self._empty = False
             self._held = lines.held
         return end, lines.fresh
 
     def _conclude(self, lines: Lines, window: Window, need: _Need, *, met: bool) -> _End:
         """Judge a window that was read to its end; take note of what it showed."""
+        if need is _Need.SEEK:
+            self._found = lines.met
+            wanted = [(c.ns, s) for s, c in self.cursors.items() if c.seen and s not in self._lost]
+            return _End.CLOSED if max(wanted)[1] in lines.met else _End.UNREACHED
         if not met:
             return _End.CLOSED if self._accept_nothing(window, need) else _End.UNREACHED
         if self._ahead is not None and lines.peak < self._ahead and not self._regressed:
@@ -509,7 +533,7 @@ class Tail:
             if need is _Need.SAY:
                 self._lose(lines.lost)
             return _End.UNREACHED
-        self._last = lines.last or self._last
+        self._last, self._found = lines.last or self._last, frozenset()
         return _End.CLOSED
 
     def _unsure(
@@ -688,9 +712,9 @@ class Tail:
         self.gaps += 1
         self._warn(what, f"{what}, lines may have been missed", remedy)
 
-    def _warn(self, kind: str, what: str, remedy: str, *, stands: float = _STANDS) -> None:
-        place = f"container {self.container.name}"
-        self._report(kind, Problem(place=place, what=what, remedy=remedy), stands=stands)
+    def _warn(self, kind: str, what: str, remedy: str, *, stands: float | None = None) -> None:
+        problem = Problem(place=f"container {self.container.name}", what=what, remedy=remedy)
+        self._report(kind, problem, stands=_STANDS if stands is None else stands)
 
     def _report(self, kind: str, problem: Problem, *, stands: float) -> None:
         """Log a problem once, and keep it for so many seconds."""

@@ -160,7 +160,7 @@ class Daemon:
             cursors=state.cursors,
             changed=self._changed,
             gone=self._gone,
-            lookback=settings.docker.lookback,
+            lookback=self._lookback,
             backoff=Backoff(),
             clock=clock,
         )
@@ -375,6 +375,15 @@ class Daemon:
                 if problem not in self._remarked:
                     self._remarked.add(problem)
                     logger.warning("%s", problem)
+
+    def _lookback(self, container: Container) -> float:
+        """Return how many seconds of its log count when a container is seen for the first time."""
+        if self.settings.docker.lookback is not None:
+            return self.settings.docker.lookback
+        jails = self.benches[container.id].jails
+        return max(
+            (jail.policy.findtime for jail in jails if not jail.policy.recidive), default=0.0
+        )
 
     def _changed(self) -> None:
         """Take note that containers came, went or changed."""

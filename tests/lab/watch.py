@@ -91,7 +91,7 @@ class Watch:
                 self.deliver,
                 wanted=lambda container: "watch" in container.labels,
                 cursors=self.cursors,
-                lookback=3600.0,
+                lookback=lambda _: 3600.0,
                 changed=lambda: None,
                 gone=self.gone.append,
                 backoff=Backoff(first=0.1, ceiling=1.0),

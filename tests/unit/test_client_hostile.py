@@ -94,7 +94,7 @@ class House:
                 self.deliver,
                 wanted=lambda container: "watch" in container.labels,
                 cursors=self.cursors,
-                lookback=3600.0,
+                lookback=lambda _: 3600.0,
                 changed=lambda: None,
                 gone=lambda _: None,
                 backoff=Backoff(first=0.02, ceiling=0.1),

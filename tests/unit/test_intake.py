@@ -57,7 +57,7 @@ class House:
             self.deliver,
             wanted=lambda container: "dockerjail" in container.labels and self.want,
             cursors=dict(self.cursors),
-            lookback=self.lookback,
+            lookback=lambda _: self.lookback,
             changed=self.change,
             gone=self.gone.append,
             backoff=Backoff(jitter=0),

@@ -65,7 +65,7 @@ def test_without_file_and_environment_the_defaults_hold() -> None:
     assert found.docker.host == "unix:///var/run/docker.sock"
     assert found.docker.label_prefix == "dockerjail"
     assert found.docker.labels is LabelPolicy.DEFINE
-    assert found.docker.lookback == 600
+    assert found.docker.lookback is None
     assert found.store.path == Path("/var/lib/dockerjail/dockerjail.sqlite3")
     assert found.store.keep == 90 * 86400
     assert found.store.max_size == 1024**3
@@ -102,6 +102,7 @@ def test_the_environment_wins_over_the_file_and_the_file_over_the_defaults(desk:
     assert found.source == desk.path
     assert found.docker.labels is LabelPolicy.TUNE
     assert found.docker.lookback == 3600
+    assert desk.load("[docker]\nlookback = 'findtime'\n").docker.lookback is None
     assert found.docker.label_prefix == "dockerjail"
     assert found.defaults.maxretry == 3
     assert found.defaults.bantime is None
@@ -210,7 +211,10 @@ def test_a_regex_in_double_quotes_is_answered_with_single_quotes(desk: Desk) -> 
             "[docker]\nlable_prefix = 'x'\n",
             "FILE line 2, [docker] lable_prefix: is no setting known here; write label_prefix",
         ),
-        ("[store]\nzzz = 1\n", "[store] zzz: is no setting known here; known: keep, max_size, path"),
+        (
+            "[store]\nzzz = 1\n",
+            "[store] zzz: is no setting known here; known: keep, max_size, path",
+        ),
         ("docker = 5\n", "FILE line 1, docker: 5 is no section; write [docker] on a line of its"),
         ("[[docker]]\n", "FILE line 1, docker: a list is no section"),
         ("jails = 5\n", "FILE line 1, jails: 5 is no section; write [jails] on a line of its own"),
