@@ -3,14 +3,13 @@ Bans made of what the kernel blocks, when nobody remembers why. Elements in, ban
 
 Nobody is let in because a database was lost: each element becomes part of a ban by hand with
 its own end. What is blocked until another moment, or in another way, is another ban; there is
-one ban for a jail and subject, so further ones are in jails `manual-2`, `manual-3` and so on.
+one ban for a jail and subject, so further ones are in jails `JAIL-2`, `JAIL-3` and so on.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from dockerjail.ban.orders import MANUAL
 from dockerjail.ban.reconcile import SLACK, Ledger
 from dockerjail.model import Ban, Blocktype, Cause, Element, Scope, Subject
 
@@ -21,12 +20,13 @@ def adopted(
     present: Mapping[Element, float | None],
     known: Iterable[Ban],
     *,
+    jail: str,
     first: int,
     at: float,
     rejects: bool = True,
 ) -> Sequence[Ban]:
     """
-    Return bans, numbered from `first` on, for what is `present` and not wanted by `known` ones.
+    Return bans in `jail`, numbered from `first` on, for what is `present` and not wanted by `known` ones.
 
     `rejects` as for `Ledger`.
     """
@@ -45,12 +45,12 @@ def adopted(
     bans: list[Ban] = []
     for (subject, blocktype, _), found in sorted(groups.items(), key=str):
         for end, elements in _together(found):
-            jail = _free(taken[subject])
-            taken[subject].add(jail)
+            free = _free(jail, taken[subject])
+            taken[subject].add(free)
             bans.append(
                 Ban(
                     id=first + len(bans),
-                    jail=jail,
+                    jail=free,
                     subject=subject,
                     scope=_scope(elements),
                     at=at,
@@ -92,10 +92,10 @@ def _scope(elements: Iterable[Element]) -> Scope:
     return Scope(ports=None, why=REASON)
 
 
-def _free(taken: set[str]) -> str:
+def _free(jail: str, taken: set[str]) -> str:
     """Return the next jail's name that a subject has no ban in."""
-    number, name = 1, MANUAL
+    number, name = 1, jail
     while name in taken:
         number += 1
-        name = f"{MANUAL}-{number}"
+        name = f"{jail}-{number}"
     return name

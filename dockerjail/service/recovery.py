@@ -8,6 +8,7 @@ store, so that nobody is let in. Killed half-way, it is done again at the next s
 import logging
 
 from dockerjail.ban.adopted import adopted
+from dockerjail.ban.orders import MANUAL
 from dockerjail.model import Ban, Unban
 from dockerjail.ports import Entry, Firewall, State
 from dockerjail.store.sqlite import SqliteStore
@@ -32,6 +33,7 @@ async def recover(store: SqliteStore, firewall: Firewall, *, now: float, findtim
     kept = adopted(
         await firewall.present(),
         in_force,
+        jail=MANUAL,
         first=max(state.next_ban, *(number + 1 for number in bans), 1),
         at=now,
         rejects=firewall.rejects,

@@ -15,7 +15,7 @@ HTTP, HTTPS = Port(80), Port(443)
 
 def test_elements_that_end_together_are_one_ban_with_their_end():
     present = {Element(BAD, HTTP): NOW + 60, Element(BAD, HTTPS): NOW + 60.4}
-    (ban,) = adopted(present, [], first=7, at=NOW)
+    (ban,) = adopted(present, [], jail="manual", first=7, at=NOW)
     assert (ban.id, ban.jail, ban.subject, ban.at, ban.until) == (7, "manual", BAD, NOW, NOW + 60.4)
     assert (ban.scope.ports, ban.scope.addresses) == ((HTTP, HTTPS), ())
     assert (ban.reason, ban.cause, ban.mode) == (REASON, Cause.OPERATOR, Mode.ENFORCE)
@@ -23,7 +23,10 @@ def test_elements_that_end_together_are_one_ban_with_their_end():
 
 def test_what_ends_later_does_not_make_the_rest_last_as_long():
     present = {Element(BAD, HTTP): NOW + 60, Element(BAD, None): None, Element(BAD, HTTPS): NOW + 9}
-    found = {(b.jail, b.scope.ports, b.until) for b in adopted(present, [], first=1, at=NOW)}
+    found = {
+        (b.jail, b.scope.ports, b.until)
+        for b in adopted(present, [], jail="manual", first=1, at=NOW)
+    }
     assert {(ports, until) for _, ports, until in found} == {
         ((HTTP,), NOW + 60),
         ((HTTPS,), NOW + 9),
@@ -38,7 +41,7 @@ def test_macvlan_addresses_and_rejecting_elements_stay_what_they_are():
         Element(BAD, HTTP, Blocktype.REJECT): NOW + 60,
         Element(BAD, None, Blocktype.DROP, inside): NOW + 60,
     }
-    bans = adopted(present, [], first=1, at=NOW)
+    bans = adopted(present, [], jail="manual", first=1, at=NOW)
     assert {(b.blocktype, b.scope.ports, b.scope.addresses) for b in bans} == {
         (Blocktype.REJECT, (HTTP,), ()),
         (Blocktype.DROP, (), (inside,)),
@@ -48,16 +51,16 @@ def test_macvlan_addresses_and_rejecting_elements_stay_what_they_are():
 def test_what_a_known_ban_holds_is_not_adopted_unless_it_ends_too_soon():
     scope = Scope(ports=(HTTP,), why="published")
     known = Ban(id=3, jail="web@shop", subject=BAD, scope=scope, at=NOW, until=NOW + 60)
-    assert adopted({Element(BAD, HTTP): NOW + 61}, [known], first=4, at=NOW) == []
-    (longer,) = adopted({Element(BAD, HTTP): NOW + 600}, [known], first=4, at=NOW)
+    assert adopted({Element(BAD, HTTP): NOW + 61}, [known], jail="manual", first=4, at=NOW) == []
+    (longer,) = adopted({Element(BAD, HTTP): NOW + 600}, [known], jail="manual", first=4, at=NOW)
     assert (longer.id, longer.until) == (4, NOW + 600)
     taken = replace(known, jail="manual", until=NOW + 5)
-    (other,) = adopted({Element(BAD, HTTP): NOW + 60}, [taken], first=4, at=NOW)
+    (other,) = adopted({Element(BAD, HTTP): NOW + 60}, [taken], jail="manual", first=4, at=NOW)
     assert other.jail == "manual-2"
 
 
 def test_what_is_over_is_not_adopted():
-    assert adopted({Element(BAD, HTTP): NOW - 1}, [], first=1, at=NOW) == []
+    assert adopted({Element(BAD, HTTP): NOW - 1}, [], jail="manual", first=1, at=NOW) == []
 
 
 def test_the_kernel_need_not_be_changed_after_an_adoption():
@@ -73,8 +76,8 @@ def test_the_kernel_need_not_be_changed_after_an_adoption():
             to = to if seeded.random() < 0.5 else None
             blocktype = Blocktype.DROP if to else seeded.choice(list(Blocktype))
             present[Element(subject, port, blocktype, to)] = seeded.choice(ends)
-        known = adopted(dict(list(present.items())[:3]), [], first=1, at=NOW)
-        bans = [*known, *adopted(present, known, first=100, at=NOW)]
+        known = adopted(dict(list(present.items())[:3]), [], jail="manual", first=1, at=NOW)
+        bans = [*known, *adopted(present, known, jail="manual", first=100, at=NOW)]
         assert len({ban.key for ban in bans}) == len({ban.id for ban in bans}) == len(bans)
         ledger = Ledger()
         for ban in bans:
