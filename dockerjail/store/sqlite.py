@@ -94,6 +94,9 @@ One call of SQLite's before 3.42 does that, which nobody can end early.
 _JOURNAL_LIMIT = 64 * 1024 * 1024
 """Bytes of journal kept once a long reader has let it grow."""
 
+_MOST_TOTALS = 10_000
+"""Jails whose totals are kept though nothing else is known of them: those with the most."""
+
 _PURGE = (
     # What led to no ban. `:counting` is the moment before which no window looks.
     """
@@ -119,6 +122,15 @@ _PURGE = (
     DELETE FROM allowance WHERE who IN (
         SELECT who FROM allowance WHERE until <= :now LIMIT :step)
     """,
+    # Jails of which nothing else is known any more: containers come with ever new ones.
+    f"""
+    DELETE FROM total WHERE jail IN (
+        SELECT jail FROM total
+        WHERE NOT EXISTS (SELECT 1 FROM failure WHERE failure.jail = total.jail)
+            AND NOT EXISTS (SELECT 1 FROM ban WHERE ban.jail = total.jail)
+        ORDER BY failures + bans
+        LIMIT min(:step, max(0, (SELECT count(*) FROM total) - {_MOST_TOTALS})))
+    """,  # noqa: S608  # a number of our own
 )
 
 _SHRINK = (

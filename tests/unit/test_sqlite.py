@@ -34,7 +34,7 @@ from dockerjail.model import (
 from dockerjail.ports import Settled
 from dockerjail.store import sqlite as sqlite_module
 from dockerjail.store.migrate import shipped
-from dockerjail.store.sqlite import SqliteStore
+from dockerjail.store.sqlite import _MOST_TOTALS, SqliteStore
 
 ROOT = Path(__file__).parents[2]
 NOW = 1_800_000_000.0
@@ -466,6 +466,21 @@ async def test_a_purge_gives_the_space_back(tmp_path: Path) -> None:
         await store.load(now=NOW, findtime=600)
         assert await store.purge(NOW + 100_000) == 20_000
     assert path.stat().st_size < full / 4
+
+
+async def test_totals_of_jails_of_which_nothing_else_is_known_are_bounded(tmp_path: Path) -> None:
+    async with store_at(tmp_path / "state.db") as store:
+        await store.load(now=NOW, findtime=600)
+        known = replace(failure(), at=NOW + 100_000)
+        ever_new = [replace(failure(), jail=f"j{n}@web-{n}") for n in range(_MOST_TOTALS + 700)]
+        lively = [replace(failure(), jail="old@web")] * 3
+        await store.record([*lively, *ever_new, known], {})
+        await store.purge(NOW)
+        assert len(await store.totals()) == _MOST_TOTALS + 702
+        await store.purge(NOW + 100_000)
+        totals = await store.totals()
+        assert len(totals) == _MOST_TOTALS
+        assert (totals["old@web"], known.jail in totals) == ((3, 0), True)
 
 
 # What is wrong, in words
