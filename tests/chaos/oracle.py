@@ -253,6 +253,8 @@ def heard(body: bytes, *, tty: bool) -> dict[Key, Heard]:
             piece = bisect.bisect_right(starts, head.start()) - 1
             # A kill of the Engine's can lose what is between the middles of two lines.
             begins = text[starts[piece] : head.start()] in (b"", _COLOUR)
+            if tty and piece and text[starts[piece] - 1 : starts[piece]] not in (b"\n", b"\r"):
+                begins = False  # behind a torn line, where a terminal's log shows no end
             whole = begins and head["whole"] is not None
             lines[_key(head)] = Heard(seconds(stamps[piece]), whole)
     return lines

@@ -151,6 +151,18 @@ def test_a_line_that_begins_within_another_is_none():
     assert oracle.heard(body, tty=False)[key(2)].whole
 
 
+def test_a_terminals_line_behind_a_torn_one_may_count_or_not():
+    stamp = b"2026-11-22T10:52:40.000000001Z "
+    line = b"chaos box0 0 0 2 slow failed login from 203.0.113.7 end\r\n"
+    torn = stamp + b"chaos box0 0 0 1 slow failed login from 203.0.113.7 xxx"
+    heard = oracle.heard(torn + stamp + line + stamp + line.replace(b" 2 ", b" 3 "), tty=True)
+    assert {each.number: found.whole for each, found in heard.items()} == {
+        1: False,
+        2: False,
+        3: True,
+    }
+
+
 def test_lines_are_found_in_a_terminals_log():
     stamp = b"2026-11-22T10:52:40.000000001Z "
     text = b"chaos box0 0 0 1 slow failed login from 203.0.113.7 " + b"x" * 20_000 + b"end\r\n"
