@@ -384,6 +384,12 @@ async def test_the_page_on_status_names_each_key_and_no_other(tmp_path: Path) ->
     assert keys("A ban") == set(status["bans"][0])
 
 
+async def test_what_of_a_container_is_too_large_to_be_known_is_told(tmp_path: Path) -> None:
+    large = replace(WEB, labels={**WEB.labels, "large": "x" * 1_000_000})
+    async with daemon_of(tmp_path, large, settings=LOGIN) as (daemon, _):
+        assert "its labels and log options have" in " ".join(map(str, problems(daemon)))
+
+
 def keys(section: str) -> set[str]:
     """Return what stands in the first column of the table of a section of the page on status."""
     page = Path(__file__).parents[2] / "docs" / "status.md"
