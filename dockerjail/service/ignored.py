@@ -18,6 +18,9 @@ GATEWAY_MEMORY: Final = 3600.0
 SAMPLE: Final = 100
 """Failures of a container, the last, of which most must come from its gateway."""
 
+ACCUSED: Final = 1024
+"""Addresses of containers that are told apart."""
+
 CONTAINERS: Final = 4096
 """Containers of which that is known."""
 
@@ -55,7 +58,7 @@ class Ignored:
 
     def note(self, container: str, address: Address, why: str, at: float) -> bool:
         """Count one failure that was ignored because of `why`; say whether it is the first."""
-        if len(self.by) >= 1024 and (container, address) not in self.by:
+        if len(self.by) >= ACCUSED and (container, address) not in self.by:
             self.by.pop(next(iter(self.by)))
         self._note(container, address)
         seen = self.by.setdefault((container, address), _Seen(why=why))
