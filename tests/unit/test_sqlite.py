@@ -33,6 +33,7 @@ from dockerjail.model import (
 )
 from dockerjail.ports import Settled
 from dockerjail.store import sqlite as sqlite_module
+from dockerjail.store.damage import name_aside, set_aside
 from dockerjail.store.migrate import shipped
 from dockerjail.store.sqlite import _MOST_TOTALS, SqliteStore
 
@@ -611,6 +612,54 @@ async def test_bans_on_both_sides_of_a_damaged_page_are_read(tmp_path: Path) -> 
         kept = {entry.id for entry in await store.salvaged(NOW) if isinstance(entry, Ban)}
     assert {1, 2, 599, 600} <= kept
     assert 500 < len(kept) < 600
+
+
+def killed_after_a_ban(path: Path) -> None:
+    """Leave a second ban in the journal alone."""
+    code = """
+import signal
+from tests.unit.test_sqlite import ban
+async def main():
+    async with store_at(path) as store:
+        await store.record([ban(2)], {})
+        os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(main())
+"""
+    assert python(code, path).returncode == -signal.SIGKILL
+
+
+async def test_what_only_the_journal_has_is_read_of_a_damaged_database(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    await filled(path)
+    killed_after_a_ban(path)
+    spoil(path, 4096 * 40, 100)  # a page of failures
+    async with store_at(path) as store:
+        assert store.loss is not None
+        bans = [each.id for each in await store.salvaged(NOW) if isinstance(each, Ban)]
+        assert bans == [1, 2]
+        assert (await store.load(now=NOW, findtime=600)).bans == []
+
+
+async def test_a_journal_goes_with_its_database(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    await filled(path)
+    killed_after_a_ban(path)
+    journal = (tmp_path / "state.db-wal").read_bytes()
+    set_aside(path, name_aside(path))
+    (aside,) = asides(path)
+    assert (tmp_path / f"{aside}-wal").read_bytes() == journal
+    assert not (tmp_path / "state.db-wal").exists()
+    assert not (tmp_path / "state.db-shm").exists()
+
+
+async def test_a_header_that_the_journal_has_whole_is_no_damage(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    await filled(path)
+    killed_after_a_ban(path)
+    spoil(path, 0, 100)
+    async with store_at(path) as store:
+        assert store.loss is None
+        assert [each.id for each in (await store.load(now=NOW, findtime=600)).bans] == [1, 2]
 
 
 async def test_a_loss_is_remembered_until_it_is_made_good(tmp_path: Path) -> None:
