@@ -94,6 +94,13 @@ One call of SQLite's before 3.42 does that, which nobody can end early.
 _JOURNAL_LIMIT = 64 * 1024 * 1024
 """Bytes of journal kept once a long reader has let it grow."""
 
+_MOST_LOADED = 200_000
+"""
+Failures that a start reads: with all that a day of a flood has left, it would not get beyond that.
+
+A quarter of a gigabyte for a moment; windows keep what they can use of it.
+"""
+
 _MOST_TOTALS = 10_000
 """Jails whose totals are kept though nothing else is known of them: those with the most."""
 
@@ -420,7 +427,10 @@ class SqliteStore:
                 "WHERE ended_at IS NULL AND (until IS NULL OR until > ?) ORDER BY +id", now
             )
             failures = await self._failures(
-                "WHERE ban IS NULL AND spent = 0 AND at > ? ORDER BY +id", now - findtime
+                "WHERE id IN (SELECT id FROM failure WHERE ban IS NULL AND spent = 0 AND at > ?"
+                " ORDER BY +id DESC LIMIT ?) ORDER BY +id",
+                now - findtime,
+                _MOST_LOADED,
             )
             cursors = await self._read("SELECT container, stream, ns, seen FROM cursor")
             last = await self._read("SELECT seq FROM sqlite_sequence WHERE name = 'ban'")
@@ -430,6 +440,8 @@ class SqliteStore:
                 now,
             )
             guarded = await self._read("SELECT device, address FROM guarded")
+        if len(failures) == _MOST_LOADED:
+            logger.warning("more failures may count than the newest %d that do", _MOST_LOADED)
         with self._decoding():
             return State(
                 bans=[record.ban for record in bans],

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import re
+from functools import cache
 
 import pytest
 
@@ -28,11 +29,16 @@ def test_each_bound_names_a_test(row: str) -> None:
     assert "::test_" in row.rstrip("| ").rpartition("|")[2]
 
 
-@pytest.mark.parametrize(("file", "name"), TESTS)
-def test_a_test_that_the_page_names_exists(file: str, name: str) -> None:
+@cache
+def names_in(file: str) -> frozenset[str]:
     tree = ast.parse((TOP / file).read_text(encoding="utf-8"))
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    assert name in {node.name for node in tree.body if isinstance(node, functions)}
+    return frozenset(node.name for node in tree.body if isinstance(node, functions))
+
+
+@pytest.mark.parametrize(("file", "name"), TESTS)
+def test_a_test_that_the_page_names_exists(file: str, name: str) -> None:
+    assert name in names_in(file)
 
 
 @pytest.mark.parametrize(("number", "unit", "module", "name"), NUMBERS)

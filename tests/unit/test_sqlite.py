@@ -469,6 +469,18 @@ async def test_a_purge_gives_the_space_back(tmp_path: Path) -> None:
     assert path.stat().st_size < full / 4
 
 
+async def test_a_start_reads_the_newest_failures_and_no_more_than_it_can_bear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sqlite_module, "_MOST_LOADED", 50)
+    async with store_at(tmp_path / "state.db") as store:
+        await store.load(now=NOW, findtime=600)
+        await store.record([failure(at=NOW - number, text=f"{number}") for number in range(60)], {})
+        found = (await store.load(now=NOW, findtime=600)).failures
+        assert [each.text for each in found] == [f"{number}" for number in range(10, 60)]
+    assert any("the newest 50" in message for message in caplog.messages)
+
+
 async def test_totals_of_jails_of_which_nothing_else_is_known_are_bounded(tmp_path: Path) -> None:
     async with store_at(tmp_path / "state.db") as store:
         await store.load(now=NOW, findtime=600)
