@@ -149,9 +149,9 @@ class Engine:
         spaces = [space for space in _namespaces() if self._is_ours(space.name)]
         # dockerd first, so that it restarts nothing
         for space in sorted(spaces, key=lambda space: len(space.name)):
-            _kill_all(lambda space=space: _pids_in(space))
+            kill_all(lambda space=space: _pids_in(space))
         for group in self._cgroups():
-            _kill_all(lambda group=group: _pids_below(group))
+            kill_all(lambda group=group: _pids_below(group))
             for directory in sorted(group.rglob("*/"), reverse=True):
                 with contextlib.suppress(OSError):
                     directory.rmdir()
@@ -496,7 +496,7 @@ def _pids_below(group: Path) -> list[int]:
     return pids
 
 
-def _kill_all(pids: Callable[[], list[int]]) -> None:
+def kill_all(pids: Callable[[], list[int]]) -> None:
     """Kill until nobody is left; those that are killed may still be starting others."""
 
     def gone() -> bool:

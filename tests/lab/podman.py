@@ -8,10 +8,11 @@ Needs root.
 """
 
 import contextlib
+import subprocess
 from pathlib import Path
 from typing import Self
 
-from tests.lab.engine import Engine
+from tests.lab.engine import Engine, kill_all
 from tests.lab.tree import podman_5
 
 # Of what Podman would choose by itself this depends on nothing that the machine is or lacks:
@@ -21,6 +22,7 @@ _CONFIGURATION = """\
 cgroup_manager = "cgroupfs"
 runtime = "runc"
 events_logger = "file"
+stop_timeout = 2
 
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -43,8 +45,17 @@ class Podman(Engine):
         """Take a free slot, cleared of what a crashed run left there; by default Podman 5.4."""
         return super().claim(kind, tree=tree or podman_5())
 
+    def remove_containers(self) -> None:
+        """Remove all containers, and the networks and volumes that users made."""
+        command = [*self.podman(), "rm", "--all", "--force", "--time=0", "--volumes"]
+        subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        super().remove_containers()
+
     def clean(self) -> None:
         """Remove every trace, also the empty control groups that Podman leaves."""
+        # First: the service's main thread may have got stuck in a container's network
+        # namespace, and is then in none that is ours.
+        kill_all(self._pids)
         super().clean()
         for group in _groups("libpod_parent/conmon"):
             for directory in (group, group.parent):  # other Podmans' too
@@ -54,6 +65,15 @@ class Podman(Engine):
     def podman(self) -> list[str]:
         """Return how a command line of Podman's own begins: `[*podman(), "run", ...]`."""
         return [*self.inside(), *self._podman()]
+
+    def _pids(self) -> list[int]:
+        """Find the service and the monitors, by the storage that they are told to use."""
+        pids, mine = [], str(self.root / "storage").encode()
+        for place in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if mine in place.read_bytes().split(b"\0"):
+                    pids.append(int(place.parent.name))
+        return pids
 
     def _podman(self) -> list[str]:
         configuration = self.root / "containers.conf"
