@@ -70,7 +70,8 @@ class Engine(Protocol):
 
         `since` is inclusive, in nanoseconds; `tail` the last N frames. Raises
         `LogsUnreadable` or `ContainerGone` for what trying again does not mend,
-        `EngineUnavailable` for a cut connection. Leaving the context closes it.
+        `EngineUnavailable` for a cut connection. Leaving the context closes it. Empty
+        bytes mean nothing but that it was silent for a while: it can be waited on.
         """
         ...
 

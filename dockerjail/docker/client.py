@@ -6,6 +6,7 @@ happened, and the bytes of logs. Only GET is ever sent: `/version`, `/events`,
 `/containers/json`, `/containers/{id}/json`, `/containers/{id}/logs`, `/networks`; a read-only
 socket proxy that lets these pass is enough. One that does not pass `/networks` hides
 which containers are reached past the host: that is a problem, and no reason to stop.
+Podman is asked for `/libpod/containers/{id}/json` and `/libpod/networks/json` as well.
 
 aiodocker holds the connection. What is asked goes over its public session, because its own
 questions read an answer whatever its length, and lose the connection of one that is no JSON;
@@ -56,6 +57,9 @@ _COMPLAINT = 5.0
 _LONGEST = 4 * 1024 * 1024
 """Bytes of an answer about one container, or about the Engine; and of the words of a refusal:"""
 _WORDS = 16 * 1024
+
+_PULSE = 2.0
+"""Seconds without a byte of a log after which that is said."""
 
 _MOST = 100_000
 """Containers of an Engine; beyond, what answers is none."""
@@ -190,7 +194,8 @@ class DockerEngine:
         shown = await self._show(owner) if owner else None
         try:
             await self._learn_networks(inspect.attached(data if shown is None else shown))
-            return inspect.container(data, owner=shown, networks=self._networks)
+            told = await self._show(container, podman=True) if self._podman else None
+            return inspect.container(data, owner=shown, networks=self._networks, podman=told)
         except _NONSENSE as error:
             raise ContainerUnknown(
                 f"what the Engine says of it makes no sense: {_shortly(error)}"
@@ -240,7 +245,7 @@ class DockerEngine:
         `EngineUnavailable` for a cut connection. Leaving the context closes it.
 
         There is no time limit, not even for the headers: some Engines send them
-        only with the first line.
+        only with the first line. Empty bytes say that two seconds went by without any.
         """
         return self._logs(container, follow=follow, since=since, tail=tail)
 
@@ -306,9 +311,11 @@ class DockerEngine:
             await self.version()
         return docker
 
-    async def _show(self, container: str) -> Mapping[str, Any] | None:
+    async def _show(self, container: str, *, podman: bool = False) -> Mapping[str, Any] | None:
         """
-        Ask for all about one container; None when there is none.
+        Ask for all about one container, or Podman's own API; None when there is none.
+
+        A proxy need not let Podman's own API pass: None then, too.
 
         ContainerUnknown for a refusal or silence about this one, and for a connection that is
         cut again and again: an Engine may hang or stumble over a broken container and serve all
@@ -317,18 +324,19 @@ class DockerEngine:
         await self._ready()
         if not ID.fullmatch(container):
             raise ContainerUnknown(f"{container[:80]!r} cannot be its id")
+        ask = self._ask_podman if podman else self._ask
         cut = ""
         try:
             async with asyncio.timeout(_LOOK):
                 for _ in range(_ATTEMPTS):
                     try:
-                        status, answer = await self._ask(f"containers/{container}/json")
+                        status, answer = await ask(f"containers/{container}/json")
                     except aiohttp.ClientConnectorError as error:
                         raise self._lost(error) from error
                     except aiohttp.ClientError as error:
                         cut = _said(error)
                     else:
-                        return _about_one(status, answer)
+                        return None if podman and status != 200 else _about_one(status, answer)
         except TimeoutError as error:
             what = f"the Engine does not answer within {_LOOK:.0f} seconds"
             raise ContainerUnknown(what) from error
@@ -365,6 +373,9 @@ class DockerEngine:
         try:
             async with asyncio.timeout(_LOOK):
                 status, answer = await self._ask("networks")
+                if status == 200 and self._podman:
+                    also, more = await self._ask_podman("networks/json")
+                    answer += more if also == 200 else []
             if status == 200:
                 self._networks.update(inspect.networks(answer, podman=self._podman))
                 return None
@@ -384,9 +395,13 @@ class DockerEngine:
             remedy=remedy,
         )
 
-    async def _ask(self, path: str) -> tuple[int, Any]:
+    async def _ask_podman(self, path: str) -> tuple[int, Any]:
+        """Ask Podman's own API, which goes by Podman's versions."""
+        return await self._ask(f"v{self._version.split()[-1]}/libpod/{path}", versioned=False)
+
+    async def _ask(self, path: str, *, versioned: bool = True) -> tuple[int, Any]:
         """Ask for a short answer: what a 200 says as JSON, the words of anything else."""
-        async with self._get(path) as response:
+        async with self._get(path, versioned=versioned) as response:
             if response.status != 200:
                 return response.status, await _words(response)
             return 200, json.loads(await _whole(response))
@@ -438,11 +453,17 @@ class DockerEngine:
             )
 
     async def _body(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
-        try:
-            async for data in response.content.iter_any():
-                yield data
-        except _LOST as error:
-            raise self._lost(error) from error
+        while True:
+            data, silence = b"", asyncio.timeout(_PULSE)
+            try:
+                async with silence:
+                    data = await response.content.readany()
+            except _LOST as error:
+                if not silence.expired():
+                    raise self._lost(error) from error
+            if not data and not silence.expired():
+                return
+            yield data
 
     def _unreadable(
         self, container: Container, status: int, text: str

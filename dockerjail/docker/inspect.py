@@ -66,8 +66,12 @@ Networks = Mapping[str, Network]
 
 
 def networks(listed: Iterable[Json], *, podman: bool) -> dict[str, Network]:
-    """Read the answer to `GET /networks`."""
-    listed = list(listed)
+    """
+    Read the answer to `GET /networks`.
+
+    For Podman, which tells no parent there, what its own API lists may come behind.
+    """
+    listed = [_as_docker_writes(item) if "network_interface" in item else item for item in listed]
     parents = {str(item.get("Name")): _parent(item) for item in listed}
     found: dict[str, Network] = {}
     for item in listed:
@@ -93,18 +97,23 @@ def attached(data: Json) -> frozenset[str]:
 
 
 def container(
-    data: Json, *, owner: Json | None = None, networks: Networks | None = None
+    data: Json,
+    *,
+    owner: Json | None = None,
+    networks: Networks | None = None,
+    podman: Json | None = None,
 ) -> Container:
     """
     Read the answer to `GET /containers/{id}/json`.
 
     `owner` is the same answer for the container whose network this one uses, see
     `network_owner`: ports and addresses are then the owner's. A network that is not
-    among `networks` is taken for a bridge.
+    among `networks` is taken for a bridge. `podman` is what Podman's own API says of it,
+    where that answers: in Docker's it calls its driver `json-file` and tells no limit.
     """
     labels = {str(key): str(value) for key, value in _part(data, "Config", "Labels").items()}
     name = str(data.get("Name") or "").removeprefix("/")
-    log = _part(data, "HostConfig", "LogConfig")
+    driver, options = _logging(data if podman is None else podman)
     network = data if owner is None else owner
     known = networks or {}
     published, exposed = _ports(network, known)
@@ -125,8 +134,8 @@ def container(
         subnets=frozenset(places.subnets),
         addresses=frozenset(places.addresses),
         direct=frozenset(places.direct),
-        log_driver=str(log.get("Type") or "json-file"),
-        log_options={str(key): str(value) for key, value in _part(log, "Config").items()},
+        log_driver=driver,
+        log_options=options,
         created_at=_time(data.get("Created")),
         started_at=_time(_part(data, "State").get("StartedAt")),
     )
@@ -190,7 +199,7 @@ def readable(container: Container) -> tuple[bool, Problem | None]:
     """Judge the log driver: can the log be read, and what may be missing in it."""
     place = f"container {container.name}"
     driver = container.log_driver
-    remedy = "use the logging driver json-file or local and create the container anew"
+    remedy = "use the logging driver json-file and create the container anew"
     if driver in _UNREADABLE_DRIVERS:
         what = f"its log cannot be read: the logging driver is {driver}"
         return False, Problem(place=place, what=what, remedy=remedy)
@@ -207,6 +216,13 @@ def readable(container: Container) -> tuple[bool, Problem | None]:
     if container.log_options.get("mode") == "non-blocking":
         what = "lines may be missing: the log option mode=non-blocking drops them under load"
         remedy = "remove the log option mode and create the container anew"
+        return True, Problem(place=place, what=what, remedy=remedy)
+    if driver == "k8s-file" and (limit := container.log_options.get("max-size")):
+        what = (
+            f"lines may be missing: whenever its log has {limit} Podman throws all of it away, "
+            "read or not (log option max-size)"
+        )
+        remedy = "remove max-size, or use the logging driver journald, and create it anew"
         return True, Problem(place=place, what=what, remedy=remedy)
     return True, None
 
@@ -245,6 +261,24 @@ def _part(data: Json, *path: str) -> Json:
             return {}
         data = part
     return data
+
+
+def _logging(data: Json) -> tuple[str, dict[str, str]]:
+    """Return the log driver and its options; Podman's own API has a size, `0B` for none."""
+    log = _part(data, "HostConfig", "LogConfig")
+    options = {str(key): str(value) for key, value in _part(log, "Config").items()}
+    if (size := str(log.get("Size") or "0B")) != "0B":
+        options.setdefault("max-size", size)
+    return str(log.get("Type") or "json-file"), options
+
+
+def _as_docker_writes(network: Json) -> Json:
+    """Translate a network of Podman's own API."""
+    past = network.get("driver") in _PAST_THE_HOST  # of a bridge it is the bridge itself
+    return {
+        **{key.capitalize(): network.get(key) for key in ("name", "id", "driver")},
+        "Options": {"parent": network["network_interface"]} if past else {},
+    }
 
 
 def _parent(network: Json) -> str:

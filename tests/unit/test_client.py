@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dockerjail.docker import client
 from dockerjail.docker.client import DockerEngine
 from dockerjail.errors import (
     ConfigError,
@@ -375,6 +376,39 @@ async def test_podmans_networks_go_by_names_that_may_be_given_anew(on_lan, engin
     on_lan.answers["/networks"] = (200, [LAN | {"Driver": "bridge", "Options": {}}])
     await engine.list()
     assert (await engine.inspect("c1")).direct == frozenset()
+
+
+PODMAN = VERSION | {"Version": "5.4.2", "Components": [{"Name": "Podman Engine"}]}
+
+
+async def test_podman_is_asked_itself_for_what_dockers_api_does_not_tell(on_lan, engine):
+    on_lan.answers["/version"] = (200, PODMAN)
+    on_lan.answers["/networks"] = (200, [LAN | {"Options": {}}])
+    lan = {"name": LAN["Name"], "id": LAN["Id"], "driver": "macvlan", "network_interface": "eth7"}
+    logging = {"HostConfig": {"LogConfig": {"Type": "k8s-file", "Size": "10MB"}}}
+    on_lan.answers = {
+        "/v5.4.2/libpod/networks/json": (200, [lan]),
+        "/v5.4.2/libpod/containers/c1/json": (200, logging),
+        **on_lan.answers,
+    }
+    found = await engine.inspect("c1")
+    assert {d.device for d in found.direct} == {"eth7"}
+    assert (found.log_driver, found.log_options["max-size"]) == ("k8s-file", "10MB")
+
+
+async def test_a_proxy_need_not_let_podmans_own_api_pass(on_lan, engine):
+    on_lan.answers["/version"] = (200, PODMAN)
+    on_lan.answers = {"/libpod/": (403, "no"), **on_lan.answers}
+    found = await engine.inspect("c1")
+    assert found.name == "web"
+    assert list(engine.problems()) == []
+
+
+async def test_a_log_that_is_silent_says_so(dockerd, engine, monkeypatch):
+    monkeypatch.setattr(client, "_PULSE", 0.01)
+    dockerd.answers["/logs"] = (299, b"")
+    async with engine.logs(WEB, follow=True) as body:
+        assert [await anext(body), await anext(body)] == [b"", b""]
 
 
 async def test_only_get_is_ever_sent(dockerd, engine):

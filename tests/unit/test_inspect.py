@@ -381,6 +381,37 @@ def test_podman_names_networks_and_tells_no_parent():
     assert found["lan"] == Network("macvlan", "")
 
 
+def test_podmans_own_api_tells_the_parent_of_a_network():
+    listed = [
+        {"Name": "lan", "Id": "a" * 64, "Driver": "macvlan", "Options": {}},
+        {"Name": "bridge", "Id": "b" * 64, "Driver": "bridge", "Options": {}},
+        {"name": "lan", "id": "a" * 64, "driver": "macvlan", "network_interface": "eth1"},
+        {"name": "podman", "id": "b" * 64, "driver": "bridge", "network_interface": "podman0"},
+    ]
+    found = networks(listed, podman=True)
+    assert found["a" * 64] == found["lan"] == Network("macvlan", "eth1")
+    assert found["b" * 64] == Network("bridge", "")
+
+
+def told_by_podman(driver, size="0B"):
+    return {"HostConfig": {"LogConfig": {"Type": driver, "Config": None, "Size": size}}}
+
+
+def test_podmans_own_api_tells_how_a_container_logs():
+    compat = changed(HostConfig={"LogConfig": {"Type": "json-file", "Config": None}})
+    found = container(compat, podman=told_by_podman("k8s-file"))
+    assert (found.log_driver, found.log_options) == ("k8s-file", {})
+    assert readable(found) == (True, None)
+    assert container(compat).log_driver == "json-file"
+
+
+def test_a_log_that_podman_throws_away_when_it_is_full_is_told():
+    able, problem = readable(container(WEB, podman=told_by_podman("k8s-file", "10MB")))
+    assert able
+    assert "10MB" in problem.what
+    assert "max-size" in problem.remedy
+
+
 def test_never_started_is_no_time():
     assert container(changed(State={"StartedAt": "0001-01-01T00:00:00Z"})).started_at == 0.0
 
