@@ -159,7 +159,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A line that counts against whoever has `name`, as soon as that is looked up."""
+    """
+    A line that counts against whoever has `name`, as soon as that is looked up.
+
+    `id` is who waits for the answer, 0 before anybody does.
+    """
 
     jail: str
     name: str
@@ -167,6 +171,7 @@ class Named:
     container: str
     text: str
     fields: Mapping[str, str] = field(default_factory=dict)
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from dockerjail.model import (
     Direct,
     Element,
     Failure,
+    Named,
     Port,
     Problem,
     Stream,
@@ -111,7 +112,25 @@ class Unguarded:
     direct: Direct
 
 
-Entry = Failure | Settled | Ban | Unban | Allowance | Disallowed | Guarded | Unguarded
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A `Named` waits for its answer no more; by `id`."""
+
+    id: int
+
+
+Entry = (
+    Failure
+    | Settled
+    | Named
+    | Answered
+    | Ban
+    | Unban
+    | Allowance
+    | Disallowed
+    | Guarded
+    | Unguarded
+)
 """
 What the warden writes, in the order it happened.
 
@@ -129,6 +148,7 @@ class State:
     next_ban: int = 1
     allowances: Sequence[Allowance] = ()
     direct: frozenset[Direct] = frozenset()
+    names: Sequence[Named] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +192,7 @@ class Store(Protocol):
         Read bans and allowances still in force, failures that still count, and all cursors.
 
         Failures come in the order they were written, only those younger than
-        `findtime` seconds.
+        `findtime` seconds; so do those that wait for a name.
         """
         ...
 

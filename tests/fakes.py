@@ -26,6 +26,7 @@ from dockerjail.model import (
     Cursor,
     Direct,
     Failure,
+    Named,
     Port,
     Problem,
     Stream,
@@ -33,6 +34,7 @@ from dockerjail.model import (
     Unban,
 )
 from dockerjail.ports import (
+    Answered,
     BanRecord,
     CursorKey,
     Disallowed,
@@ -65,6 +67,7 @@ class MemoryStore:
         self._cursors: dict[CursorKey, Cursor] = {}
         self._allowances: dict[str, Allowance] = {}
         self._guarded: set[Direct] = set()
+        self._names: dict[int, Named] = {}
         self._totals: dict[str, tuple[int, int]] = {}
         self._next_ban = 1
 
@@ -87,6 +90,7 @@ class MemoryStore:
             cursors=dict(self._cursors),
             next_ban=self._next_ban,
             direct=frozenset(self._guarded),
+            names=[each for _, each in sorted(self._names.items()) if each.at > now - findtime],
             allowances=sorted(
                 (
                     each
@@ -147,6 +151,10 @@ class MemoryStore:
                 self._guarded.add(entry.direct)
             case Unguarded():
                 self._guarded.discard(entry.direct)
+            case Named():
+                self._names[entry.id] = entry
+            case Answered():
+                self._names.pop(entry.id, None)
 
     def _count(self, jail: str, *, failures: int = 0, bans: int = 0) -> None:
         before = self._totals.get(jail, (0, 0))
@@ -185,7 +193,7 @@ class MemoryStore:
         return [row.failure for row in reversed(self._failures)]
 
     async def purge(self, now: float) -> int:
-        before = len(self._failures) + len(self._bans) + len(self._allowances)
+        before = sum(map(len, (self._failures, self._bans, self._allowances, self._names)))
         forgotten = now - self._keep
         counting = min(forgotten, now - self._findtime)
         self._bans = {
@@ -204,7 +212,9 @@ class MemoryStore:
             for who, each in self._allowances.items()
             if each.until is None or each.until > now
         }
-        return before - len(self._failures) - len(self._bans) - len(self._allowances)
+        unasked = now - self._findtime
+        self._names = {number: each for number, each in self._names.items() if each.at > unasked}
+        return before - sum(map(len, (self._failures, self._bans, self._allowances, self._names)))
 
 
 def _is_over(record: BanRecord, *, before: float) -> bool:

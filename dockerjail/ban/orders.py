@@ -5,8 +5,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from dockerjail.model import Allowance, Ban, Blocktype, Cursor, Failure, Offence, Scope, Subject
-from dockerjail.ports import CursorKey
+from dockerjail.model import (
+    Allowance,
+    Ban,
+    Blocktype,
+    Cursor,
+    Failure,
+    Named,
+    Offence,
+    Scope,
+    Subject,
+)
+from dockerjail.ports import Answered, CursorKey
 
 MANUAL: Final = "manual"
 """The jail of bans that an operator makes without naming one."""
@@ -23,7 +33,7 @@ class Report:
     What was found out later, by looking up a name, has no cursor: the lines are long past.
     """
 
-    entries: Sequence[Failure | Offence]
+    entries: Sequence[Failure | Offence | Named | Answered]
     cursor: tuple[CursorKey, Cursor] | None
 
 

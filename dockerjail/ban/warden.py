@@ -443,7 +443,7 @@ class Warden:
                     if isinstance(entry, Failure):
                         batch.entries.append(entry)
                         batch.say(logging.INFO, _found(entry))
-                    else:
+                    elif isinstance(entry, Offence):
                         await self._judge(entry, batch)
                 if order.cursor is not None:
                     stream, cursor = order.cursor
@@ -453,6 +453,8 @@ class Warden:
             case Asked(order=request, answer=answer):
                 try:
                     bans = await self._request(request, batch)
+                    else:
+                        batch.entries.append(entry)
                 except Refused as refused:
                     if not answer.done():
                         answer.set_exception(refused)

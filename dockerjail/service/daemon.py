@@ -45,7 +45,7 @@ from dockerjail.model import (
     Subject,
     written,
 )
-from dockerjail.ports import Engine, Firewall, Flows, Host, State, Store
+from dockerjail.ports import Answered, Engine, Firewall, Flows, Host, State, Store
 from dockerjail.retry import Backoff
 from dockerjail.service import attention
 from dockerjail.service.effect import Effect, way
@@ -119,7 +119,7 @@ class Daemon:
         self.jails.restore(state.failures)
         self.ignored = Ignored()
         self.effect = Effect()
-        self.names = Names(self._named, clock=clock, ask=world.resolve)
+        self.names = Names(self._named, clock=clock, ask=world.resolve, restored=state.names)
         self.benches: dict[str, Bench] = {}
         self.ready = asyncio.Event()
         self._state = state
@@ -286,12 +286,14 @@ class Daemon:
             logger.error("%s", attention.overdue(jail, self.watch.clock()))
         for ignored in verdict.ignored:
             self._ignore(ignored, container.name)
-        for named in verdict.named:
-            self.names.put(named)
+        waiting = [numbered for named in verdict.named if (numbered := self.names.admit(named))]
         stream = (container.id, chunk.stream)
-        if verdict.entries:
+        if verdict.entries or waiting:
             self._watch(verdict.entries)
-            await self.warden.report(Report(entries=verdict.entries, cursor=(stream, chunk.cursor)))
+            entries = [*verdict.entries, *waiting]
+            await self.warden.report(Report(entries=entries, cursor=(stream, chunk.cursor)))
+            for numbered in waiting:  # no sooner: the answer must not come before the question
+                self.names.put(numbered)
         else:
             self.warden.note(stream, chunk.cursor)
 
@@ -335,12 +337,13 @@ class Daemon:
         for address in addresses:
             for what in jail.count(address, named):
                 if isinstance(what, tuple):
+        answer = Answered(id=named.id)
                     self._ignore(what, named.container)
                 else:
+            await self.warden.report(Report(entries=[answer], cursor=None))
                     entries.append(what)
-        if entries:
-            self._watch(entries)
-            await self.warden.report(Report(entries=entries, cursor=None))
+        self._watch(entries)
+        await self.warden.report(Report(entries=[answer, *entries], cursor=None))
 
     def _wanted(self, container: Container) -> bool:
         """Say whether a container opted in; give it its jails."""
@@ -436,6 +439,7 @@ class Daemon:
         """Take over this host's addresses as they are now: a new network brings one."""
         containers = list(self.intake.containers.values())  # first: an address is older than they
         await self.ground.look()
+                self.names.resume()  # not before their jails run
         self.elsewhere = elsewhere(containers, self.ground.own)
         await self.protect()
 

@@ -3,7 +3,8 @@ Names that stand where an address should: looked up beside the line, which never
 
 In: failures of somebody of whom only a name is known, of jails with `usedns = yes` or
 `warn`. Out: the addresses that the name has now. What is asked too fast is dropped, and
-counted: an attacker chooses his name, and a resolver takes its time.
+counted: an attacker chooses his name, and a resolver takes its time. Who waits has a number, by
+which the store knows him: a kill before the answer loses nobody.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import socket
 import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from typing import Final
 
@@ -93,20 +95,39 @@ class Names:
         *,
         clock: Callable[[], float],
         ask: Resolve,
+        restored: Sequence[Named] = (),
     ) -> None:
+        """Begin with nobody waiting; `restored`, of an earlier process, wait for `resume`."""
         self.dropped = 0
+        self._restored = restored
+        self._next = max((each.id for each in restored), default=0) + 1
+        self._waiting: set[int] = set()
         self._found = found
         self._clock = clock
         self._ask = ask
-        self._queue: asyncio.Queue[Named] = asyncio.Queue(WAITING)
+        self._queue: asyncio.Queue[Named] = asyncio.Queue()
         self._known: OrderedDict[str, tuple[float, Sequence[Address]]] = OrderedDict()
 
-    def put(self, named: Named) -> None:
-        """Have a name looked up; returns at once."""
-        try:
-            self._queue.put_nowait(named)
-        except asyncio.QueueFull:
+    def admit(self, named: Named) -> Named | None:
+        """Give a failure its number; None when too many wait: it is dropped."""
+        if len(self._waiting) >= WAITING:
             self.dropped += 1
+            return None
+        numbered = replace(named, id=self._next)
+        self._next += 1
+        self._waiting.add(numbered.id)
+        return numbered
+
+    def put(self, named: Named) -> None:
+        """Have the name looked up of a failure that has a number; returns at once."""
+        self._waiting.add(named.id)
+        self._queue.put_nowait(named)
+
+    def resume(self) -> None:
+        """Have the names looked up that an earlier process had no answer to."""
+        restored, self._restored = self._restored, ()
+        for named in restored:
+            self.put(named)
 
     def problems(self) -> list[Problem]:
         """Say so when names were not looked up."""
@@ -130,6 +151,7 @@ class Names:
         while True:
             named = await self._queue.get()
             await self._found(named, await self._look_up(named.name))
+            self._waiting.discard(named.id)
 
     async def _look_up(self, name: str) -> Sequence[Address]:
         known = self._known.get(name)

@@ -21,6 +21,7 @@ from dockerjail.model import (
     Counter,
     Failure,
     Mode,
+    Named,
     Port,
     Protocol,
     Scope,
@@ -28,7 +29,7 @@ from dockerjail.model import (
     Unban,
     UnbanReason,
 )
-from dockerjail.ports import BanRecord, Disallowed, Entry, Guarded, Settled, Unguarded
+from dockerjail.ports import Answered, BanRecord, Disallowed, Entry, Guarded, Settled, Unguarded
 
 _LONGEST_CONTAINER = 255
 """Characters of a container that a ban remembers: ids have 64, names are for their owner to choose."""
@@ -41,6 +42,8 @@ SELECT_BAN = """
     FROM ban
 """
 SELECT_FAILURE = "SELECT jail, subject, at, container, text, fields FROM failure "
+
+SELECT_NAMED = "SELECT id, jail, name, at, container, text, fields FROM waiting_name "
 
 _WRITE_BAN = """
     INSERT INTO ban
@@ -70,6 +73,11 @@ _WRITE_FAILURE = """
     INSERT INTO failure (jail, subject, at, container, text, fields, spent, ban)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
+_WRITE_NAMED = """
+    INSERT OR REPLACE INTO waiting_name (id, jail, name, at, container, text, fields)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+_WRITE_ANSWERED = "DELETE FROM waiting_name WHERE id = ?"
 WRITE_CURSOR = "INSERT OR REPLACE INTO cursor (container, stream, ns, seen) VALUES (?, ?, ?, ?)"
 
 
@@ -84,7 +92,7 @@ def statements(entries: Sequence[Entry]) -> Iterator[tuple[str, Iterable[Any]]]:
     settled: list[tuple[int | None, str, str]] = []
     failures: list[tuple[Failure, Settled | None]] = []
     open_: dict[tuple[str, Subject], list[int]] = {}
-    others: list[Ban | Unban | Allowance | Disallowed | Guarded | Unguarded] = []
+    others: list[Entry] = []
     for entry in entries:
         match entry:
             case Failure():
@@ -144,6 +152,22 @@ def _guarded_row(entry: Guarded | Unguarded) -> tuple[Any, ...]:
     return _storable(entry.direct.device), str(entry.direct.address)
 
 
+def _named_row(named: Named) -> tuple[Any, ...]:
+    return (
+        named.id,
+        _storable(named.jail),
+        _storable(named.name),
+        named.at,
+        _storable(named.container),
+        _storable(named.text),
+        _fields(named.fields),
+    )
+
+
+def _answered_row(answered: Answered) -> tuple[Any, ...]:
+    return (answered.id,)
+
+
 _WRITTEN: Mapping[type, tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
     Ban: (_WRITE_BAN, _ban_row),
     Unban: (_WRITE_UNBAN, _unban_row),
@@ -151,21 +175,26 @@ _WRITTEN: Mapping[type, tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
     Disallowed: (_WRITE_DISALLOWED, _disallowed_row),
     Guarded: (_WRITE_GUARDED, _guarded_row),
     Unguarded: (_WRITE_UNGUARDED, _guarded_row),
+    Named: (_WRITE_NAMED, _named_row),
+    Answered: (_WRITE_ANSWERED, _answered_row),
 }
 
 
 def _failure_row(failure: Failure, settled: Settled | None) -> tuple[Any, ...]:
-    fields = failure.fields
     return (
         failure.jail,
         str(failure.subject),
         failure.at,
         failure.container,
         _storable(failure.text),
-        _storable(json.dumps(dict(fields), ensure_ascii=False)) if fields else None,
+        _fields(failure.fields),
         int(settled is not None),
         None if settled is None else settled.ban,
     )
+
+
+def _fields(fields: Mapping[str, str]) -> str | None:
+    return _storable(json.dumps(dict(fields), ensure_ascii=False)) if fields else None
 
 
 def _storable(text: str) -> str:
@@ -234,6 +263,20 @@ def failure(row: Sequence[Any]) -> Failure:
     return Failure(
         jail=jail,
         subject=_subject(subject),
+        at=at,
+        container=container,
+        text=text,
+        fields={} if fields is None else json.loads(fields),
+    )
+
+
+def named(row: Sequence[Any]) -> Named:
+    """Read a row of `SELECT_NAMED`; ValueError when it is none of ours."""
+    id_, jail, name, at, container, text, fields = row
+    return Named(
+        id=id_,
+        jail=jail,
+        name=name,
         at=at,
         container=container,
         text=text,

@@ -61,9 +61,11 @@ from dockerjail.store.migrate import APPLICATION_ID, examine, migrate, shipped
 from dockerjail.store.rows import (
     SELECT_BAN,
     SELECT_FAILURE,
+    SELECT_NAMED,
     WRITE_CURSOR,
     ban_record,
     failure,
+    named,
     statements,
 )
 
@@ -136,6 +138,10 @@ _PURGE = (
         WHERE NOT EXISTS (SELECT 1 FROM failure WHERE failure.jail = total.jail)
             AND NOT EXISTS (SELECT 1 FROM ban WHERE ban.jail = total.jail)
         ORDER BY failures + bans
+    """
+    DELETE FROM waiting_name WHERE id IN (
+        SELECT id FROM waiting_name WHERE at <= :unasked LIMIT :step)
+    """,
         LIMIT min(:step, max(0, (SELECT count(*) FROM total) - {_MOST_TOTALS})))
     """,  # noqa: S608  # a number of our own
 )
@@ -420,7 +426,7 @@ class SqliteStore:
     async def load(self, *, now: float, findtime: float) -> State:
         """See `Store.load`."""
         self._findtime = findtime
-        # Nobody writes meanwhile, so the six answers fit together. `+id` sorts what
+        # Nobody writes meanwhile, so the seven answers fit together. `+id` sorts what
         # an index found; plain `id` would make SQLite walk through all of history.
         async with self._writing:
             bans = await self._bans(
@@ -447,6 +453,7 @@ class SqliteStore:
                 bans=[record.ban for record in bans],
                 failures=failures,
                 cursors={(row[0], Stream(row[1])): Cursor(*row[2:]) for row in cursors},
+            names = await self._read(SELECT_NAMED + "WHERE at > ? ORDER BY id", now - findtime)
                 next_ban=last[0][0] + 1 if last else 1,
                 allowances=[
                     Allowance(who=who, at=at, until=until, comment=comment)
@@ -460,6 +467,7 @@ class SqliteStore:
         entries: Sequence[Entry],
         cursors: Mapping[CursorKey, Cursor],
         *,
+                names=[*map(named, names)],
         gone: Collection[str] = (),
     ) -> None:
         """See `Store.record`."""
@@ -538,6 +546,7 @@ class SqliteStore:
         with self._saying("purge old history"):
             self._must_be_there()
             for sql in _PURGE:
+            "unasked": now - self._findtime,
                 while rows := await self._purge_step(sql, limits):
                     purged += rows
             purged += await self._shrink(now)

@@ -18,6 +18,7 @@ from dockerjail.model import (
     Direct,
     Failure,
     Mode,
+    Named,
     Port,
     Scope,
     Stream,
@@ -25,7 +26,16 @@ from dockerjail.model import (
     Unban,
     UnbanReason,
 )
-from dockerjail.ports import BanRecord, Disallowed, Guarded, Settled, State, Store, Unguarded
+from dockerjail.ports import (
+    Answered,
+    BanRecord,
+    Disallowed,
+    Guarded,
+    Settled,
+    State,
+    Store,
+    Unguarded,
+)
 from dockerjail.store.sqlite import SqliteStore
 from tests.fakes import MemoryStore
 
@@ -40,7 +50,7 @@ OTHER = ip_network("198.51.100.9/32")
 SIX = ip_network("2001:db8:1:2::/64")
 WEB, DB = "aa" * 32, "bb" * 32
 EVERYTHING = Scope(ports=None, why="asked for by the jail")
-EMPTY = State(bans=[], failures=[], cursors={}, next_ban=1, allowances=[])
+EMPTY = State(bans=[], failures=[], cursors={}, next_ban=1, allowances=[], names=[])
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -346,6 +356,36 @@ async def test_guarded_addresses_come_back_until_they_are_guarded_no_more(store:
     away = Direct("lan1", four.address)
     await store.record([Unguarded(direct=four), Unguarded(direct=away)], {})
     assert (await load(store)).direct == {six}
+
+
+NAMED = Named(
+    jail=JAIL,
+    name="évil.test",
+    at=NOW - 5,
+    container="shop-web-1",
+    text="from \udcff évil.test",
+    fields={"user": "bob"},
+    id=7,
+)
+
+
+async def test_who_waits_for_a_name_comes_back_until_it_is_answered(store: Store) -> None:
+    other = replace(NAMED, id=8, fields={}, text="x")
+    await store.record([NAMED, other], {(WEB, Stream.STDOUT): Cursor(1, 1)})
+    found = (await load(store)).names
+    assert [each.id for each in found] == [7, 8]
+    assert (found[0].name, found[0].fields, found[1]) == (NAMED.name, NAMED.fields, other)
+    await store.record([Answered(id=7), Answered(id=99), failure(at=NOW - 5)], {})
+    state = await load(store)
+    assert list(state.names) == [other]
+    assert len(state.failures) == 1
+
+
+async def test_who_waits_for_a_name_longer_than_anything_counts_is_forgotten(store: Store) -> None:
+    await store.record([NAMED], {})
+    assert not (await load(store, NOW + FINDTIME)).names
+    await store.purge(NOW + FINDTIME)
+    assert not (await load(store)).names
 
 
 # Whom operators let pass

@@ -142,6 +142,44 @@ async def test_a_name_is_banned_by_its_addresses_if_its_jail_looks_names_up(
     assert ("'evil.test' of container web is a name; looked up" in caplog.text) is bool(banned)
 
 
+async def test_who_waits_for_a_name_at_a_stop_counts_after_the_next_start_once(
+    tmp_path: Path,
+) -> None:
+    settings = (
+        "[jails.login]\nfailregex = '^no <HOST>$'\nmaxretry = 3\nusedns = 'yes'\n"
+        "[containers.web]\njails = ['login']\n"
+    )
+    web = Container(id="c1", name="web", service="web", published=frozenset({Port(80)}))
+    store = MemoryStore()
+
+    async def silent(name: str) -> Sequence[Address]:
+        await asyncio.Event().wait()
+        return ()
+
+    async with daemon_of(tmp_path, web, settings=settings, store=store, resolve=silent) as (
+        _,
+        engine,
+    ):
+        for _ in range(2):
+            engine.say(web, "no evil.test")
+        await asyncio.sleep(5)
+    assert not (await store.totals())
+    assert len(store._names) == 2
+    for _ in range(2):
+        running = daemon_of(tmp_path, web, settings=settings, store=store, resolve=two_addresses)
+        async with running as (daemon, engine):
+            await asyncio.sleep(5)
+            assert await store.totals() == {"login@web": (2, 0)}
+            assert not daemon.warden.bans
+    async with daemon_of(tmp_path, web, settings=settings, store=store, resolve=two_addresses) as (
+        daemon,
+        engine,
+    ):
+        engine.say(web, "no evil.test")
+        await asyncio.sleep(5)
+        assert [str(ban.subject) for ban in daemon.warden.bans] == ["203.0.113.7/32"]
+
+
 async def test_lines_too_long_to_be_read_by_their_fields_are_told(tmp_path: Path) -> None:
     settings = (
         "[jails.api]\nwhere = {event = 'failed'}\naddress = 'ip'\n"

@@ -31,6 +31,10 @@ class House:
         self.open.set()
         self.names = Names(self._found, clock=lambda: self.now, ask=self._ask)
 
+    def put(self, name: str) -> None:
+        if (numbered := self.names.admit(named(name))) is not None:
+            self.names.put(numbered)
+
     async def _found(self, named: Named, addresses: Sequence[Address]) -> None:
         self.found.append((named.name, addresses))
         self.told.set()
@@ -62,8 +66,8 @@ async def until(it: House, count: int) -> None:
 
 async def test_every_address_of_a_name_is_told_and_none_of_an_unknown_one() -> None:
     async with house() as it:
-        it.names.put(named("evil.test"))
-        it.names.put(named("unknown.test"))
+        it.put("evil.test")
+        it.put("unknown.test")
         await until(it, 2)
         assert it.found == [
             ("evil.test", (ip_address("203.0.113.7"), ip_address("::7"))),
@@ -73,7 +77,7 @@ async def test_every_address_of_a_name_is_told_and_none_of_an_unknown_one() -> N
 
 async def test_a_name_with_a_thousand_addresses_accuses_a_few() -> None:
     async with house() as it:
-        it.names.put(named("many.test"))
+        it.put("many.test")
         await until(it, 1)
         assert len(it.found[0][1]) == MOST
 
@@ -81,11 +85,11 @@ async def test_a_name_with_a_thousand_addresses_accuses_a_few() -> None:
 async def test_an_answer_is_remembered_for_a_while_also_that_there_is_none() -> None:
     async with house() as it:
         for count, name in enumerate(["evil.test", "unknown.test", "evil.test", "unknown.test"], 1):
-            it.names.put(named(name))
+            it.put(name)
             await until(it, count)
         assert it.asked == ["evil.test", "unknown.test"]
         it.now = LIFE + 1
-        it.names.put(named("evil.test"))
+        it.put("evil.test")
         await until(it, 5)
         assert it.asked == ["evil.test", "unknown.test", "evil.test"]
 
@@ -93,15 +97,27 @@ async def test_an_answer_is_remembered_for_a_while_also_that_there_is_none() -> 
 async def test_a_resolver_that_hangs_never_holds_up_who_asks() -> None:
     async with house() as it:
         it.open.clear()
-        for number in range(WAITING + AT_ONCE + 5):
-            it.names.put(named(f"{number}.test"))
+        for number in range(WAITING + 5):
+            it.put(f"{number}.test")
             await asyncio.sleep(0)
         assert len(it.asked) == AT_ONCE
         assert it.names.dropped == 5
         (problem,) = it.names.problems()
         assert "5 failures" in problem.what
         it.open.set()
-        await until(it, WAITING + AT_ONCE)
+        await until(it, WAITING)
+
+
+async def test_who_waits_has_a_number_that_nobody_had_before() -> None:
+    async with house() as it:
+        first, second = it.names.admit(named("a.test")), it.names.admit(named("b.test"))
+        assert first is not None
+        assert second is not None
+        assert 0 < first.id < second.id
+    again = Names(it._found, clock=lambda: 0.0, ask=it._ask, restored=[second])
+    third = again.admit(named("c.test"))
+    assert third is not None
+    assert third.id > second.id
 
 
 async def test_the_hosts_resolver_is_asked_and_may_know_nothing() -> None:
