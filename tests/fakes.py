@@ -300,7 +300,8 @@ class FakeEngine:
     The `Engine` in memory: containers with logs, events, and all that goes wrong.
 
     `away`, when set, is the reason that nobody answers, `untold` what it does not
-    tell. `clock` stamps lines. What stops gives its addresses back.
+    tell. `clock` stamps lines, those of a Podman before 5.8 with whole seconds. What stops
+    gives its addresses back.
     """
 
     def __init__(self, *, clock: Callable[[], float], version: str = "26.1.5") -> None:
@@ -451,16 +452,16 @@ class FakeEngine:
                     yield backlog if silent else backlog + error
                     return
                 if passes(log.frames[number]):
-                    backlog += _wire(log.frames[number])
+                    backlog += self._wire(log.frames[number])
             if backlog:
                 yield backlog
-            while follows and (item := await mine.get()) is not None:
+            while follows and (item := await _next(mine)) is not None:
                 if isinstance(item, Exception):
                     raise item
                 if isinstance(item, bytes):
                     yield item
                 elif passes(item):
-                    yield _wire(item)
+                    yield self._wire(item)
         finally:
             if follows:
                 log.followers.remove(mine)
@@ -482,6 +483,13 @@ class FakeEngine:
             ns = self._newest = max(ns, self._newest + 1)
         return _Entry(stream, ns, text)
 
+    def _wire(self, entry: _Entry) -> bytes:
+        second, fraction = divmod(entry.ns, 1_000_000_000)
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        if not self._version.startswith(("Podman 4.", "Podman 5.4.")):
+            stamp += f".{fraction:09d}"
+        return _frame(entry.stream, f"{stamp}Z ".encode() + entry.text)
+
     def _write(self, container: Container, entry: _Entry) -> None:
         log = self.log(container)
         log.frames.append(entry)
@@ -494,7 +502,12 @@ def _frame(kind: int, payload: bytes) -> bytes:
     return bytes((kind, 0, 0, 0)) + len(payload).to_bytes(4, "big") + payload
 
 
-def _wire(entry: _Entry) -> bytes:
-    second, fraction = divmod(entry.ns, 1_000_000_000)
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-    return _frame(entry.stream, f"{stamp}.{fraction:09d}Z ".encode() + entry.text)
+async def _next(
+    queue: asyncio.Queue[bytes | Exception | _Entry | None],
+) -> bytes | Exception | _Entry | None:
+    """Wait for what comes next; empty bytes say that nothing came for two seconds."""
+    try:
+        async with asyncio.timeout(2.0):
+            return await queue.get()
+    except TimeoutError:
+        return b""

@@ -14,6 +14,7 @@ import re
 from dockerjail.docker.cursor import Dialect
 from dockerjail.errors import EngineUnavailable
 from dockerjail.model import Container
+from dockerjail.stamp import NANO, nanoseconds
 
 Frame = tuple[int, bytes]
 
@@ -36,10 +37,20 @@ _KEEP_LF = frozenset({"json-file", "journald"})
 _STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(?:Z|[+-]\d\d:\d\d) ")
 
 
-def reader(container: Container, dialect: Dialect) -> "FrameReader | TtyReader":
+_ANY_STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d) ")
+_SLOWEST = 3600 * NANO
+"""As long as a line of a terminal may take to be written, in nanoseconds."""
+
+_HELD = 64 * 1024
+"""How much of a terminal's line is kept until it ends, before its pieces are passed on."""
+
+
+def reader(container: Container, dialect: Dialect) -> "Reader":
     """Return what takes the log of this container apart."""
     if not container.tty:
         return FrameReader()
+    if dialect is Dialect.PODMAN:
+        return PodmanTtyReader()
     return TtyReader(bare=dialect is Dialect.OLD and container.log_driver not in _KEEP_LF)
 
 
@@ -155,6 +166,67 @@ class TtyReader:
         if prefix:
             return [(STDOUT, prefix + rest.removeprefix(prefix))]
         return [(STDOUT if _text_start(rest, 0, len(rest)) else SYSTEM_ERROR, rest)]
+
+
+class PodmanTtyReader:
+    """
+    Takes the log of a container with a terminal apart as Podman writes it.
+
+    A line comes in pieces that end where a read did, each with a stamp of its own before
+    it; nothing but that stamp says that a piece begins. What looks like one may be a
+    client's words, so it ends a piece and is left out, but never counts as a time.
+    """
+
+    __slots__ = ("_rest",)
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that `data` completes."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        frames = [frame for line in lines for frame in _podman_pieces(line + b"\n")]
+        if len(rest) > _HELD:
+            *whole, (kind, last) = _podman_pieces(rest)
+            frames += whole
+            rest = last if kind == STDOUT else rest
+        if len(rest) > _LONGEST:
+            raise EngineUnavailable("what came as a terminal's log is none: no line in 16 MiB")
+        self._rest = rest
+        return frames
+
+    def finish(self) -> list[Frame]:
+        """Return what the end of the log leaves: a last line without its LF."""
+        rest, self._rest = self._rest, b""
+        return _podman_pieces(rest) if rest else []
+
+
+Reader = FrameReader | TtyReader | PodmanTtyReader
+
+
+def _podman_pieces(line: bytes) -> list[Frame]:
+    """Return a line of a terminal piece by piece, each with the line's stamp before it."""
+    start = _text_start(line, 0, len(line))
+    if not start:
+        return [(SYSTEM_ERROR, line)]
+    prefix = line[:start]
+    frames: list[Frame] = []
+    for found in _ANY_STAMP.finditer(line, start + 1):
+        if _may_follow(prefix, found[0]):
+            frames.append((STDOUT, prefix + line[start : found.start()]))
+            start = found.end()
+    frames.append((STDOUT, prefix + line[start:]))
+    return frames
+
+
+def _may_follow(first: bytes, stamp: bytes) -> bool:
+    """Say whether a piece with this stamp may belong to a line that began with that one."""
+    if len(stamp) != len(first):
+        return False
+    try:
+        return 0 <= nanoseconds(stamp[:-1]) - nanoseconds(first[:-1]) <= _SLOWEST
+    except ValueError:
+        return False
 
 
 def _text_start(buffer: bytes, start: int, end: int) -> int:

@@ -30,7 +30,7 @@ class _Strand:
 
     __slots__ = (
         *("before", "lines", "met", "other", "piece_stamp", "pieces", "position", "size"),
-        "stream",
+        *("stream", "torn"),
     )
 
     def __init__(self, stream: Stream, position: Position) -> None:
@@ -43,6 +43,7 @@ class _Strand:
         self.before = position.cursor  # where the stream stood before the pieces
         self.other = self
         self.met = False
+        self.torn = False  # what comes is the rest of a line whose beginning is lost
 
 
 class Lines:
@@ -81,6 +82,10 @@ class Lines:
         }
         out, err = self._strands.values()
         out.other, err.other = err, out
+        # When a log is full Podman throws it away, the first pieces of a line included; its
+        # rest begins with words that a client may have chosen.
+        tears = self._glue and "max-size" in container.log_options
+        out.torn, err.torn = (tears and strand.position.lost for strand in (out, err))
         self._bucket = b""
         self._chunks: list[Chunk] = []
         self.fresh = 0
@@ -112,7 +117,10 @@ class Lines:
                     continue
                 if strand.other.lines and payload[:_BUCKET] != self._bucket:
                     self._close_round()
-                if payload[-1:] != b"\n" or strand.pieces or len(payload) > limit:
+                if strand.torn:
+                    new = strand.position.admit(payload)
+                    strand.torn = payload[-1:] != b"\n"
+                elif payload[-1:] != b"\n" or strand.pieces or len(payload) > limit:
                     new = self._piece(strand, payload)
                 elif new := strand.position.admit(payload):
                     self._line(strand, payload)

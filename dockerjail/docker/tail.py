@@ -46,7 +46,7 @@ from dockerjail.docker.cursor import (
     resumed,
     windows,
 )
-from dockerjail.docker.frames import SYSTEM_ERROR, Frame, FrameReader, TtyReader
+from dockerjail.docker.frames import SYSTEM_ERROR, Frame, Reader
 from dockerjail.docker.frames import reader as frames_of
 from dockerjail.docker.inspect import bounded, readable
 from dockerjail.docker.lines import LIMIT, Lines
@@ -68,6 +68,9 @@ _LAG = 0.3
 
 _QUIET_FIRST, _QUIET_LONGEST = 2.0, 30.0
 """Seconds of silence until a followed stream is opened anew; grows while nothing was missed."""
+
+_UNSAID = 5.0
+"""Seconds more until a stream that does not even say that nothing comes is opened anew."""
 
 _BRIEF = 5.0
 """A stream that lived shorter failed at once: the next one waits."""
@@ -380,7 +383,7 @@ class Tail:
 
     async def _read(self, *, follow: bool) -> tuple[_End, int]:
         """Read through the narrowest window that leaves nothing out."""
-        plan = self._plan()
+        plan = self._plan(follow=follow)
         end, fresh, window = _End.UNREACHED, 0, plan[-1]
         self._ahead = None
         if not follow and self._progress().torn:
@@ -416,6 +419,19 @@ class Tail:
                 raise EngineUnavailable("the Engine cannot read the end of the log")
         return end, fresh
 
+    async def _brought_all(self) -> bool:
+        """
+        Say whether a stream that is silent has brought all there is; False to open it anew.
+
+        Podman reads all of a log's file to open a stream, but only the end of it for this.
+        """
+        if self._dialect() is not Dialect.PODMAN:
+            return False
+        _, fresh = await self._read(follow=False)
+        if fresh:
+            self._quiet = _QUIET_FIRST
+        return not fresh
+
     def _progress(self) -> Progress:
         return Progress(
             cursors=self.cursors,
@@ -432,12 +448,12 @@ class Tail:
         """The Engine's time, as far as its lines tell how it differs from ours."""
         return self._clock() - self._offset
 
-    def _plan(self) -> Sequence[Window]:
+    def _plan(self, *, follow: bool) -> Sequence[Window]:
         if self._empty:
             return (Window(),)
         progress = self._progress()
         reset = self._reset or bool(progress.ahead(self._now))
-        plan = windows(progress, self._dialect(), reset=self._real and reset)
+        plan = windows(progress, self._dialect(), reset=self._real and reset, follow=follow)
         return plan[-1:] if self._polls else plan
 
     async def _request(self, window: Window, need: _Need, *, follow: bool) -> tuple[_End, int]:
@@ -462,6 +478,7 @@ class Tail:
             stand=stand,
             measure=self._ahead is not None,
         )
+        clock = asyncio.get_running_loop().time
         met = False
         count = 0
         end = _End.CLOSED
@@ -477,9 +494,18 @@ class Tail:
                 if follow:
                     self.state = State.FOLLOWING
                 data: bytes | None = b""
+                spoke = clock()
                 while data is not None and end is _End.CLOSED:
-                    async with _patience(patience):
+                    async with _patience(patience + _UNSAID):
                         data = await anext(body, None)
+                    if data == b"":
+                        if clock() - spoke < patience:
+                            continue
+                        if follow and await self._brought_all():
+                            self._quiet = patience = min(patience * 2, _QUIET_LONGEST)
+                        else:
+                            end = _End.QUIET
+                    spoke = clock()
                     for frames in _frames(reader, data):
                         if not met and frames and frames[0][0] != SYSTEM_ERROR:
                             met = True
@@ -502,9 +528,9 @@ class Tail:
                             break
                         await asyncio.sleep(0)
             except _Silence:
-                if not follow:
-                    raise EngineUnavailable(f"no byte of a log for {patience:.0f} s") from None
                 end = _End.QUIET
+        if end is _End.QUIET and not follow:
+            raise EngineUnavailable(f"no byte of a log for {patience:.0f} s")
         if not follow and end is _End.CLOSED:
             end = self._conclude(lines, window, need, met=met)
         if met and need is not _Need.SEEK:
@@ -564,7 +590,7 @@ class Tail:
             raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
         if need is not _Need.REACH:
             return True
-        good = reaches(progress, window, kind, moment)
+        good = reaches(progress, window, kind, moment, self._dialect())
         if not good and self._ahead is None:
             self._ahead = moment
         return good
@@ -623,6 +649,8 @@ class Tail:
         self._look_at_clocks()
         late = self._clock() - moment / NANO
         self._offset = min(self._offset, late)
+        if self._dialect() is Dialect.PODMAN:
+            return False  # its stamps are up to a second old, and to leave it would help nothing
         if late - self._offset <= _LAG:
             self._late = None
             return False
@@ -723,7 +751,7 @@ class Tail:
         self._problems[kind] = problem, asyncio.get_running_loop().time() + stands
 
 
-def _frames(reader: FrameReader | TtyReader, data: bytes | None) -> Iterator[Sequence[Frame]]:
+def _frames(reader: Reader, data: bytes | None) -> Iterator[Sequence[Frame]]:
     """Take `data` apart, a slice at a time; None is the end of the log."""
     if data is None:
         yield reader.finish()

@@ -208,11 +208,24 @@ def test_engines_before_23_are_never_asked_with_since():
         assert plan[-1] == Window()
 
 
-def test_podman_is_never_asked_with_tail_and_from_whole_seconds():
-    plan = windows(progress(T + 700), Dialect.PODMAN)
-    assert [window.tail for window in plan] == [None]
-    assert plan[0].since % NANO == 0
-    assert plan[0].since < T
+def test_podman_is_never_followed_with_a_tail_and_asked_from_whole_seconds():
+    (window,) = windows(progress(T + 700), Dialect.PODMAN, follow=True)
+    assert window.tail is None
+    assert window.since % NANO == 0
+    assert window.since < T
+
+
+def test_a_read_of_podmans_log_begins_at_its_end():
+    *narrow, widest = windows(progress(T + 700), Dialect.PODMAN)
+    assert [(w.tail, w.since) for w in narrow] == [(256, None), (8192, None), (262144, None)]
+    assert widest.tail is None
+
+
+def test_a_window_of_podmans_that_may_begin_amid_a_second_is_too_narrow():
+    state = progress(T)
+    assert not reaches(state, WIDE, OUT, T, Dialect.PODMAN)
+    assert not reaches(state, WIDE, OUT, T - NANO, Dialect.PODMAN)
+    assert reaches(state, WIDE, OUT, T - 2 * NANO, Dialect.PODMAN)
 
 
 def test_every_plan_widens_until_it_is_all_there_is():

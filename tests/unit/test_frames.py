@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.docker.cursor import Dialect
-from dockerjail.docker.frames import FrameReader, TtyReader, reader
+from dockerjail.docker.frames import FrameReader, PodmanTtyReader, TtyReader, reader
 from dockerjail.errors import EngineUnavailable
 from dockerjail.model import Container
 
@@ -157,3 +157,45 @@ def test_only_old_engines_and_what_is_kept_as_local_lose_an_lf(habits, driver, l
     body = bare(b"x" * 20_000 + b"\r") + LATER + b"next\r\n"
     frames = read(reader(container, habits), [body])
     assert ((1, LATER + b"next\r\n") in frames) is loses
+
+
+SECOND = b"2026-11-22T10:52:40Z "
+NEXT = b"2026-11-22T10:52:41Z "
+
+
+@given(
+    lines=st.lists(
+        st.lists(
+            st.binary(max_size=60).map(lambda b: b.replace(b"\n", b"")), min_size=1, max_size=4
+        ),
+        max_size=6,
+    ),
+    cuts=CUTS,
+)
+def test_any_split_of_podmans_terminal_gives_the_same_pieces(lines, cuts):
+    whole = [[piece or b"." for piece in line] for line in lines]
+    body = b"".join(SECOND + NEXT.join(line) + b"\r\n" for line in whole)
+    frames = read(PodmanTtyReader(), split(body, cuts))
+    assert frames == read(PodmanTtyReader(), [body])
+    assert all(payload.startswith(SECOND) for _, payload in frames)
+    got = b"".join(payload.removeprefix(SECOND) for _, payload in frames)
+    assert got == b"".join(b"".join(line) + b"\r\n" for line in whole)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [b"2031-01-01T00:00:00Z ", b"2001-01-01T00:00:00Z ", b"2026-99-99T99:99:99Z ", NEXT],
+)
+def test_what_a_client_writes_is_no_time_of_podmans(words):
+    """A stamp of the future would hide all that comes until then."""
+    frames = read(PodmanTtyReader(), [SECOND + b"user " + words + b"failed\r\n"])
+    assert {payload[: len(SECOND)] for _, payload in frames} == {SECOND}
+
+
+def test_an_endless_line_of_podmans_terminal_is_passed_on_piece_by_piece():
+    reader = PodmanTtyReader()
+    frames = []
+    for _ in range(100):
+        frames += reader.feed(SECOND + b"x" * 8000)
+    assert len(frames) > 80
+    assert len(frames) + len(reader.finish()) == 100

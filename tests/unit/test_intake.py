@@ -44,7 +44,9 @@ class House:
     async def deliver(self, chunk):
         await asyncio.sleep(self.delay)
         for line in chunk.data.split(b"\n")[:-1]:
-            self.delivered.append((chunk.container.name, chunk.stream, line[31:].decode()))
+            self.delivered.append(
+                (chunk.container.name, chunk.stream, line.partition(b" ")[2].decode())
+            )
         self.cursors[chunk.container.id, chunk.stream] = chunk.cursor
 
     def change(self):
@@ -465,8 +467,9 @@ async def test_a_log_rotated_away_is_said():
         assert "max-size" in house.tail.problems[-1].remedy
 
 
-async def test_a_follower_gone_mute_is_noticed():
-    house = House(version="20.10.24")
+@pytest.mark.parametrize("version", ["20.10.24", "26.1.5", "Podman 5.4.2"])
+async def test_a_follower_gone_mute_is_noticed(version):
+    house = House(version=version)
     house.engine.start(WEB)
     async with house.running():
         house.say("heard")
@@ -502,6 +505,36 @@ async def test_a_silent_container_is_left_in_peace():
         house.engine.log(WEB).opened.clear()
         await asyncio.sleep(3000)
         assert len(house.engine.log(WEB).opened) <= 2 * 3000 / 30 + 2
+
+
+async def test_a_silent_stream_of_podmans_stays_open():
+    """To open one costs Podman a read of all of the log's file."""
+    house = House(version="Podman 5.4.2")
+    house.engine.start(WEB)
+    house.say(*map(str, range(20)))
+    async with house.running():
+        await asyncio.sleep(1)
+        house.engine.log(WEB).opened.clear()
+        await asyncio.sleep(3000)
+        house.say("after all")
+        await asyncio.sleep(1)
+        assert house.texts()[-1] == "after all"
+        assert house.tail.state is State.FOLLOWING
+        assert not any(follow for follow, _, _ in house.engine.log(WEB).opened)
+
+
+async def test_stamps_of_whole_seconds_are_no_lag():
+    house = House(version="Podman 5.4.2")
+    house.engine.start(WEB)
+    async with house.running():
+        house.say("first")
+        await asyncio.sleep(1)
+        house.engine.log(WEB).opened.clear()
+        for number in range(40):
+            house.say(str(number))
+            await asyncio.sleep(0.37)
+        assert house.texts() == ["first", *map(str, range(40))]
+        assert house.engine.log(WEB).opened == []
 
 
 async def test_a_log_that_cannot_be_followed_any_more_is_polled():
@@ -665,7 +698,7 @@ ACTS = st.lists(
 )
 
 
-@pytest.mark.parametrize("version", ["20.10.24", "26.1.5", "Podman 5.8.0"])
+@pytest.mark.parametrize("version", ["20.10.24", "26.1.5", "Podman 5.4.2", "Podman 5.8.0"])
 @settings(max_examples=60, deadline=None)
 @given(acts=ACTS)
 def test_whatever_happens_each_line_is_delivered_once(version, acts):

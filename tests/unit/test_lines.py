@@ -1,10 +1,12 @@
 """Frames in, chunks of complete lines out; nothing lost, nothing twice."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockerjail.docker.cursor import Dialect, stamp
+from dockerjail.docker.cursor import Dialect, Mark, Position, stamp
 from dockerjail.docker.lines import Lines
 from dockerjail.errors import EngineUnavailable
 from dockerjail.model import Container, Cursor, Stream
@@ -87,6 +89,20 @@ def test_podmans_pieces_are_glued_whatever_their_stamps():
     assert texts(chunks) == [b"half and half"]
     assert chunks[0].data.startswith(stamp(T))
     assert chunks[0].cursor == Cursor(T + NANO, 1)
+
+
+def test_the_rest_of_a_line_that_podman_threw_away_is_no_line():
+    lost = Position(Cursor(T, 1), mark=Mark.LOST)
+    lines = Lines(
+        replace(WEB, log_options={"max-size": "10MB"}),
+        {},
+        dialect=Dialect.PODMAN,
+        stand={Stream.STDOUT: lost, Stream.STDERR: Position(None)},
+    )
+    rest = [frame(T + NANO, b"login failed from "), frame(T + NANO, b"192.0.2.1\n")]
+    chunks = lines.feed([*rest, frame(T + NANO, b"whole\n")])
+    assert texts(chunks) == [b"whole"]
+    assert chunks[0].cursor == Cursor(T + NANO, 3)
 
 
 def test_the_old_local_driver_that_drops_the_lf_of_long_lines_is_understood():
