@@ -77,6 +77,16 @@ _OLDEST_SQLITE = (3, 37, 0)
 _PURGE_STEP = 500
 """Rows that one transaction of a purge deletes: what a ban may have to wait for."""
 
+_FLOOD_STEP = 4000
+"""
+Rows that one transaction looks at instead when the size is far beyond its bound.
+
+More than a write has, or history would come in faster than it goes.
+"""
+
+_LONGEST_ROW = 2048
+"""Bytes that hardly any failure takes: so many more rows than `_PURGE_STEP` may go as do not fit."""
+
 _VACUUM_STEP = 256
 """Pages that one transaction gives back to the file system."""
 
@@ -561,7 +571,11 @@ class SqliteStore:
         shrunk = 0
         for table, condition in _SHRINK:
             after = 0
-            while await self._excess() and (last := await self._last_of_step(table, after)):
+            while used := await self._excess():
+                rows = min(_FLOOD_STEP, max(_PURGE_STEP, (used - self._most) // _LONGEST_ROW))
+                last = await self._last_of_step(table, after, rows)
+                if last is None:
+                    break
                 limits = {
                     "after": after,
                     "last": last,
@@ -587,10 +601,10 @@ class SqliteStore:
         used = pages * await self._pragma("page_size")
         return used if used > self._most else 0
 
-    async def _last_of_step(self, table: str, after: int) -> int | None:
-        """Return the last id of those that one step looks at: it may delete none of them."""
+    async def _last_of_step(self, table: str, after: int, rows: int) -> int | None:
+        """Return the last id of those `rows` that a step looks at: it may delete none of them."""
         sql = f"SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT ?)"  # noqa: S608  # from `_SHRINK`
-        ((last,),) = await self._read(sql, after, _PURGE_STEP)
+        ((last,),) = await self._read(sql, after, rows)
         return None if last is None else int(last)
 
     async def _bound_journal(self) -> None:

@@ -801,6 +801,20 @@ async def test_what_is_too_much_goes_the_oldest_history_first(tmp_path: Path) ->
     assert path.stat().st_size < 2_000_000 + 1024 * 4096
 
 
+async def test_a_flood_comes_in_no_faster_than_old_rows_go(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    async with SqliteStore(path, keep=1e9, most=1_000_000) as store:
+        await store.load(now=NOW, findtime=600)
+        for _ in range(3):
+            await store.record([failure(NOW - 3600, "x" * 300)] * 2000, {})
+        async with asyncio.TaskGroup() as group:
+            purging = group.create_task(store.purge(NOW))
+            for _ in range(25):
+                await store.record([failure(NOW - 3600, "x" * 300)] * 2000, {})
+                assert path.stat().st_size < 12_000_000  # of 30
+            await purging
+
+
 async def test_what_may_not_go_is_told_when_it_is_too_much(tmp_path: Path) -> None:
     path = tmp_path / "state.db"
     async with SqliteStore(path, keep=1e9, most=100_000) as store:
@@ -822,11 +836,14 @@ async def test_a_ban_waits_for_few_rows_while_much_goes(tmp_path: Path) -> None:
     async with SqliteStore(path, keep=1e9, most=100_000) as store:
         await store.load(now=NOW, findtime=600)
         await store.record([failure(NOW - 3600, "x" * 500)] * 5000, {})
+        store._most = await store._excess() - 900_000
         assert store._writer is not None
         await store._writer.set_trace_callback(steps.append)
         await store.purge(NOW)
     deleted = [sql for sql in steps if sql.lstrip().startswith("DELETE FROM failure WHERE id >")]
-    assert len(deleted) >= 10  # 500 rows each
+    assert len(deleted) >= 2
+    lasts = [int(sql.split("<=")[1].split()[0]) for sql in deleted]
+    assert lasts == [500 * (step + 1) for step in range(len(deleted))]
 
 
 async def test_a_journal_that_a_reader_lets_grow_is_bounded(
