@@ -117,8 +117,15 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetBack:
+    """This host's clock was set back by so many seconds: the ends of bans go with it."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Close:
     """No order follows."""
 
 
-Order = Report | Asked | Rescope | Flush | Ground | Verify | Close
+Order = Report | Asked | Rescope | Flush | Ground | Verify | SetBack | Close

@@ -121,6 +121,9 @@ class Sentencing:
         how many in name only.
         """
         jail, subject, name = offence.jail, offence.subject, written(offence.subject)
+        if offence.at > self._bar.clock():
+            # a clock was set back since: no ban lasts longer for it
+            offence = replace(offence, at=self._bar.clock())
         policy = self._bar.policies(jail)
         if policy is None:
             logger.info("[%s] Ignore %s: the jail is gone", jail, name)

@@ -38,6 +38,7 @@ from dockerjail.ban.orders import (
     Rescope,
     Revoke,
     Sentence,
+    SetBack,
     Verify,
 )
 from dockerjail.ban.reconcile import BanKey, Change
@@ -104,6 +105,9 @@ FULL: Final = (
 )
 
 STOPPING: Final = "dockerjail is stopping; nothing was changed"
+
+NOTICED: Final = 10.0
+"""Seconds within which it is noticed that somebody has set the clock back."""
 
 BLINK: Final = 0.001
 NAP: Final = 3600.0
@@ -323,6 +327,10 @@ class Warden:
         """Have the kernel compared with what it should hold; without a reason if it was changed."""
         await self._orders.put(Verify(reason=reason))
 
+    async def set_back(self, seconds: float) -> None:
+        """Say that this host's clock was set back: no ban lasts longer for it."""
+        await self._orders.put(SetBack(seconds=seconds))
+
     async def ground(
         self, allow: frozenset[Subject], direct: frozenset[Direct] = frozenset()
     ) -> None:
@@ -468,6 +476,8 @@ class Warden:
                 batch.grounds.append(done)
             case Verify(reason=reason):
                 batch.verify = batch.verify or reason
+            case SetBack(seconds=seconds):
+                await self._set_back(seconds, batch)
             case Close():
                 batch.closing = True
             case _:  # a Flush: the cursors go with any batch that leaves nothing waiting
@@ -672,6 +682,16 @@ class Warden:
                 scope.why,
             )
             self._put(replace(ban, scope=scope), batch)
+
+    async def _set_back(self, seconds: float, batch: _Batch) -> None:
+        """Move bans with the clock, but for those made since: they go by its new time."""
+        now = self._clock()
+        for number, ban in enumerate(list(self._active.values())):
+            if not number % STRETCH:
+                await asyncio.sleep(0)
+            made_since = now - NOTICED <= ban.at <= now
+            if ban.until is not None and not made_since:
+                self._put(replace(ban, at=ban.at - seconds, until=ban.until - seconds), batch)
 
     def _expire(self, batch: _Batch) -> None:
         now = self._clock()

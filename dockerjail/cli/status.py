@@ -111,7 +111,9 @@ def _containers(containers: list[Json]) -> None:
         [
             (
                 c["name"],
-                c["state"] + (", over budget" if c["over_budget"] else ""),
+                c["state"]
+                + (", over budget" if c["over_budget"] else "")
+                + (f", {show.many(c['gaps'], 'gap')}" if c["gaps"] else ""),
                 _lag(c["lag"]),
                 str(c["lines"]),
                 show.ago(c["last_line_at"]),

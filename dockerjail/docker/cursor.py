@@ -131,8 +131,8 @@ class Position:
         """
         Stand at `cursor`.
 
-        By `FRAME` also what is behind the `leader`'s cursor is new; by `EITHER` nothing before
-        it that is stamped later than `ceiling`, in nanoseconds. `live` is a stream that is
+        By `FRAME`, and where nothing was consumed, also what is behind the `leader`'s cursor is
+        new; by `EITHER` nothing before it that is stamped later than `ceiling`, in nanoseconds. `live` is a stream that is
         followed; with `repeats`, an Engine that repeats frames in one.
         """
         self.stamp = stamp(cursor.ns) if cursor is not None else b""
@@ -184,7 +184,8 @@ class Position:
 
     def _passes(self, moment: bytes, payload: bytes) -> bool:
         """Judge a frame that comes while everything was old so far."""
-        if self._mark is Mark.FRAME and self._leader is not None and self._leader.passed:
+        led = self._mark is Mark.FRAME or not self.seen
+        if led and self._leader is not None and self._leader.passed:
             self.passed = True
             return True
         before, self._last = self._last, moment

@@ -506,6 +506,8 @@ class Tail:
                         else:
                             end = _End.QUIET
                     spoke = clock()
+                    if follow and self._look_at_clocks() and not self._real:
+                        return _End.LAGGED, 0  # what came may be wanted by now
                     for frames in _frames(reader, data):
                         if not met and frames and frames[0][0] != SYSTEM_ERROR:
                             met = True
@@ -631,13 +633,20 @@ class Tail:
             "let a time service slew the clock instead of setting it",
         )
 
-    def _look_at_clocks(self) -> None:
-        """Find out whether this host's clock was set since the last look."""
+    def _look_at_clocks(self) -> bool:
+        """Say whether this host's clock was set back since the last look."""
         ahead = self._clock() - asyncio.get_running_loop().time()
         step, self._clock_ahead = ahead - self._clock_ahead, ahead
-        if abs(step) > _STEP and not math.isinf(step):
-            self._offset, self._late = 0.0, None
-            self._reset = self._reset or step < 0
+        if math.isinf(step) or abs(step) < _STEP:
+            return False
+        self._offset, self._late = 0.0, None
+        if step > 0:
+            return False
+        self._reset = True
+        for stream, cursor in self.cursors.items():
+            if not cursor.seen:  # from where on lines are wanted: that moment is earlier now
+                self.cursors[stream] = Cursor(max(cursor.ns + int(step * NANO), 0), 0)
+        return True
 
     def _lags(self, moment: int) -> bool:
         """

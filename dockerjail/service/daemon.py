@@ -95,6 +95,20 @@ class World:
     resolve: Resolve = look_up
 
 
+def _by_now(state: State, now: float) -> State:
+    """Begin now what is stamped later: the clock of this host was set back while nobody ran."""
+    return replace(
+        state,
+        bans=[
+            replace(ban, at=now, until=ban.until - ban.at + now)
+            if ban.until is not None and ban.at > now
+            else ban
+            for ban in state.bans
+        ],
+        failures=[replace(each, at=min(each.at, now)) for each in state.failures],
+    )
+
+
 class Daemon:
     """The whole line, from container to kernel."""
 
@@ -116,6 +130,7 @@ class Daemon:
         self._relapsed = Ignore()  # whom the host's recidive itself ignores
         self.watch = Watch(time.monotonic)
         self.jails = Jails(self.ground.ignore, self.watch)
+        state = _by_now(state, clock())
         self.jails.restore(state.failures)
         self.ignored = Ignored()
         self.effect = Effect()
@@ -472,6 +487,8 @@ class Daemon:
             if abs(step) > SLACK:
                 # the kernel ends bans by a clock of its own: those of before would end without us
                 ahead += step
+                if step < 0:
+                    await self.warden.set_back(-step)
                 await self.warden.verify(f"the clock was set by {step:+.0f} seconds")
             await self.warden.flush()
             await self.warden.count_some()

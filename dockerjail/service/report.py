@@ -241,6 +241,7 @@ class Report:
                     "lines": tail.lines,
                     "last_line_at": tail.last_at or None,
                     "reconnects": tail.reconnects,
+                    "gaps": tail.gaps,
                     "jails": [j.name for j in bench.jails],
                     "over_budget": self._over_budget(container),
                 }
@@ -356,6 +357,7 @@ def _unprotected(container: Container) -> Json:
         "lines": 0,
         "last_line_at": None,
         "reconnects": 0,
+        "gaps": 0,
         "jails": [],
         "over_budget": False,
     }

@@ -1,7 +1,8 @@
 """What becomes of bans when somebody sets this host's clock."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from dockerjail.ban.orders import Sentence
 from dockerjail.config.settings import load
-from dockerjail.model import Direct, Element, Subject
+from dockerjail.model import Container, Direct, Element, Port, Subject
 from dockerjail.nft.dryrun import DryRun
 from dockerjail.ports import Block
 from dockerjail.service.daemon import Daemon, World
@@ -86,7 +87,108 @@ async def test_a_ban_that_is_told_is_in_force_also_when_the_clock_was_set(
         await daemon.warden.ask(Sentence(subject=BAD, bantime=600.0))
         clock.ahead += step
         for _ in range(8):
-            await asyncio.sleep(100)
+            await asyncio.sleep(97)  # not in the very moment of its end
             assert bool(await firewall.present()) == bool(daemon.warden.bans)
         assert daemon.warden.sync.ok
         stop.set()
+
+
+DAY = 86400.0
+SETTINGS = """
+[jails.login]
+failregex = '^failed <HOST>$'
+maxretry = 3
+bantime = 600
+[containers.web]
+jails = ['login']
+"""
+WEB = Container(id="c1", name="web", service="web", published=frozenset({Port(80)}))
+
+
+class House:
+    """A daemon, the clock it goes by, and a container that an attacker knocks at."""
+
+    def __init__(self, place: Path) -> None:
+        self.clock = Clock()
+        self.file = place / "dockerjail.toml"
+        self.file.write_text(SETTINGS)
+        self.store = MemoryStore()
+        self.engine = FakeEngine(clock=self.clock)
+        self.engine.start(WEB)
+        self.daemon: Daemon
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Daemon]:
+        firewall = self.firewall = Timers(self.clock)
+        world = World(
+            engine=self.engine,
+            store=self.store,
+            firewall=firewall,
+            host=FakeHost("192.0.2.1"),
+            flows=FakeFlows(),
+        )
+        state = await self.store.load(now=self.clock(), findtime=DAY)
+        self.daemon = Daemon(load(self.file, {}), world, state, clock=self.clock)
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as house:
+            house.create_task(self.daemon.run(stop))
+            await self.daemon.ready.wait()
+            yield self.daemon
+            stop.set()
+
+    async def knock(self, times: int = 3) -> None:
+        for _ in range(times):
+            # the engine's own stamps never go back; these are what the clock says
+            self.engine.say(WEB, f"failed {BAD.network_address}", at=self.clock())
+            await asyncio.sleep(1)
+
+
+@pytest.mark.parametrize("step", [-DAY, -7200.0, -30.0])
+async def test_no_ban_lasts_longer_when_the_clock_is_set_back(tmp_path: Path, step: float) -> None:
+    house = House(tmp_path)
+    async with house.running() as daemon:
+        await house.knock()
+        assert len(daemon.warden.bans) == 1
+        house.clock.ahead += step
+        await asyncio.sleep(400)
+        assert len(daemon.warden.bans) == 1
+        assert await house.firewall.present()
+        await asyncio.sleep(250)
+        assert not daemon.warden.bans
+        assert not await house.firewall.present()
+
+
+async def test_no_ban_lasts_longer_when_the_clock_is_set_back_while_we_are_down(
+    tmp_path: Path,
+) -> None:
+    house = House(tmp_path)
+    async with house.running():
+        await house.knock()
+    house.clock.ahead -= DAY
+    async with house.running() as daemon:
+        assert len(daemon.warden.bans) == 1
+        await asyncio.sleep(610)
+        assert not daemon.warden.bans
+
+
+async def test_who_knocks_after_the_clock_was_set_back_is_banned_as_ever(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    async with house.running() as daemon:
+        house.clock.ahead -= DAY
+        await asyncio.sleep(1)
+        await house.knock()
+        await asyncio.sleep(40)
+        (ban,) = daemon.warden.bans
+        assert ban.until is not None
+        assert 500 < ban.until - house.clock() <= 600
+
+
+async def test_lines_of_a_time_that_has_not_come_lead_to_no_longer_ban(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    async with house.running() as daemon:
+        for number in range(3):
+            house.engine.say(WEB, f"failed {BAD.network_address}", at=house.clock() + DAY + number)
+        await asyncio.sleep(5)
+        (ban,) = daemon.warden.bans
+        assert ban.until is not None
+        assert ban.until - house.clock() <= 600

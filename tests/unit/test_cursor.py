@@ -13,6 +13,7 @@ from dockerjail.docker.cursor import (
     dialect,
     first_sight,
     narrower,
+    positions,
     reaches,
     resumed,
     stamp,
@@ -145,6 +146,14 @@ def test_a_stream_that_is_led_is_new_behind_the_leaders_frame():
     assert not leader.admit(frame(T))
     assert led.found
     assert led.admit(frame(T + 1))
+
+
+def test_a_stream_of_which_nothing_was_consumed_is_new_behind_the_others_frame():
+    stand = positions(Progress(cursors=resumed({OUT: Cursor(T, 1)}), real=True))
+    assert not stand[ERR].admit(frame(T - DAY))
+    assert not stand[OUT].admit(frame(T))
+    assert stand[ERR].admit(frame(T - DAY + 1))
+    assert stand[ERR].admit(frame(T - DAY + 2))
 
 
 def test_a_stream_whose_frame_is_before_the_window_goes_by_its_stamps():

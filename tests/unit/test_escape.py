@@ -88,6 +88,7 @@ CONTAINER = {
     "name": "?",
     "state": "?",
     "over_budget": False,
+    "gaps": 0,
     "lag": None,
     "lines": 0,
     "last_line_at": None,
