@@ -39,12 +39,12 @@ def line(about: Description, life: int, number: int) -> bytes:
 
 
 def address(about: Description, kind: str, chance: random.Random) -> str:
-    """Choose who failed: few who go on, many who fail once or twice."""
+    """Choose who failed: few who go on, and a crowd who fail now and then, or once."""
     box = about["index"]
     if kind == "fast":  # of their own in each generation, so that its window is its alone
         return f"198.18.{box * 16 + about['gen'] % 16}.{chance.randint(1, 8)}"
     if chance.random() < 0.3:
-        return f"198.19.{box}.{chance.randint(1, 250)}"
+        return f"198.19.{box}.{chance.randint(1, about['crowd'])}"
     number = chance.randint(1, 8)
     return f"203.0.113.{box * 16 + number}" if number < 6 else f"2001:db8:{box + 1}:{number}::7"
 

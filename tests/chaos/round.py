@@ -342,6 +342,8 @@ class Round:
             "index": index,
             "seed": self._seed,
             "fast": 0.3,
+            # of some the failures that make a ban lie before and behind a kill
+            "crowd": chance.choice((6, 20, 60, 250)),
             "long": chance.choice((0.0, 0.0, 0.01, 0.05)),
             "rate": rate,
             "bursty": chance.choice((0.0, 0.005, 0.02)),

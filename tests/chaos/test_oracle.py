@@ -8,7 +8,16 @@ from tests.chaos import generator, oracle
 from tests.chaos.oracle import Box, Heard, Key, Printed, Row
 
 RULES = {"fast": (4, 1.5), "slow": (5, 600.0)}
-ABOUT = {"name": "box0", "gen": 0, "index": 0, "seed": 1, "fast": 0.0, "long": 0.5, "colour": False}
+ABOUT = {
+    "name": "box0",
+    "gen": 0,
+    "index": 0,
+    "seed": 1,
+    "fast": 0.0,
+    "long": 0.5,
+    "crowd": 250,
+    "colour": False,
+}
 
 
 def key(number: int) -> Key:
