@@ -104,6 +104,9 @@ class TtyReader:
     then follows the CR. A client that writes CRs can have what looks like a stamp in its
     own words: where there are two that could be the end, none is believed, and the lines
     stay one.
+
+    Where the last line of a run has no LF (a prompt), or a killed Engine tore a line, no
+    terminal's log shows where it ends: the next run's first line is a part of it.
     """
 
     __slots__ = ("_bare", "_prefix", "_rest")
