@@ -1382,7 +1382,7 @@ async def test_many_offences_at_once_ask_the_store_once():
     async with house.running():
         now = house.clock()
         offences = [
-            Offence(jail=JAIL, subject=BAD, at=now + number / 1000, failures=1)
+            Offence(jail=JAIL, subject=BAD, at=now - 1 + number / 1000, failures=1)
             for number in range(500)
         ]
         await house.warden.report(Report(entries=offences, cursor=None))
