@@ -188,6 +188,15 @@ class Window:
         """Seconds behind the newest that a failure may still count with one that comes late."""
         return self.findtime + max(self.findtime, LATE)
 
+    def set_back(self, seconds: float, now: float) -> None:
+        """Follow a clock that was set back to `now`: what it had stamped is as long ago as it was."""
+        for key, at in self._once.items():
+            if at > now:
+                self._once[key] = at - seconds
+        for times in self._often.values():
+            if times[-1] > now:
+                times[:] = sorted(at - seconds if at > now else at for at in times)
+
     def _put(self, key: int, at: float) -> list[float]:
         """Put a time in its place and drop those that no late failure can need."""
         self._now = at

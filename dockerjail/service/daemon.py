@@ -9,6 +9,7 @@ Stop is the same in reverse; bans stay in the kernel.
 import asyncio
 import gc
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
@@ -124,6 +125,7 @@ class Daemon:
         self.world = world
         self.clock = clock
         self.started_at = time.monotonic()
+        self._ahead = -math.inf
         self.observing = settings.firewall.mode is Mode.OBSERVE
         self.exempt = Exempt(ask=world.resolve, clock=clock, changed=self._changed)
         self.ground = Ground(settings, world.host, self.exempt)
@@ -294,7 +296,16 @@ class Daemon:
 
     # The line
 
+    def _keep_time(self) -> None:
+        """Have the windows follow when this host's clock is set back: else they would be blind."""
+        ahead = self.clock() - asyncio.get_running_loop().time()
+        step, self._ahead = ahead - self._ahead, ahead
+        if step < -SLACK:
+            for jail in self.jails:
+                jail.window.set_back(-step, self.clock())
+
     async def _deliver(self, chunk: Chunk) -> None:
+        self._keep_time()
         container = chunk.container
         verdict = await _judged(self.benches[container.id], chunk)
         for jail in verdict.suspended:

@@ -192,3 +192,17 @@ async def test_lines_of_a_time_that_has_not_come_lead_to_no_longer_ban(tmp_path:
         (ban,) = daemon.warden.bans
         assert ban.until is not None
         assert ban.until - house.clock() <= 600
+
+
+@pytest.mark.parametrize("step", [-DAY, -7200.0])
+async def test_failures_of_before_and_after_a_step_back_count_together(
+    tmp_path: Path, step: float
+) -> None:
+    house = House(tmp_path)
+    async with house.running() as daemon:
+        await house.knock(2)
+        house.clock.ahead += step
+        await house.knock(1)
+        await asyncio.sleep(40)
+        (ban,) = daemon.warden.bans
+        assert ban.failures == 3
