@@ -27,7 +27,7 @@ from itertools import islice
 
 from dockerjail.docker.cursor import Dialect, dialect
 from dockerjail.docker.inspect import bounded
-from dockerjail.docker.tail import State, Tail
+from dockerjail.docker.tail import Recall, State, Tail
 from dockerjail.errors import ContainerUnknown, EngineUnavailable
 from dockerjail.model import Chunk, Container, Cursor, Problem, Stream
 from dockerjail.ports import CursorKey, Engine
@@ -81,6 +81,7 @@ class Intake:
         lookback: Callable[[Container], float],
         changed: Callable[[], None],
         gone: Callable[[str], None],
+        recall: Callable[[Container], Recall | None] = lambda _: None,
         backoff: Backoff,
         reconcile_every: float = 30.0,
         clock: Callable[[], float] = time.time,
@@ -92,9 +93,11 @@ class Intake:
         is read from `lookback` seconds ago, all of it if it is younger than this intake.
         `changed` is
         called after `containers` changed, `gone` with the id of a removed container
-        when its last line has been delivered: its cursors can be forgotten.
+        when its last line has been delivered: its cursors can be forgotten. `recall` tells
+        who is to be shown the lines before the stored cursors of a container.
         """
         self._engine = engine
+        self._recall = recall
         self._deliver = deliver
         self._wanted = wanted
         self._lookback = lookback
@@ -387,6 +390,7 @@ class Intake:
             dialect=self._dialect,
             backoff=self._backoff,
             clock=self._clock,
+            recall=self._recall(container),
         )
 
     async def _follow(self, tail: Tail) -> None:

@@ -50,6 +50,7 @@ from dockerjail.docker.frames import SYSTEM_ERROR, Frame, Reader
 from dockerjail.docker.frames import reader as frames_of
 from dockerjail.docker.inspect import bounded, readable
 from dockerjail.docker.lines import LIMIT, Lines
+from dockerjail.docker.recall import recall
 from dockerjail.errors import ContainerGone, ContainerUnknown, EngineUnavailable, LogsUnreadable
 from dockerjail.model import Chunk, Container, Cursor, Problem, Stream
 from dockerjail.ports import Engine
@@ -59,6 +60,7 @@ from dockerjail.stamp import NANO, nanoseconds
 logger = logging.getLogger(__name__)
 
 Deliver = Callable[[Chunk], Awaitable[None]]
+Recall = Callable[[Chunk], Awaitable[None]]
 
 _LITTLE = 2000
 """A read with fewer new frames is near enough to the end to start following."""
@@ -185,8 +187,14 @@ class Tail:
         backoff: Backoff,
         clock: Callable[[], float],
         limit: int = LIMIT,
+        recall: Recall | None = None,
     ) -> None:
-        """Resume from `stored`; with none, take lines from `start` (seconds) on."""
+        """
+        Resume from `stored`; with none, take lines from `start` (seconds) on.
+
+        With `stored`, whoever is to `recall` what stood before is shown it first.
+        """
+        self._recall = recall if stored else None
         self._engine = engine
         self._deliver = deliver
         self._dialect = dialect
@@ -308,6 +316,9 @@ class Tail:
                 if look:
                     self.container = await self._look()
                 running = self.container.running
+                if self._recall is not None:
+                    await self._remind(self._recall)
+                    self._recall = None
                 await self._catch_up()
                 if not running:
                     await self._finish(State.ENDED)
@@ -330,6 +341,26 @@ class Tail:
                 self.reconnects += 1
             if clock() - began >= _BRIEF:
                 delays, wait = self._backoff.delays(), False
+
+    async def _remind(self, take: Recall) -> None:
+        """Show what an earlier process has judged to who has forgotten it."""
+        try:
+            async with _patience(_STUCK_FAR):
+                await recall(
+                    self._engine,
+                    self.container,
+                    self.cursors,
+                    take,
+                    dialect=self._dialect(),
+                    limit=self._limit,
+                )
+        except _Silence:
+            logger.warning(
+                "container %s: what stood in its log before could not be read within %.0f s: "
+                "lines that continue earlier ones may be missed",
+                self.container.name,
+                _STUCK_FAR,
+            )
 
     async def _look(self) -> Container:
         container = await self._engine.inspect(self.container.id)
@@ -498,6 +529,8 @@ class Tail:
                 while data is not None and end is _End.CLOSED:
                     async with _patience(patience + _UNSAID):
                         data = await anext(body, None)
+                    if follow and self._look_at_clocks() and not self._real:
+                        return _End.LAGGED, 0  # what came may be wanted by now
                     if data == b"":
                         if clock() - spoke < patience:
                             continue
@@ -506,8 +539,6 @@ class Tail:
                         else:
                             end = _End.QUIET
                     spoke = clock()
-                    if follow and self._look_at_clocks() and not self._real:
-                        return _End.LAGGED, 0  # what came may be wanted by now
                     for frames in _frames(reader, data):
                         if not met and frames and frames[0][0] != SYSTEM_ERROR:
                             met = True

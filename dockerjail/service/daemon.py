@@ -25,6 +25,7 @@ from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.recidive import RECIDIVE
 from dockerjail.config.settings import Settings
 from dockerjail.docker.intake import Intake
+from dockerjail.docker.tail import Recall
 from dockerjail.errors import FirewallError, StoreDamaged, StoreError
 from dockerjail.jail.ignore import Ignore, spared
 from dockerjail.jail.jail import IDLE, Bench, Jails, Verdict
@@ -177,6 +178,7 @@ class Daemon:
             cursors=state.cursors,
             changed=self._changed,
             gone=self._gone,
+            recall=self._recall,
             lookback=self._lookback,
             backoff=Backoff(),
             clock=clock,
@@ -323,6 +325,19 @@ class Daemon:
         else:
             self.warden.note(stream, chunk.cursor)
 
+    def _recall(self, container: Container) -> Recall | None:
+        """Return who is to be shown the lines that an earlier process judged, if anybody is."""
+        bench = self.benches[container.id]
+        if not bench.remembers:
+            return None
+        self.jails.leave(container.id)  # what is still remembered would be remembered twice
+
+        async def recall(chunk: Chunk) -> None:
+            for _ in bench.recall(chunk):
+                await asyncio.sleep(0)
+
+        return recall
+
     def _watch(self, entries: Iterable[Failure | Offence]) -> None:
         """Take note of whom a ban keeps out and who fails all the same."""
         for failure in entries:
@@ -348,8 +363,10 @@ class Daemon:
 
     async def _named(self, named: Named, addresses: Sequence[Address]) -> None:
         """Count a failure by the addresses that its name has."""
+        answer = Answered(id=named.id)
         jail = self.jails.get(named.jail)
         if jail is None:
+            await self.warden.report(Report(entries=[answer], cursor=None))
             return
         if jail.policy.rule.usedns is UseDns.WARN:
             logger.warning(
@@ -363,10 +380,8 @@ class Daemon:
         for address in addresses:
             for what in jail.count(address, named):
                 if isinstance(what, tuple):
-        answer = Answered(id=named.id)
                     self._ignore(what, named.container)
                 else:
-            await self.warden.report(Report(entries=[answer], cursor=None))
                     entries.append(what)
         self._watch(entries)
         await self.warden.report(Report(entries=[answer, *entries], cursor=None))
@@ -450,6 +465,7 @@ class Daemon:
             await self._look_around()
             if self.intake.connected and not self.ready.is_set():
                 self.ready.set()
+                self.names.resume()  # not before their jails run
                 logger.info("ready; containers followed: %d", len(self.intake.tails))
                 for problem in attention.of_the_kernel(self):
                     logger.error("%s", problem)
@@ -465,7 +481,6 @@ class Daemon:
         """Take over this host's addresses as they are now: a new network brings one."""
         containers = list(self.intake.containers.values())  # first: an address is older than they
         await self.ground.look()
-                self.names.resume()  # not before their jails run
         self.elsewhere = elsewhere(containers, self.ground.own)
         await self.protect()
 

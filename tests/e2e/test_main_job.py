@@ -497,6 +497,29 @@ def test_an_engine_restart_loses_nothing(how, any_engine, attacker, guarded):
     assert not bad.reaches(engine.address, 8080)
 
 
+def test_a_failure_whose_address_stood_in_a_line_before_a_kill_counts(
+    any_engine, attacker, guarded
+):
+    engine = any_engine
+    jailer = guarded(
+        engine,
+        failregex=r"^<F-NOFAIL>connection</F-NOFAIL> <F-MLFID>\d+</F-MLFID> from <HOST>$"
+        "\n"
+        r"^<F-MLFID>\d+</F-MLFID> refused$",
+        maxretry="2",
+    )
+    bad, other = attacker(engine), attacker(engine)
+    say(engine, "web", [f"connection 7 from {bad.address}", f"connection 8 from {other.address}"])
+    say(engine, "web", ["7 refused"])
+    jailer.wait(lambda s: s["jails"][0]["failures"] == 1)
+    jailer.kill()
+    say(engine, "web", ["7 refused"])
+    jailer.ready()
+    jailer.wait_banned(bad.address)
+    assert jailer.status()["jails"][0]["failures"] == 2, "what was judged does not count again"
+    assert other.reaches(engine.address, 8080)
+
+
 def test_a_foreign_flush_of_the_ruleset_is_mended(engine, attacker, guarded):
     jailer = guarded(engine)
     bad = attacker(engine)

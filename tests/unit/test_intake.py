@@ -1009,3 +1009,51 @@ async def test_giant_labels_and_names_are_not_kept_and_that_is_said_once(caplog)
         await asyncio.sleep(5)
         assert house.intake.problems() == []
     assert caplog.text.count("its labels and log options have") == 1
+
+
+class Reminded:
+    """Who is shown the lines of before."""
+
+    def __init__(self):
+        self.lines = []
+
+    async def take(self, chunk):
+        self.lines += [
+            (chunk.stream, line.partition(b" ")[2].decode())
+            for line in chunk.data.split(b"\n")[:-1]
+        ]
+
+
+@pytest.mark.parametrize("version", ["20.10.24", "26.1.5", "Podman 5.4.2"])
+async def test_whoever_remembers_is_shown_the_lines_of_before_a_restart_first(version):
+    house, reminded = House(version=version), Reminded()
+    house.engine.start(WEB)
+    async with house.running(recall=lambda _: reminded.take):
+        house.say("a", "b")
+        house.say("c", stream=ERR)
+        await asyncio.sleep(1)
+    assert not reminded.lines, "nothing was judged by an earlier process"
+    house.delivered.clear()
+    house.say("d")
+    order = []
+    house.deliver, deliver = None, house.deliver
+
+    async def first(chunk):
+        order.append("judged")
+        await deliver(chunk)
+
+    async def reminding(chunk):
+        order.append("reminded")
+        await reminded.take(chunk)
+
+    house.deliver = first
+    async with house.running(recall=lambda _: reminding):
+        await asyncio.sleep(1)
+        assert sorted(reminded.lines) == [(OUT, "a"), (OUT, "b"), (ERR, "c")]
+        assert house.texts() == ["d"]
+        assert order.index("judged") > max(i for i, what in enumerate(order) if what == "reminded")
+        house.engine.cut()
+        house.say("e")
+        await asyncio.sleep(10)
+    assert len(reminded.lines) == 3, "it is shown once"
+    assert house.texts() == ["d", "e"]
