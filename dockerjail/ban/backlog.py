@@ -5,7 +5,7 @@ In: what a turn of the warden writes. Out: transactions, and word whether they w
 A store that refuses for a reason that may pass (disk full, locked, read-only), or that does not
 answer, delays no ban: what is unwritten waits here and goes later, each cursor with or after
 the rows of the lines before it. So a kill loses nothing either: what was not written is
-read from the logs again. Only operators' orders and names looked up are in no log.
+read from the logs again. Only operators' orders are in no log.
 """
 
 import asyncio
