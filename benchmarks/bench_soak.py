@@ -21,6 +21,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from dockerjail.config.settings import load
+from dockerjail.jail.window import MOST
 from dockerjail.model import Address, Chunk, Container, Cursor, Port, Stream
 from dockerjail.nft.dryrun import DryRun
 from dockerjail.nft.kernel import Kernel
@@ -193,6 +194,7 @@ async def soak(options: argparse.Namespace, directory: Path) -> None:
         if options.kernel:
             firewall = await stack.enter_async_context(Kernel(table="soak"))
         daemon, engine = await stack.enter_async_context(house(directory, firewall))
+        daemon.jails.room.most = options.room * 2**20
         await measure("containers", containers, daemon, engine, options.containers)
         await measure("addresses", addresses, daemon, engine, options.addresses)
         await measure("connections", connections, daemon, engine, options.connections)
@@ -206,6 +208,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=1_000_000)
     parser.add_argument("--names", type=int, default=1_000_000)
     parser.add_argument("--containers", type=int, default=12_000)
+    parser.add_argument("--room", type=int, default=MOST // 2**20, help="MiB for all windows")
     parser.add_argument("--directory", type=Path, help="where to put the database (default: temp)")
     parser.add_argument("--kernel", action="store_true", help="the real kernel; needs root")
     options = parser.parse_args()

@@ -6,7 +6,7 @@ from ipaddress import ip_network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dockerjail.jail.window import OFTEN, ONCE, TIME, Full, Room, Window
+from dockerjail.jail.window import COUNTED, OFTEN, ONCE, TIME, Full, Room, Window
 from dockerjail.model import Subject
 
 A: Subject = ip_network("203.0.113.7/32")
@@ -174,6 +174,17 @@ def test_the_bytes_that_a_subject_is_said_to_take_are_what_it_takes() -> None:
             tracemalloc.stop()
             assert len(window) == 5_000
             assert taken < limit * window.size
+
+
+def test_how_many_fail_is_told_of_a_flood_without_looking_at_all() -> None:
+    window = Window(3, 600.0)
+    for subject in many(3 * COUNTED):
+        window.add(subject, 0.0)
+        window.add(subject, 1.0)
+    for subject in many(5 * COUNTED)[3 * COUNTED :]:
+        window.add(subject, 2.0)
+    assert window.failing(3.0) == 2 * COUNTED
+    assert window.failing(1000.0) == 0
 
 
 def test_a_subject_keeps_a_bounded_number_of_times() -> None:
