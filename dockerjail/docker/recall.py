@@ -13,12 +13,10 @@ from dockerjail.docker.cursor import Dialect, Mark, Position
 from dockerjail.docker.frames import Frame, reader
 from dockerjail.docker.lines import LIMIT, Lines
 from dockerjail.errors import EngineUnavailable
+from dockerjail.jail.memory import LIFE
 from dockerjail.model import Chunk, Container, Cursor, Stream
 from dockerjail.ports import Engine
 from dockerjail.stamp import NANO
-
-SECONDS: Final = 300
-"""How far back a connection is remembered (`jail.memory.LIFE`)."""
 
 _TAILS: Final = (8192, 262144)
 """Frames from the end of the log that are asked for; the second if the first show nothing old."""
@@ -41,7 +39,7 @@ async def recall(
     """
     newest = max(cursor.ns for cursor in cursors.values())
     # `since` of Engines before 23 leaves out whole files; on the others it spares them work
-    since = None if dialect is Dialect.OLD else max(newest - SECONDS * NANO, 0)
+    since = None if dialect is Dialect.OLD else max(newest - int(LIFE * NANO), 0)
     for tail in _TAILS:
         lines = Lines(container, {}, dialect=dialect, limit=limit)
         stand: dict[int, Position] = {
