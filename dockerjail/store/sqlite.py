@@ -141,6 +141,10 @@ _PURGE = (
     DELETE FROM allowance WHERE who IN (
         SELECT who FROM allowance WHERE until <= :now LIMIT :step)
     """,
+    """
+    DELETE FROM waiting_name WHERE id IN (
+        SELECT id FROM waiting_name WHERE at <= :unasked LIMIT :step)
+    """,
     # Jails of which nothing else is known any more: containers come with ever new ones.
     f"""
     DELETE FROM total WHERE jail IN (
@@ -148,10 +152,6 @@ _PURGE = (
         WHERE NOT EXISTS (SELECT 1 FROM failure WHERE failure.jail = total.jail)
             AND NOT EXISTS (SELECT 1 FROM ban WHERE ban.jail = total.jail)
         ORDER BY failures + bans
-    """
-    DELETE FROM waiting_name WHERE id IN (
-        SELECT id FROM waiting_name WHERE at <= :unasked LIMIT :step)
-    """,
         LIMIT min(:step, max(0, (SELECT count(*) FROM total) - {_MOST_TOTALS})))
     """,  # noqa: S608  # a number of our own
 )
@@ -374,7 +374,7 @@ class SqliteStore:
                 if found != ["ok"]:
                     raise StoreDamaged(f"{self._path}: the database is damaged ({found[0][:200]})")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_INTERRUPT:
                 raise
         finally:
             await db.set_progress_handler(lambda: None, 0)
@@ -456,6 +456,7 @@ class SqliteStore:
                 now,
             )
             guarded = await self._read("SELECT device, address FROM guarded")
+            names = await self._read(SELECT_NAMED + "WHERE at > ? ORDER BY id", now - findtime)
         if len(failures) == _MOST_LOADED:
             logger.warning("more failures may count than the newest %d that do", _MOST_LOADED)
         with self._decoding():
@@ -463,13 +464,13 @@ class SqliteStore:
                 bans=[record.ban for record in bans],
                 failures=failures,
                 cursors={(row[0], Stream(row[1])): Cursor(*row[2:]) for row in cursors},
-            names = await self._read(SELECT_NAMED + "WHERE at > ? ORDER BY id", now - findtime)
                 next_ban=last[0][0] + 1 if last else 1,
                 allowances=[
                     Allowance(who=who, at=at, until=until, comment=comment)
                     for who, at, until, comment in allowances
                 ],
                 direct=frozenset(Direct(device, ip_address(text)) for device, text in guarded),
+                names=[*map(named, names)],
             )
 
     async def record(
@@ -477,7 +478,6 @@ class SqliteStore:
         entries: Sequence[Entry],
         cursors: Mapping[CursorKey, Cursor],
         *,
-                names=[*map(named, names)],
         gone: Collection[str] = (),
     ) -> None:
         """See `Store.record`."""
@@ -549,6 +549,7 @@ class SqliteStore:
         limits = {
             "forgotten": forgotten,
             "counting": min(forgotten, now - self._findtime),
+            "unasked": now - self._findtime,
             "now": now,
             "step": _PURGE_STEP,
         }
@@ -556,7 +557,6 @@ class SqliteStore:
         with self._saying("purge old history"):
             self._must_be_there()
             for sql in _PURGE:
-            "unasked": now - self._findtime,
                 while rows := await self._purge_step(sql, limits):
                     purged += rows
             purged += await self._shrink(now)
