@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import functools
 import json
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any, Final
@@ -78,7 +79,6 @@ class _House:
         self._directory = tempfile.TemporaryDirectory()
         self.asked = 0
         self.daemon, self._app = self.run(self._open())
-        self._like = make_mocked_request("GET", "/", loop=self._loop)
 
     async def _open(self) -> tuple[Daemon, web.Application]:
         daemon, _ = await self._stack.enter_async_context(
@@ -103,9 +103,8 @@ class _House:
         payload = StreamReader(_Protocol(), 2**16, loop=self._loop)
         payload.feed_data(body)
         payload.feed_eof()
-        like = self._like  # to make one takes longer than all the rest
         request = web.Request(
-            like._message._replace(
+            _MESSAGE._replace(
                 method=method,
                 path=path,
                 url=URL.build(
@@ -114,9 +113,9 @@ class _House:
                 headers=CIMultiDictProxy(CIMultiDict({"Content-Type": kind})),
             ),
             payload,
-            like._protocol,
-            like._payload_writer,
-            like._task,
+            _Protocol(),  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
+            None,  # type: ignore[arg-type]
             self._loop,
             client_max_size=MAX_BODY,
         )
@@ -129,9 +128,18 @@ class _House:
         return answer.status, json.loads(answer.body)
 
 
-class _Protocol(asyncio.Protocol):
-    """What a stream asks to wait a little."""
+class _Transport:
+    """What a request wants to know of its connection."""
 
+    def get_extra_info(self, name: str) -> None:
+        return None
+
+
+class _Protocol(asyncio.Protocol):
+    """A connection: aiohttp's own test double remembers every request."""
+
+    transport = _Transport()
+    ssl_context = peername = sockname = None
     _reading_paused = False
 
     def pause_reading(self) -> None:
@@ -139,6 +147,9 @@ class _Protocol(asyncio.Protocol):
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         pass
+
+
+_MESSAGE: Final = make_mocked_request("GET", "/")._message
 
 
 @functools.cache
@@ -155,6 +166,11 @@ def _house() -> _House:
     if not houses:
         houses.append(_House())
     return houses[-1]
+
+
+def prepare() -> None:
+    """Keep the daemon quiet: a line for each order takes long."""
+    logging.disable(logging.CRITICAL)
 
 
 def check(data: bytes) -> None:
