@@ -31,6 +31,7 @@ class Report:
     What one chunk led to, in order, and the cursor after that chunk.
 
     What was found out later, by looking up a name, has no cursor: the lines are long past.
+    It begins with the answer to who waited for that.
     """
 
     entries: Sequence[Failure | Offence | Named | Answered]

@@ -453,6 +453,8 @@ class Warden:
                         batch.say(logging.INFO, _found(entry))
                     elif isinstance(entry, Offence):
                         await self._judge(entry, batch)
+                    else:
+                        batch.entries.append(entry)
                 if order.cursor is not None:
                     stream, cursor = order.cursor
                     batch.cursors[stream] = cursor
@@ -461,8 +463,6 @@ class Warden:
             case Asked(order=request, answer=answer):
                 try:
                     bans = await self._request(request, batch)
-                    else:
-                        batch.entries.append(entry)
                 except Refused as refused:
                     if not answer.done():
                         answer.set_exception(refused)
