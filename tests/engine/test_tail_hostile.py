@@ -155,7 +155,7 @@ async def test_bursts_at_the_end_of_a_small_file_are_delivered_whole(any_engine)
     watch = Watch(any_engine)
     script = """
         say() { awk -v n=$3 -v t="$1 $2" 'BEGIN { for (i = 1; i <= n; i++) printf "%s %06d\\n", t, i }'; }
-        for turn in 0 1 2 3 4 5; do
+        for turn in 0 1 2 3; do
             say $turn first 2400; sleep 0.7; say $turn burst 9000; sleep 1.3
         done
     """
@@ -165,7 +165,7 @@ async def test_bursts_at_the_end_of_a_small_file_are_delivered_whole(any_engine)
         await watch.until(lambda: watch.ended("web"))
     expected = [
         f"{turn} {what} {number:06d}"
-        for turn in range(6)
+        for turn in range(4)
         for what, count in (("first", 2400), ("burst", 9000))
         for number in range(1, count + 1)
     ]
@@ -190,12 +190,12 @@ def place() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.mark.parametrize("after", [0, 100, 700], ids=["no headers", "no body", "half a body"])
+@pytest.mark.parametrize("after", [0, 700], ids=["no headers", "half a body"])
 async def test_lines_come_although_streams_hang(any_engine, place, monkeypatch, after):
     """Something between us and the Engine keeps connections open and passes nothing on."""
     monkeypatch.setattr(tail, "_STUCK", 2.0)
     watch = Watch(any_engine)
-    script = "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo $i; sleep 0.05; done"
+    script = "i=0; while [ $i -lt 160 ]; do i=$((i+1)); echo $i; sleep 0.05; done"
     with Proxy(any_engine.socket, place / "docker.sock") as proxy:
         async with DockerEngine(proxy.host) as client, watch.running(client=client):
             await watch.run("web", ["sh", "-c", script])
@@ -203,7 +203,7 @@ async def test_lines_come_although_streams_hang(any_engine, place, monkeypatch, 
             turns = itertools.count()
             proxy.stall_after = lambda: after if next(turns) % 3 else None
             proxy.cut()
-            await asyncio.sleep(6)
+            await asyncio.sleep(4)
             proxy.stall_after = lambda: None
             await watch.until(lambda: watch.ended("web"))
-    assert watch.of("web") == [str(number) for number in range(1, 301)]
+    assert watch.of("web") == [str(number) for number in range(1, 161)]
