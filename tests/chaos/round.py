@@ -136,6 +136,8 @@ async def play(engine: Engine, seed: int, place: Path) -> Result:
             verdict = await round_.play()
         except _GONE as error:
             round_.faults.append(f"the lab failed, not dockerjail: {error!r}")
+        except AssertionError as error:
+            round_.faults.append(str(error))  # dockerjail did not start
         finally:
             await asyncio.to_thread(jailer.__exit__)
             await asyncio.to_thread(round_.clear)
