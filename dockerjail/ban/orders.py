@@ -119,7 +119,7 @@ class Verify:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetBack:
-    """This host's clock was set back by so many seconds: the ends of bans go with it."""
+    """The host's clock was set back by so many seconds: the ends of bans go with it."""
 
     seconds: float
 
