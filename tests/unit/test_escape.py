@@ -94,7 +94,8 @@ CONTAINER = {
     "last_line_at": None,
     "jails": ["?"],
 }
-MADE = {"bans": [BAN], "in_sync": False, "error": "?"}
+KEPT = {"stored": False, "store_error": "?"}
+MADE = {"bans": [BAN], "in_sync": False, "error": "?", **KEPT}
 STATUS = {
     "version": "?",
     "ok": False,
@@ -147,7 +148,7 @@ class Told:
         return poisoned({"allowed": ALLOWED, **MADE})
 
     def disallow(self, who: str) -> Any:
-        return poisoned({"revoked": "?"})
+        return poisoned({"revoked": "?", **KEPT})
 
 
 VERBS: dict[str, Callable[[Any, bool], object]] = {
