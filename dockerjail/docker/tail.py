@@ -104,7 +104,7 @@ second that a follower may be held up, before anybody could tell that it is a bu
 _HELD_UP = 1.0
 """Seconds that a follower stays open while nobody takes what it brought."""
 
-_SLICE = 64 * 1024
+_SLICE = 32 * 1024
 """Bytes that are taken apart before others get a turn."""
 
 _STEP = 0.5

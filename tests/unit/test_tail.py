@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -541,3 +542,33 @@ async def test_a_cursor_whose_stamp_is_shared_is_found_by_counting():
     desk.cursors = {OUT: Cursor(int(moment * 1_000_000_000), 4)}
     async with desk.running():
         assert desk.texts() == [f"line {n}" for n in range(4, 9)]
+
+
+async def test_a_flood_that_was_read_at_once_leaves_others_their_turn():
+    desk = Desk()
+    desk.say(*(f"line {number}" for number in range(5_000)))
+    turns, seen = 0, []
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    deliver = desk.deliver
+
+    async def watch(chunk):
+        seen.append((turns, len(chunk.data)))
+        await deliver(chunk)
+
+    desk.deliver = watch
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(others())
+        tail = group.create_task(desk.open().run())
+        while len(desk.delivered) < 5_000:  # noqa: ASYNC110 -- time stands still while others run
+            await asyncio.sleep(0)
+        task.cancel()
+        tail.cancel()
+    assert len(seen) > 5
+    assert all(after[0] > before[0] for before, after in itertools.pairwise(seen))
+    assert max(size for _, size in seen) <= 32 * 1024
