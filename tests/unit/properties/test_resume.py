@@ -97,7 +97,7 @@ class Story:
     ("version", "whole_seconds"),
     [("20.10.24", False), ("26.1.5", False), ("Podman 5.8.0", False), ("Podman 5.4.2", True)],
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(acts=ACTS)
 def test_each_line_is_delivered_once_however_alike(version, whole_seconds, acts):
     async def story():
