@@ -206,3 +206,22 @@ async def test_failures_of_before_and_after_a_step_back_count_together(
         await asyncio.sleep(40)
         (ban,) = daemon.warden.bans
         assert ban.failures == 3
+
+
+@pytest.mark.parametrize(
+    ("findtime", "lookback", "counts"),
+    [("10m", "", False), ("1h", "", True), ("1h", "10m", False), ("10m", "1h", False)],
+)
+async def test_a_container_seen_for_the_first_time_counts_back_as_far_as_its_jails(
+    tmp_path: Path, findtime: str, lookback: str, *, counts: bool
+) -> None:
+    house = House(tmp_path)
+    text = SETTINGS.replace("bantime = 600", f"bantime = 7200\nfindtime = '{findtime}'")
+    house.file.write_text(text + (f"[docker]\nlookback = '{lookback}'\n" if lookback else ""))
+    for age in (1900, 1800, 30):
+        house.engine.say(WEB, f"failed {BAD.network_address}", at=house.clock() - age)
+    async with house.running() as daemon:
+        await asyncio.sleep(5)
+        assert bool(daemon.warden.bans) is counts
+        read = 3 if "1h" in (lookback or findtime) else 1
+        assert await house.store.totals() == {"login@web": (read, int(counts))}
