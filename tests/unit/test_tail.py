@@ -171,12 +171,13 @@ async def test_no_line_is_lost_or_doubled_when_the_clock_is_set_while_we_are_dow
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_cursors_on_both_sides_of_a_step_are_told_apart_after_a_restart(version):
+@pytest.mark.parametrize("step", [-DAY, -3.0])
+async def test_cursors_on_both_sides_of_a_step_are_told_apart_after_a_restart(version, step):
     desk = Desk(version)
     async with desk.running():
         desk.say("out before")
         desk.say("err before", stream=ERR)
-        desk.clock.ahead -= DAY
+        desk.clock.ahead += step
         desk.say("out after")
         await asyncio.sleep(5)
     async with desk.running():
