@@ -84,8 +84,8 @@ class Lines:
         out.other, err.other = err, out
         # When a log is full Podman throws it away, the first pieces of a line included; its
         # rest begins with words that a client may have chosen.
-        tears = self._glue and "max-size" in container.log_options
-        out.torn, err.torn = (tears and strand.position.lost for strand in (out, err))
+        self._tears = self._glue and "max-size" in container.log_options
+        out.torn, err.torn = (self._tears and strand.position.lost for strand in (out, err))
         self._bucket = b""
         self._chunks: list[Chunk] = []
         self.fresh = 0
@@ -143,6 +143,11 @@ class Lines:
             raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
         chunks, self._chunks = self._chunks, []
         return chunks
+
+    def tear(self) -> None:
+        """Take nothing for a line up to the first end of one, if the log may begin amid one."""
+        for strand in self._strands.values():
+            strand.torn = self._tears
 
     def finish(self) -> list[Chunk]:
         """Return last lines that have no LF: only when nothing can follow any more."""
@@ -205,6 +210,8 @@ class Lines:
         position = strand.position
         before = position.cursor
         if not position.admit(payload):
+            # No cursor stands amid a line: this one is another that takes its place.
+            strand.torn = self._tears and payload[-1:] != b"\n"
             return False
         # Another stamp ends a line, because sometimes its LF is missing: at the
         # end of a run, and for long lines with the `local` driver before Engine 23.

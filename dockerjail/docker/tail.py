@@ -544,6 +544,8 @@ class Tail:
                             met = True
                             if not self._accept(progress, window, frames[0], need):
                                 return _End.UNREACHED, 0
+                            if not follow and self._begins_late(progress, window, frames[0]):
+                                lines.tear()
                         chunks = lines.feed(frames)
                         count += len(frames)
                         if need is _Need.SEEK:
@@ -627,6 +629,12 @@ class Tail:
         if not good and self._ahead is None:
             self._ahead = moment
         return good
+
+    def _begins_late(self, progress: Progress, window: Window, first: Frame) -> bool:
+        """Say whether a log may have lost, with its beginning, a part of what is read now."""
+        kind, payload = first
+        moment = nanoseconds(payload[: payload.find(b" ")])
+        return progress.real and not reaches(progress, window, kind, moment, self._dialect())
 
     def _accept_nothing(self, window: Window, need: _Need) -> bool:
         """Judge a window in which there is not a single frame."""
