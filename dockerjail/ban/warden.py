@@ -124,6 +124,7 @@ class _Batch:
 
     entries: list[Entry] = field(default_factory=list)
     cursors: dict[CursorKey, Cursor] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
     add: dict[Element, Block] = field(default_factory=dict)
     remove: set[Element] = field(default_factory=set)
     answers: list[tuple[asyncio.Future[Sequence[Ban]], Sequence[Ban]]] = field(default_factory=list)
@@ -280,6 +281,9 @@ class Warden:
                 await self._room.wait()
             await self._orders.put(report)
             self._crowd += len(report.entries)  # not of one that was cancelled at the door
+            if report.cursor is not None:
+                # overtaken, whatever the stamps say: a clock that is set back stamps lines earlier
+                self._noted.pop(report.cursor[0], None)
 
     def note(self, stream: CursorKey, cursor: Cursor) -> None:
         """
@@ -438,9 +442,9 @@ class Warden:
             order = None if full or self._orders.empty() else self._orders.get_nowait()
         self._expire(batch)
         if self._orders.empty():
-            for stream, cursor in self._noted.items():
-                batch.cursors[stream] = max(cursor, batch.cursors.get(stream, cursor))
+            batch.cursors |= self._noted  # each was read behind what was reported of its stream
             self._noted = {}
+            batch.gone, self._gone = self._gone, set()  # no sooner: reports of them may wait
 
     async def _decide(self, order: Order, batch: _Batch) -> None:
         match order:
@@ -458,8 +462,6 @@ class Warden:
                 if order.cursor is not None:
                     stream, cursor = order.cursor
                     batch.cursors[stream] = cursor
-                    if self._noted.get(stream, cursor) <= cursor:
-                        self._noted.pop(stream, None)  # overtaken: it must not be written later
             case Asked(order=request, answer=answer):
                 try:
                     bans = await self._request(request, batch)
@@ -777,8 +779,7 @@ class Warden:
         batch.ground |= self._force()
 
     async def _carry_out(self, batch: _Batch) -> None:
-        gone, self._gone = self._gone, set()
-        self.backlog.put(batch.entries, batch.cursors, gone)
+        self.backlog.put(batch.entries, batch.cursors, batch.gone)
         await self.backlog.settle()
         if batch.allowances:
             self._admitted()

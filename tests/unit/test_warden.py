@@ -539,6 +539,32 @@ async def test_a_cursor_never_goes_back(monkeypatch):
         assert cursors == {STREAM: Cursor(2, 1), other: Cursor(3, 1)}
 
 
+@pytest.mark.parametrize("read", [Cursor(9, 1), Cursor(900, 1)])
+async def test_a_cursor_is_of_the_line_read_last_whatever_the_clock_says(read):
+    async with House().running() as house:
+        failure = Failure(jail=JAIL, subject=BAD, at=house.clock(), container="web", text="x")
+        house.warden.note(STREAM, Cursor(500, 1))
+        await house.warden.report(Report(entries=[failure], cursor=(STREAM, read)))
+        await asyncio.sleep(0.01)
+        assert (await house.store.load(now=0, findtime=1)).cursors == {STREAM: read}
+        await house.warden.report(Report(entries=[failure], cursor=(STREAM, Cursor(500, 1))))
+        house.warden.note(STREAM, read)
+        await asyncio.sleep(0.01)
+        assert (await house.store.load(now=0, findtime=1)).cursors == {STREAM: read}
+
+
+async def test_of_a_container_that_is_gone_no_cursor_stays_behind(monkeypatch):
+    monkeypatch.setattr(warden_module, "BATCH", 1)
+    async with House().running() as house:
+        for number in range(3):
+            failure = Failure(jail=JAIL, subject=BAD, at=house.clock(), container="web", text="x")
+            cursor = (STREAM, Cursor(number + 1, 1))
+            await house.warden.report(Report(entries=[failure], cursor=cursor))
+        house.warden.forget("c1")
+        await asyncio.sleep(0.01)
+        assert (await house.store.load(now=0, findtime=1)).cursors == {}
+
+
 async def test_whoever_asks_a_warden_that_has_ended_is_refused():
     async with House().running() as house:
         pass
