@@ -101,6 +101,9 @@ Files of fewer bytes than this are never followed: a burst fills one within the 
 second that a follower may be held up, before anybody could tell that it is a burst.
 """
 
+_AGAIN = 0.3
+"""Seconds until a frame that is not in the log is looked for again: a file may just be compressed."""
+
 _HELD_UP = 1.0
 """Seconds that a follower stays open while nobody takes what it brought."""
 
@@ -219,6 +222,7 @@ class Tail:
         self._found: frozenset[Stream] = frozenset()
         self._lost: frozenset[Stream] = frozenset()
         self._regressed = False
+        self._sure = False
         self._whole = False
         self._held: int | None = None
         self._empty = False
@@ -422,12 +426,16 @@ class Tail:
                 end, _ = await self._request(window, _Need.SEEK, follow=False)
                 if end is not _End.UNREACHED:
                     break
-        for window in plan:
-            need = _Need.REACH if window is not plan[-1] else _Need.SAY
-            end, new = await self._request(window, need, follow=follow)
-            fresh += new
-            if end is not _End.UNREACHED:
+        for self._sure in (False, True):
+            for window in plan:
+                need = _Need.REACH if window is not plan[-1] else _Need.SAY
+                end, new = await self._request(window, need, follow=follow)
+                fresh += new
+                if end is not _End.UNREACHED:
+                    break
+            if end is not _End.UNREACHED or follow:
                 break
+            await asyncio.sleep(_AGAIN)
         if end is _End.UNREACHED and self._lost and not follow:
             # All there is, once more: what has taken the place of the lost frame.
             window = Window()
@@ -591,7 +599,7 @@ class Tail:
         if self._regressed:
             self._polls = 0  # no window was empty because of a truncated file
         if need is not _Need.NOTHING and lines.lost:
-            if need is _Need.SAY:
+            if need is _Need.SAY and self._sure:
                 self._lose(lines.lost)
             return _End.UNREACHED
         self._last, self._found = lines.last or self._last, frozenset()

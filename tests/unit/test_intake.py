@@ -462,6 +462,7 @@ async def test_a_log_rotated_away_is_said():
     house.engine.log(WEB).frames.clear()
     house.say("two")
     async with house.running():
+        await asyncio.sleep(1)
         assert house.texts() == ["one", "two"]
         assert "rotated away or truncated" in house.tail.problems[-1].what
         assert "max-size" in house.tail.problems[-1].remedy
