@@ -58,7 +58,8 @@ class Watch:
         """
         Say whether what the judge does now is overdue; `used` is its thread's time so far.
 
-        Then it is not busy any more: it is stopped once.
+        What goes on all the same is overdue once more after as long again: Python drops what is
+        raised while it collects garbage.
         """
         self.due = True
         if not self.busy:
@@ -68,7 +69,7 @@ class Watch:
             return False
         if used - self._since < LIMIT:
             return False
-        self.busy = False
+        self._since = used
         return True
 
 

@@ -20,10 +20,13 @@ def test_a_line_is_overdue_when_it_alone_has_used_up_the_limit() -> None:
     assert watch.tick(5.0 + LIMIT * 2.9)
 
 
-def test_what_is_overdue_is_stopped_once() -> None:
+def test_what_is_overdue_is_stopped_again_if_it_goes_on_but_not_at_once() -> None:
     watch = Watch()
     watch.serial, watch.busy = 1, True
-    assert [watch.tick(at * LIMIT) for at in (0, 1, 2, 3)] == [False, True, False, False]
+    ticks = [watch.tick(at * LIMIT * 0.6) for at in range(7)]
+    assert ticks == [False, False, True, False, True, False, True]
+    watch.busy = False
+    assert not watch.tick(LIMIT * 10)
 
 
 def test_nothing_is_overdue_while_nothing_is_judged() -> None:
