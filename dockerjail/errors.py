@@ -37,7 +37,12 @@ class EngineError(DockerjailError):
 
 
 class EngineUnavailable(EngineError):
-    """The Docker Engine cannot be reached just now."""
+    """The Docker Engine cannot be reached just now; `what` is wrong, and the `remedy`."""
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what = what
+        self.remedy = remedy
 
 
 class LogsUnreadable(EngineError):

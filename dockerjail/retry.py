@@ -17,6 +17,8 @@ class Backoff:
     factor: float = 2.0
     ceiling: float = 30.0
     jitter: float = 0.1
+    steady: float = 30.0
+    """An attempt that lasted longer was a success for a while: the delays start afresh."""
 
     def delays(self) -> Iterator[float]:
         """Yield growing delays, for ever."""
@@ -38,7 +40,7 @@ async def persevere(
     Call `run` until it returns, waiting between attempts.
 
     Only `retry_on` is retried; anything else is a bug or a reason to stop, and
-    goes up to the task group. An attempt that lasted longer than the ceiling
+    goes up to the task group. An attempt that lasted longer than `backoff.steady`
     starts the delays afresh. The same failure is logged once, not at each
     attempt; `on_failure` hears of every one.
     """
@@ -50,7 +52,7 @@ async def persevere(
         try:
             await run()
         except retry_on as error:
-            if clock() - started > backoff.ceiling:
+            if clock() - started > backoff.steady:
                 delays, said = backoff.delays(), ""
             if on_failure is not None:
                 on_failure(error)

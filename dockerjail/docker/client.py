@@ -479,12 +479,13 @@ class DockerEngine:
 
     def _refused(self, status: int, text: str) -> EngineUnavailable:
         what = f"the Docker Engine at {self.url} answers {status} {_message(text)!r}"
+        remedy = ""
         if status in (401, 403):
-            what += (
-                "; let the socket proxy pass GET on /version, /events, /containers and /networks "
+            remedy = (
+                "let the socket proxy pass GET on /version, /events, /containers and /networks "
                 "(CONTAINERS=1, EVENTS=1, NETWORKS=1, VERSION=1)"
             )
-        return EngineUnavailable(what)
+        return EngineUnavailable(what, remedy)
 
     def _lost(self, error: BaseException) -> EngineUnavailable:
         """Say in an operator's words why there is no connection, and what to do."""
@@ -495,21 +496,21 @@ class DockerEngine:
         elif number == ENOENT:
             what = "there is no such socket"
             remedy = (
-                "; start Docker, or mount its socket into this container "
+                "start Docker, or mount its socket into this container "
                 "(-v /var/run/docker.sock:/var/run/docker.sock), or set DOCKER_HOST"
             )
         elif number in (EACCES, EPERM):
             what = "permission denied"
-            remedy = "; run dockerjail as root or as a member of the socket's group"
+            remedy = "run dockerjail as root or as a member of the socket's group"
         elif number == ECONNREFUSED:
             what = "connection refused"
             remedy = (
-                "; nothing listens there: is Docker running? (In a container: a Docker that was "
-                "restarted has a new socket; mount its directory instead of it, or restart)"
+                "start Docker; if it runs, its socket is a new one since it was restarted: mount "
+                "its directory instead of the socket, or restart this container"
             )
         else:
             what = _said(error)
-        return EngineUnavailable(f"cannot reach the Docker Engine at {self.url}: {what}{remedy}")
+        return EngineUnavailable(f"cannot reach the Docker Engine at {self.url}: {what}", remedy)
 
 
 def _negotiate(answer: Mapping[str, Any]) -> str:

@@ -116,6 +116,7 @@ class Intake:
         self.excess: dict[str, Problem] = {}
         self.connected = False
         self.error = ""
+        self.remedy = ""
         self.engine_version = ""
         self._digests: dict[str, str] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -161,8 +162,9 @@ class Intake:
         return found
 
     def _disconnected(self, error: Exception) -> None:
-        self.connected = False
-        self.error = str(error)
+        self.connected, self.error = False, str(error)
+        if isinstance(error, EngineUnavailable):
+            self.error, self.remedy = error.what, error.remedy
 
     def _dialect(self) -> Dialect:
         return dialect(self.engine_version)
@@ -188,7 +190,7 @@ class Intake:
                 for container in tuple(self.containers.values()):
                     self._tend(tails, container)
             logger.info("connected to Docker Engine %s", self.engine_version)
-            self.connected, self.error = True, ""
+            self.connected, self.error, self.remedy = True, "", ""
             self._changed()
             while True:
                 with suppress(TimeoutError):

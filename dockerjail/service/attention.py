@@ -56,10 +56,11 @@ def problems(daemon: Daemon) -> list[Problem]:
 
 def _of_the_engine(daemon: Daemon) -> Iterator[Problem]:
     if not daemon.intake.connected:
+        remedy, meanwhile = daemon.intake.remedy, "containers are followed again when it answers"
         yield Problem(
             place="Docker Engine",
             what=daemon.intake.error or f"no answer yet from {daemon.settings.docker.host}",
-            remedy="containers are followed again as soon as it answers",
+            remedy=f"{remedy}; {meanwhile}" if remedy else meanwhile,
         )
 
 
@@ -71,7 +72,7 @@ def of_the_kernel(daemon: Daemon) -> list[Problem]:
         found.append(
             Problem(
                 place="kernel",
-                what=f"bans are not enforced: {sync.error}",
+                what=f"not all bans may be enforced: {sync.error}",
                 remedy="it is tried again by itself; if it stays so, run `dockerjail check`",
             )
         )
@@ -223,8 +224,10 @@ def _cut(daemon: Daemon) -> Iterator[Problem]:
 
 
 def _scopes(daemon: Daemon) -> Iterator[Problem]:
+    """Tell of jails that can close nothing; one that no container runs has nothing to close."""
+    run = {jail.name for bench in daemon.benches.values() for jail in bench.jails}
     for jail in daemon.jails:
-        scope = daemon.scope(jail.name)
+        scope = daemon.scope(jail.name) if jail.name in run else None
         if scope is not None and scope.nothing:
             what, _, remedy = scope.why.partition("; ")
             yield Problem(place=f"jail {jail.name}", what=what, remedy=remedy)

@@ -72,6 +72,9 @@ PURGE_EVERY = 30.0
 LOOK_ROUNDS = 3
 """How many such rounds lie between two looks at this host's addresses: news of them may get lost."""
 
+ENGINE_AWAY = 5.0
+"""Seconds between two attempts, at most, to reach an Engine that is away."""
+
 RESOLVED_WITHIN = 5.0
 """Seconds that names and files in `ignoreip` may take before the first line is judged."""
 
@@ -180,7 +183,7 @@ class Daemon:
             gone=self._gone,
             recall=self._recall,
             lookback=self._lookback,
-            backoff=Backoff(),
+            backoff=Backoff(ceiling=ENGINE_AWAY),
             clock=clock,
         )
 

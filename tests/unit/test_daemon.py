@@ -468,3 +468,35 @@ async def test_the_kernel_is_not_in_sync_while_who_changes_it_again_and_again_is
         await asyncio.sleep(5)
         assert await firewall.intact()
         assert (await Report(daemon).status())["kernel"]["in_sync"]
+
+
+async def test_a_jail_that_can_close_nothing_is_told_while_a_container_runs_it(
+    tmp_path: Path,
+) -> None:
+    labels = {"dockerjail.enable": "true", "dockerjail.jail.login.failregex": "^no <HOST>$"}
+    web = Container(id="c1", name="web", service="web", labels=labels)
+    async with daemon_of(tmp_path, web) as (daemon, engine):
+        assert [p.place for p in problems(daemon)] == ["jail login@web"]
+        await asyncio.sleep(60)  # idle jails are looked for after five seconds, and each hour then
+        engine.stop(web)
+        engine.remove(web)
+        await asyncio.sleep(60)
+        assert [jail.name for jail in daemon.jails] == ["login@web"]
+        assert not problems(daemon)
+
+
+async def test_an_engine_that_is_back_is_found_within_seconds_however_long_it_was_away(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with daemon_of(tmp_path) as (daemon, engine):
+        engine.away = "cannot reach the Docker Engine"
+        engine.cut()
+        await asyncio.sleep(1000)
+        (problem,) = problems(daemon)
+        assert (problem.place, problem.what) == ("Docker Engine", engine.away)
+        assert problem.remedy == "containers are followed again when it answers"
+        assert sum(engine.away in message for message in caplog.messages) == 1
+        engine.away = ""
+        await asyncio.sleep(6)
+        assert daemon.intake.connected
+        assert not problems(daemon)
