@@ -10,6 +10,7 @@ read from the logs again. Only operators' orders are in no log.
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -92,7 +93,7 @@ class Backlog:
         self._settled.set()
         self._bans: dict[Subject, dict[int, Ban]] = {}
         self._places: dict[int, tuple[_Page, int]] = {}  # where a ban waits to be written
-        self._deaf_until = 0.0
+        self._deaf_until = -math.inf  # by the loop's clock, which nobody sets
         self.rows = 0
         self.since: float | None = None
         self.trouble: StoreUnavailable | None = None
@@ -137,7 +138,7 @@ class Backlog:
         If the store does not tell soon, those that are not written yet: no ban waits for history.
         """
         stored: Sequence[Ban] = ()
-        if self._clock() >= self._deaf_until:
+        if asyncio.get_running_loop().time() >= self._deaf_until:
             try:
                 async with asyncio.timeout(PATIENCE):
                     stored = await self._store.bans_against(subject, since=since)
@@ -156,7 +157,7 @@ class Backlog:
         return sorted(known.values(), key=lambda ban: (ban.at, ban.id), reverse=True)
 
     def _unread(self, error: StoreError) -> None:
-        self._deaf_until = self._clock() + SLOW
+        self._deaf_until = asyncio.get_running_loop().time() + SLOW
         if self.unread is None:
             logger.error("earlier bans cannot be read, so none makes a ban longer: %s", error)
         self.unread = error

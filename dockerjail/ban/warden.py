@@ -686,8 +686,14 @@ class Warden:
             self._put(replace(ban, scope=scope), batch)
 
     async def _set_back(self, seconds: float, batch: _Batch) -> None:
-        """Move bans with the clock, but for those made since: they go by its new time."""
+        """Move ends with the clock, but for those set since: they go by its new time."""
         now = self._clock()
+        for each in list(self._allowances.values()):
+            set_since = now - NOTICED <= each.at <= now
+            if each.until is not None and not set_since:
+                moved = replace(each, at=each.at - seconds, until=each.until - seconds)
+                self._allowances[each.who] = moved
+                batch.entries.append(moved)
         for number, ban in enumerate(list(self._active.values())):
             if not number % STRETCH:
                 await asyncio.sleep(0)

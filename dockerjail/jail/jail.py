@@ -11,6 +11,7 @@ them. What an exact match costs is bounded by time (`patience`): a line that tak
 long is given up, and a chunk is judged in slices, between which others get their turn.
 """
 
+import math
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -282,9 +283,9 @@ class Bench:
         self._gates: Mapping[Stream, _Gate] = {}
         self._recalling: Mapping[Stream, _Gate] = {}
 
-    def judge(self, chunk: Chunk) -> Verdict:
+    def judge(self, chunk: Chunk, now: float = math.inf) -> Verdict:
         """Show the lines of `chunk` to the jails that read its stream; never raises."""
-        trial = self.trial(chunk)
+        trial = self.trial(chunk, now)
         try:
             while True:
                 next(trial)
@@ -292,8 +293,13 @@ class Bench:
             verdict: Verdict = end.value
             return verdict
 
-    def trial(self, chunk: Chunk) -> Generator[None, None, Verdict]:
-        """Judge a chunk; yields whenever others should get their turn before it goes on."""
+    def trial(self, chunk: Chunk, now: float = math.inf) -> Generator[None, None, Verdict]:
+        """
+        Judge a chunk; yields whenever others should get their turn before it goes on.
+
+        A line that is stamped later than `now`, since a clock was set back after it was written, is
+        one of now: beside one of tomorrow all that comes today would be too old to count.
+        """
         self._renew()
         gate = self._gates[chunk.stream]
         if not gate.jails:
@@ -302,7 +308,7 @@ class Bench:
         ignored: list[Ignored] = []
         named: list[Named] = []
         suspended: list[Jail] = []
-        for hit in self._hits(gate, chunk, suspended):
+        for hit in self._hits(gate, chunk, suspended, now):
             if hit is None:
                 yield
                 continue
@@ -322,7 +328,7 @@ class Bench:
         """Whether any of its jails judges lines by those before them."""
         return any(jail.filter is not None and jail.filter.remembers for jail in self.jails)
 
-    def recall(self, chunk: Chunk) -> Generator[None, None, None]:
+    def recall(self, chunk: Chunk, now: float = math.inf) -> Generator[None, None, None]:
         """
         Show lines that an earlier process judged to the jails that remember; yields like `trial`.
 
@@ -331,7 +337,7 @@ class Bench:
         self._renew()
         gate = self._recalling[chunk.stream]
         if gate.jails:
-            for hit in self._hits(gate, chunk, []):
+            for hit in self._hits(gate, chunk, [], now):
                 if hit is None:
                     yield
 
@@ -355,7 +361,7 @@ class Bench:
         }
 
     def _hits(
-        self, gate: "_Gate", chunk: Chunk, suspended: list[Jail]
+        self, gate: "_Gate", chunk: Chunk, suspended: list[Jail], now: float
     ) -> Generator["_Found | None", None, None]:
         """
         Yield what the filters hit, and None whenever others should get their turn.
@@ -371,7 +377,7 @@ class Bench:
             if watch.due:
                 watch.due = False
                 yield None
-            line, full = _line(chunk, data, start, end)
+            line, full = _line(chunk, data, start, end, now)
             reading = read(line.text, line.at, line.stream, full=full)
             for index in which:
                 jail, filter = gate.jails[index]
@@ -566,9 +572,9 @@ def _text(hit: Hit, line: Line) -> str:
     return line.text[:LONGEST_TEXT]
 
 
-def _line(chunk: Chunk, data: bytes, start: int, end: int) -> tuple[Line, str]:
+def _line(chunk: Chunk, data: bytes, start: int, end: int, now: float) -> tuple[Line, str]:
     """
-    Take one line out of a chunk's data: its stamp, and its text without CR at the end.
+    Take one line out of a chunk's data: its stamp, `now` at the latest, and its text without CR at the end.
 
     A line without a stamp that can be read has the time of the chunk's end, and is all
     text: it is not lost. Of a long line its two ends are kept, since an attacker who
@@ -592,4 +598,4 @@ def _line(chunk: Chunk, data: bytes, start: int, end: int) -> tuple[Line, str]:
             text = f"{text[:half]}\ufffd{text[-half:]}"
     else:
         text = data[start:end].decode("utf-8", "replace")
-    return Line(stream=chunk.stream, at=at, text=text), full
+    return Line(stream=chunk.stream, at=min(at, now), text=text), full

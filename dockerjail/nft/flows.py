@@ -136,7 +136,8 @@ class Conntrack:
         wanted = None if ports is None else frozenset((p.protocol, p.number) for p in ports)
         what = f"looking for connections from {address}"
         view = self._views.get(address.version)
-        if view is None or not since <= view.at or view.at < self._clock() - FRESH:
+        now = self._clock()  # which can be set back
+        if view is None or not since <= view.at or not now - FRESH <= view.at <= now:
             view = await self._look(address, what) if self._is_asked_often(address) else None
         if view is not None:
             if view.has(address, wanted):

@@ -104,6 +104,12 @@ def _by_now(state: State, now: float) -> State:
     """Begin now what is stamped later: the clock of this host was set back while nobody ran."""
     return replace(
         state,
+        allowances=[
+            replace(each, at=now, until=each.until - each.at + now)
+            if each.until is not None and each.at > now
+            else each
+            for each in state.allowances
+        ],
         bans=[
             replace(ban, at=now, until=ban.until - ban.at + now)
             if ban.until is not None and ban.at > now
@@ -312,7 +318,7 @@ class Daemon:
     async def _deliver(self, chunk: Chunk) -> None:
         self._keep_time()
         container = chunk.container
-        verdict = await _judged(self.benches[container.id], chunk)
+        verdict = await _judged(self.benches[container.id], chunk, self.clock())
         for jail in verdict.suspended:
             logger.error("%s", attention.overdue(jail, self.watch.clock()))
         for ignored in verdict.ignored:
@@ -336,7 +342,7 @@ class Daemon:
         self.jails.leave(container.id)  # what is still remembered would be remembered twice
 
         async def recall(chunk: Chunk) -> None:
-            for _ in bench.recall(chunk):
+            for _ in bench.recall(chunk, self.clock()):
                 await asyncio.sleep(0)
 
         return recall
@@ -625,9 +631,9 @@ class Daemon:
         self.exempt.want(words)
 
 
-async def _judged(bench: Bench, chunk: Chunk) -> Verdict:
+async def _judged(bench: Bench, chunk: Chunk, now: float) -> Verdict:
     """Judge a chunk in slices: what others wait for is one line at most."""
-    trial = bench.trial(chunk)
+    trial = bench.trial(chunk, now)
     while True:
         try:
             next(trial)

@@ -155,7 +155,7 @@ class Names:
 
     async def _look_up(self, name: str) -> Sequence[Address]:
         known = self._known.get(name)
-        if known is not None and known[0] > self._clock():
+        if known is not None and 0 < known[0] - self._clock() <= LIFE:  # a clock can be set back
             return known[1]
         addresses = (await self._ask(name))[:MOST]
         self._known.pop(name, None)

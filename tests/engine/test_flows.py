@@ -161,6 +161,21 @@ async def test_one_look_answers_many_questions_but_none_about_what_came_later(
     assert await street.known.seen(stranger, tcp(PUBLISHED), since=time.time())
 
 
+async def test_a_look_is_not_believed_for_longer_when_the_clock_is_set_back(
+    street: Street,
+) -> None:
+    ahead = 0.0
+    known = Conntrack(clock=lambda: time.time() + ahead)
+    street.serve(CONTAINER)
+    street.lab.connect(ATTACKER, SERVER, PUBLISHED)
+    stranger = ip_address(NEIGHBOUR)
+    for _ in range(flows.OFTEN):
+        assert not await known.seen(stranger, None, since=0.0)
+    ahead = -86400.0
+    street.lab.connect(NEIGHBOUR, SERVER, PUBLISHED)
+    assert await known.seen(stranger, tcp(PUBLISHED), since=time.time() + ahead)
+
+
 @SIDES
 async def test_a_client_is_seen_at_the_port_that_it_called(
     street: Street, server: str, client: str, other: str, container: str

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dockerjail.ban.orders import Sentence
+from dockerjail.ban.orders import Admit, Sentence
 from dockerjail.config.settings import load
-from dockerjail.model import Container, Direct, Element, Port, Subject
+from dockerjail.model import Allowance, Container, Direct, Element, Port, Subject
 from dockerjail.nft.dryrun import DryRun
 from dockerjail.ports import Block
 from dockerjail.service.daemon import Daemon, World
@@ -192,6 +192,45 @@ async def test_lines_of_a_time_that_has_not_come_lead_to_no_longer_ban(tmp_path:
         (ban,) = daemon.warden.bans
         assert ban.until is not None
         assert ban.until - house.clock() <= 600
+
+
+async def test_a_line_of_a_time_that_has_not_come_makes_nobody_immune(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    async with house.running() as daemon:
+        # it was written before the clock was set back, and is read after that
+        house.engine.say(WEB, f"failed {BAD.network_address}", at=house.clock() + DAY)
+        await asyncio.sleep(1)
+        await house.knock(2)
+        await asyncio.sleep(40)
+        (ban,) = daemon.warden.bans
+        assert ban.failures == 3
+
+
+async def test_nobody_is_let_pass_longer_when_the_clock_is_set_back(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    who = ip_network("198.51.100.7")
+
+    async def admit(daemon: Daemon) -> None:
+        at = house.clock()
+        allowance = Allowance(who=str(who), at=at, until=at + 600)
+        await daemon.warden.ask(Admit(allowance=allowance, networks=[who]))
+
+    async def lasts(daemon: Daemon, seconds: float) -> None:
+        await asyncio.sleep(seconds - 20)
+        assert daemon.warden.allowances
+        await asyncio.sleep(40)
+        assert not daemon.warden.allowances
+
+    async with house.running() as daemon:
+        for step in (-DAY, -30.0):
+            await admit(daemon)
+            house.clock.ahead += step
+            await lasts(daemon, 600)
+        await admit(daemon)
+        await asyncio.sleep(100)
+    house.clock.ahead -= DAY
+    async with house.running() as daemon:
+        await lasts(daemon, 600)
 
 
 @pytest.mark.parametrize("step", [-DAY, -7200.0])

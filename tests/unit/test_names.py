@@ -75,6 +75,17 @@ async def test_every_address_of_a_name_is_told_and_none_of_an_unknown_one() -> N
         ]
 
 
+async def test_an_answer_is_not_believed_for_longer_when_the_clock_is_set_back() -> None:
+    async with house() as it:
+        it.now = 86400.0
+        it.put("evil.test")
+        await until(it, 1)
+        it.now = 0.0
+        it.put("evil.test")
+        await until(it, 2)
+        assert it.asked == ["evil.test"] * 2
+
+
 async def test_a_name_with_a_thousand_addresses_accuses_a_few() -> None:
     async with house() as it:
         it.put("many.test")

@@ -75,7 +75,8 @@ class BrokenFirewall(DryRun):
 class House:
     def __init__(self, *, bantime=600.0, store=None, firewall=None, budget=None, observing=False):
         loop = asyncio.get_running_loop()
-        self.clock = lambda: 1e9 + loop.time()
+        self.ahead = 0.0
+        self.clock = lambda: 1e9 + self.ahead + loop.time()
         self.store = store or MemoryStore()
         self.firewall = firewall or BrokenFirewall(refuses=0, clock=self.clock)
         self.scope = Scope(ports=(HTTP,), why="published")
@@ -764,6 +765,21 @@ async def test_bans_that_are_not_written_yet_count_for_longer_bans_and_recidive(
         house.store.full = house.store.mute = ""
         await asyncio.sleep(30)
         assert len(await house.store.bans_against(BAD, since=0)) == 4
+
+
+async def test_history_is_asked_again_soon_also_when_the_clock_is_set_back():
+    house = House(store=Moody(), bantime=60)
+    house.policy = replace(house.policy, growth=Growth())
+    async with house.running():
+        await house.offend()
+        await asyncio.sleep(61)
+        house.store.mute = "the disk is broken"
+        await house.offend(subject=ip_network("203.0.113.8"))
+        house.store.mute = ""
+        house.ahead = -86400.0
+        await asyncio.sleep(10)
+        await house.offend()
+        assert [ban.count for ban in house.bans if ban.subject == BAD] == [2]
 
 
 async def test_who_cannot_be_looked_up_is_banned_all_the_same(caplog):
