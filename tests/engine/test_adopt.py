@@ -1,7 +1,7 @@
 """A start that finds a table: what is taken over, with packets, and what must never be."""
 
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
@@ -21,7 +21,6 @@ from tests.lab.packets import (
     blocked,
     connected,
     element,
-    opened,
     past_the_host,
 )
 
@@ -41,12 +40,6 @@ def kinds() -> Sequence[Block]:
         block(element("2001:db8::/48", blocktype=Blocktype.REJECT)),
         block(element("192.0.2.0/24", to=CONTAINER)),
     ]
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with opened("k4") as made:
-        yield made
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "owner"])

@@ -29,7 +29,6 @@ from tests.lab.packets import (
     blocked,
     connected,
     element,
-    opened,
     past_the_host,
     silent,
 )
@@ -54,12 +53,6 @@ class Side:
 FOUR = Side(CONTAINER, OTHER, SERVER, ATTACKER, NEIGHBOUR, f"{ATTACKER}/32")
 SIX = Side(CONTAINER6, OTHER6, SERVER6, ATTACKER6, NEIGHBOUR6, "2001:db8:0:1::/64")
 SIDES = pytest.mark.parametrize("side", [FOUR, SIX], ids=["IPv4", "IPv6"])
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with opened("k4") as made:
-        yield made
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -29,18 +29,11 @@ from tests.lab.packets import (
     connected,
     element,
     family,
-    opened,
     silent,
     until,
 )
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with opened("djn") as made:
-        yield made
 
 
 @pytest.fixture

@@ -32,18 +32,11 @@ from tests.lab.packets import (
     blocked,
     connected,
     element,
-    opened,
 )
 
 pytestmark = pytest.mark.engine
 
 BANNED = element(f"{ATTACKER}/32", 80)
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with opened("djse5") as made:
-        yield made
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Tables that only their own process may change, with packets and with other processes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
 
 import pytest
@@ -19,18 +19,11 @@ from tests.lab.packets import (
     blocked,
     connected,
     element,
-    opened,
 )
 
 pytestmark = pytest.mark.engine
 
 BANNED = element(f"{ATTACKER}/32", 80)
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with opened("k4") as made:
-        yield made
 
 
 @pytest.fixture

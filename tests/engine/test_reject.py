@@ -24,7 +24,6 @@ from tests.lab.packets import (
     connected,
     element,
     family,
-    opened,
     silent,
     until,
 )
@@ -46,12 +45,6 @@ SIDES = pytest.mark.parametrize(
 
 def scopes(port: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("port", [None, port], ids=["everything", "one port"])
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with opened("rj") as made:
-        yield made
 
 
 @pytest.fixture
