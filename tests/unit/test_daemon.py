@@ -256,6 +256,17 @@ async def test_gateways_and_name_servers_of_the_host_are_never_banned(tmp_path: 
             )
 
 
+async def test_the_engines_networks_are_never_banned_not_even_by_force(tmp_path: Path) -> None:
+    settings = LOGIN + "[containers.web]\njails = ['login']\n"
+    async with daemon_of(tmp_path, WEB, settings=settings) as (daemon, engine):
+        await fail(engine, "172.18.0.9", "192.0.2.77")
+        assert banned(daemon) == {"192.0.2.77"}
+        with pytest.raises(Refused, match="in a network of container web"):
+            await daemon.warden.ask(
+                Sentence(subject=ip_network("172.18.0.9"), bantime=60, force=True)
+            )
+
+
 async def test_a_name_in_ignoreip_follows_its_address(tmp_path: Path) -> None:
     office = ["203.0.113.7"]
 
