@@ -27,7 +27,8 @@ from itertools import islice
 
 from dockerjail.docker.cursor import Dialect, dialect
 from dockerjail.docker.inspect import bounded
-from dockerjail.docker.tail import Recall, State, Tail
+from dockerjail.docker.recall import Recall
+from dockerjail.docker.tail import State, Tail
 from dockerjail.errors import ContainerUnknown, EngineUnavailable
 from dockerjail.model import Chunk, Container, Cursor, Problem, Stream
 from dockerjail.ports import CursorKey, Engine

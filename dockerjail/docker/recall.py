@@ -1,8 +1,8 @@
 """
 What stood in a log before the lines that are still to be judged, once more.
 
-In come a container and its cursors; out go the lines up to these to `take`, for whoever judges a
-line by those before it and has forgotten them with an earlier process. Nothing is consumed.
+In come a container and its cursors; out go the lines up to these, for whoever judges a line by
+those before it and has forgotten them with an earlier process. Nothing is consumed.
 """
 
 import asyncio
@@ -19,20 +19,24 @@ from dockerjail.ports import Engine
 from dockerjail.stamp import NANO
 
 _TAILS: Final = (8192, 262144)
-"""Frames from the end of the log that are asked for; the second if the first show nothing old."""
+"""Frames from the end of the log that are asked for; the second if most of the first are new."""
+
+Take = Callable[[Chunk], Awaitable[None]]
+Recall = Callable[[], Take]
+"""Forgets what it was shown, and returns who takes the lines."""
 
 
 async def recall(
     engine: Engine,
     container: Container,
     cursors: Mapping[Stream, Cursor],
-    take: Callable[[Chunk], Awaitable[None]],
+    begin: Recall,
     *,
     dialect: Dialect,
     limit: int = LIMIT,
 ) -> None:
     """
-    Hand over the last lines up to the cursors, oldest first.
+    Hand over the last lines up to the cursors, oldest first; whenever from the start, `begin` is called.
 
     Raises what `Engine.logs` raises. A log that has grown by more than can be asked for since
     brings nothing.
@@ -46,15 +50,18 @@ async def recall(
             stream: Position(cursor, mark=Mark.STAMP) for stream, cursor in cursors.items()
         }
         frames = reader(container, dialect)
-        found = False
+        take = begin()
+        count = shown = 0
         async with engine.logs(container, follow=False, since=since, tail=tail) as body:
             async for data in body:
-                old = list(_old(frames.feed(data), stand))
-                found = found or bool(old)
+                some = frames.feed(data)
+                old = list(_old(some, stand))
+                count += len(some)
+                shown += len(old)
                 for chunk in lines.feed(old):
                     await take(chunk)
                 await asyncio.sleep(0)
-        if found:
+        if count < tail or shown >= tail // 2:
             return
 
 

@@ -50,7 +50,7 @@ from dockerjail.docker.frames import SYSTEM_ERROR, Frame, Reader
 from dockerjail.docker.frames import reader as frames_of
 from dockerjail.docker.inspect import bounded, readable
 from dockerjail.docker.lines import LIMIT, Lines
-from dockerjail.docker.recall import recall
+from dockerjail.docker.recall import Recall, recall
 from dockerjail.errors import ContainerGone, ContainerUnknown, EngineUnavailable, LogsUnreadable
 from dockerjail.model import Chunk, Container, Cursor, Problem, Stream
 from dockerjail.ports import Engine
@@ -60,7 +60,6 @@ from dockerjail.stamp import NANO, nanoseconds
 logger = logging.getLogger(__name__)
 
 Deliver = Callable[[Chunk], Awaitable[None]]
-Recall = Callable[[Chunk], Awaitable[None]]
 
 _LITTLE = 2000
 """A read with fewer new frames is near enough to the end to start following."""
@@ -346,7 +345,7 @@ class Tail:
             if clock() - began >= _BRIEF:
                 delays, wait = self._backoff.delays(), False
 
-    async def _remind(self, take: Recall) -> None:
+    async def _remind(self, begin: Recall) -> None:
         """Show what an earlier process has judged to who has forgotten it."""
         try:
             async with _patience(_STUCK_FAR):
@@ -354,7 +353,7 @@ class Tail:
                     self._engine,
                     self.container,
                     self.cursors,
-                    take,
+                    begin,
                     dialect=self._dialect(),
                     limit=self._limit,
                 )

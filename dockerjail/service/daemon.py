@@ -25,7 +25,7 @@ from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.recidive import RECIDIVE
 from dockerjail.config.settings import Settings
 from dockerjail.docker.intake import Intake
-from dockerjail.docker.tail import Recall
+from dockerjail.docker.recall import Recall, Take
 from dockerjail.errors import FirewallError, StoreDamaged, StoreError
 from dockerjail.jail.ignore import Ignore, spared
 from dockerjail.jail.jail import IDLE, Bench, Jails, Verdict
@@ -339,13 +339,16 @@ class Daemon:
         bench = self.benches[container.id]
         if not bench.remembers:
             return None
-        self.jails.leave(container.id)  # what is still remembered would be remembered twice
 
-        async def recall(chunk: Chunk) -> None:
+        async def take(chunk: Chunk) -> None:
             for _ in bench.recall(chunk, self.clock()):
                 await asyncio.sleep(0)
 
-        return recall
+        def begin() -> Take:
+            self.jails.leave(container.id)  # what is still remembered would be remembered twice
+            return take
+
+        return begin
 
     def _watch(self, entries: Iterable[Failure | Offence]) -> None:
         """Take note of whom a ban keeps out and who fails all the same."""

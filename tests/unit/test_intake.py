@@ -1018,6 +1018,10 @@ class Reminded:
     def __init__(self):
         self.lines = []
 
+    def begin(self):
+        self.lines.clear()
+        return self.take
+
     async def take(self, chunk):
         self.lines += [
             (chunk.stream, line.partition(b" ")[2].decode())
@@ -1029,7 +1033,7 @@ class Reminded:
 async def test_whoever_remembers_is_shown_the_lines_of_before_a_restart_first(version):
     house, reminded = House(version=version), Reminded()
     house.engine.start(WEB)
-    async with house.running(recall=lambda _: reminded.take):
+    async with house.running(recall=lambda _: reminded.begin):
         house.say("a", "b")
         house.say("c", stream=ERR)
         await asyncio.sleep(1)
@@ -1043,9 +1047,14 @@ async def test_whoever_remembers_is_shown_the_lines_of_before_a_restart_first(ve
         order.append("judged")
         await deliver(chunk)
 
-    async def reminding(chunk):
-        order.append("reminded")
-        await reminded.take(chunk)
+    def reminding():
+        take = reminded.begin()
+
+        async def noting(chunk):
+            order.append("reminded")
+            await take(chunk)
+
+        return noting
 
     house.deliver = first
     async with house.running(recall=lambda _: reminding):
@@ -1058,3 +1067,42 @@ async def test_whoever_remembers_is_shown_the_lines_of_before_a_restart_first(ve
         await asyncio.sleep(10)
     assert len(reminded.lines) == 3, "it is shown once"
     assert house.texts() == ["d", "e"]
+
+
+async def test_whoever_remembers_is_shown_enough_also_when_much_was_written_meanwhile():
+    house, reminded = House(), Reminded()
+    house.engine.start(WEB)
+    before = [f"before {number}" for number in range(100)]
+    async with house.running():
+        house.say(*before)
+        await asyncio.sleep(1)
+    house.say(*["meanwhile"] * 8150)
+    async with house.running(recall=lambda _: reminded.begin):
+        await asyncio.sleep(5)
+        assert [text for _, text in reminded.lines] == before
+        assert house.texts() == [*before, *["meanwhile"] * 8150]
+
+
+async def test_whoever_remembers_begins_afresh_when_the_engine_goes_away_meanwhile():
+    house, reminded = House(), Reminded()
+    house.engine.start(WEB)
+    async with house.running():
+        house.say("a", "b")
+        await asyncio.sleep(1)
+    taken = []
+
+    def begin():
+        take = reminded.begin()
+
+        async def cut_once(chunk):
+            await take(chunk)
+            if not taken:
+                taken.append(chunk)
+                raise EngineUnavailable("connection reset")
+
+        return cut_once
+
+    async with house.running(recall=lambda _: begin):
+        await asyncio.sleep(10)
+        assert taken
+        assert reminded.lines == [(OUT, "a"), (OUT, "b")]
