@@ -39,13 +39,6 @@ class Example:
     address: tuple[int, int] | None
     free: tuple[Room, ...]
 
-    def with_address(self, address: str) -> str:
-        """Return the line with another address in it."""
-        if self.address is None:
-            return self.text
-        start, end = self.address
-        return self.text[:start] + address + self.text[end:]
-
 
 def examples(pattern: str, *, prefix: str = "", address: str) -> Iterator[Example]:
     """
