@@ -71,7 +71,11 @@ class StoreUnavailable(StoreError):
 
 
 class StoreDamaged(StoreError):
-    """What is stored is not what was written."""
+    """What is stored is not what was written; the `remedy` is for a file that is not ours."""
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what)
+        self.remedy = remedy
 
 
 class FirewallError(DockerjailError):

@@ -312,6 +312,7 @@ class FakeEngine:
         self._logs: dict[str, FakeLog] = {}
         self._newest = 0
         self.away = ""
+        self.tardy = 0.0  # seconds until a list comes
         self.untold: list[Problem] = []
         self.deaf = False  # events get lost
         self.unreadable: dict[str, str] = {}
@@ -382,6 +383,7 @@ class FakeEngine:
 
     async def list(self) -> Sequence[tuple[str, str]]:
         self._answer()
+        await asyncio.sleep(self.tardy)
         return [(name, repr(container)) for name, container in self._known.items()]
 
     async def inspect(self, container: str) -> Container | None:

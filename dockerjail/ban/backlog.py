@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
+from dockerjail.config import duration
 from dockerjail.errors import StoreError, StoreUnavailable
 from dockerjail.model import (
     Allowance,
@@ -264,8 +265,8 @@ class Backlog:
         return True
 
     async def _write(self, page: _Page) -> None:
-        self._writing = True
-        slow = asyncio.get_running_loop().call_later(SLOW, self._begin, _SILENT)
+        self._writing, began = True, self._clock()
+        slow = asyncio.get_running_loop().call_later(SLOW, self._begin, _SILENT, began)
         try:
             await self._store.record(page.entries, page.cursors, gone=page.gone)
         finally:
@@ -288,9 +289,9 @@ class Backlog:
             if not fresh:
                 del self._bans[ban.subject]
 
-    def _begin(self, error: StoreUnavailable) -> None:
+    def _begin(self, error: StoreUnavailable, since: float | None = None) -> None:
         if self.trouble is None:
-            self.since = self._clock()
+            self.since = self._clock() if since is None else since
             logger.error(
                 "store: %s; bans are enforced all the same, and written when it works again", error
             )
@@ -300,8 +301,8 @@ class Backlog:
     def _end(self) -> None:
         if self.trouble is not None and self.since is not None:
             logger.warning(
-                "store: it works again after %.0f seconds, and everything is written",
-                self._clock() - self.since,
+                "store: it works again after %s, and everything is written",
+                duration.format(max(1, round(self._clock() - self.since))),
             )
         self.trouble = self.since = None
         self._late = False

@@ -1,13 +1,14 @@
 """
 `dockerjail check`: is everything as it should be, and if not, what to do.
 
-Reads the configuration and the files that it names, asks the Engine and the resolver, tries the
-kernel and knocks at the control socket. Changes nothing: the empty table with which the kernel is tried
+Reads the configuration and the files that it names, looks at the place of the database, asks the
+Engine and the resolver, tries the kernel and knocks at the control socket. Changes nothing: the empty table with which the kernel is tried
 is gone when the answer is there.
 """
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +26,13 @@ from dockerjail.config.policies import policies
 from dockerjail.config.settings import Settings, load
 from dockerjail.docker.client import DockerEngine
 from dockerjail.docker.inspect import readable
-from dockerjail.errors import ConfigError, DaemonUnreachable, EngineError, FirewallError
+from dockerjail.errors import (
+    ConfigError,
+    DaemonUnreachable,
+    EngineError,
+    EngineUnavailable,
+    FirewallError,
+)
 from dockerjail.escape import plain
 from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Rule
@@ -36,6 +43,12 @@ from dockerjail.nft.host import ThisHost
 from dockerjail.nft.kernel import Kernel
 from dockerjail.service.exempt import Exempt
 from dockerjail.service.names import PATIENCE, look_up
+
+ANSWER = 15.0
+"""Seconds that the Engine may take to say its version."""
+
+ROOM = 1024 * 1024
+"""Bytes without which nothing can be written for long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +120,7 @@ async def _look(config: Path | None) -> tuple[Sequence[Finding], Sequence[Jail]]
     jails: list[Jail] = [
         (settings.jails[name], f"jail {name}", False) for name in sorted(settings.jails.own)
     ]
+    findings.append(_store(settings))
     findings += await _kernel(settings)
     found, running = await _engine(settings)
     findings += found
@@ -114,6 +128,28 @@ async def _look(config: Path | None) -> tuple[Sequence[Finding], Sequence[Jail]]
     findings.append(_daemon(settings))
     # what [DEFAULT] says holds for all its jails, and is to be read once
     return list(dict.fromkeys(findings)), [*jails, *running]
+
+
+def _store(settings: Settings) -> Finding:
+    """Say whether the database could be written; it is not opened, since the daemon may have it."""
+    path = settings.store.path
+    place = next(each for each in path.absolute().parents if each.exists())
+    remedy = "then start the daemon again if it ended; or give another [store] path"
+    try:
+        system = os.statvfs(place)
+    except OSError as error:
+        return Finding(place="store", ok=False, what=f"{path}: {error}", remedy=remedy, fatal=True)
+    if system.f_flag & os.ST_RDONLY:
+        what, do = "its file system is read-only", "mount it writable"
+    elif not os.access(place, os.W_OK | os.X_OK):
+        what, do = f"no right to write in {place}", "give it"
+    elif system.f_bavail * system.f_frsize < ROOM:
+        what, do = "the disk is full", "make room"
+    else:
+        return Finding(place="store", ok=True, what=str(path))
+    return Finding(
+        place="store", ok=False, what=f"{path}: {what}", remedy=f"{do}, {remedy}", fatal=True
+    )
 
 
 async def _kernel(settings: Settings) -> Sequence[Finding]:
@@ -129,13 +165,22 @@ async def _engine(settings: Settings) -> tuple[Sequence[Finding], Sequence[Jail]
     place = f"Docker Engine {settings.docker.host}"
     try:
         async with DockerEngine(settings.docker.host) as engine:
-            version = await engine.version()
+            async with asyncio.timeout(ANSWER):
+                version = await engine.version()
             listed = await engine.list()
             containers = [
                 container
                 for id_, _ in listed
                 if (container := await engine.inspect(id_)) is not None
             ]
+    except TimeoutError:
+        what = f"it does not answer within {ANSWER:g} seconds"
+        remedy = "see what keeps it busy (its own log says); if it stays so, restart it"
+        return [Finding(place=place, ok=False, what=what, remedy=remedy, fatal=True)], []
+    except EngineUnavailable as error:
+        return [
+            Finding(place=place, ok=False, what=error.what, remedy=error.remedy, fatal=True)
+        ], []
     except EngineError as error:
         return [Finding(place=place, ok=False, what=str(error), fatal=True)], []
     findings = [Finding(place=place, ok=True, what=f"version {version}")]

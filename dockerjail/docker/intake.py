@@ -118,6 +118,7 @@ class Intake:
         self.connected = False
         self.error = ""
         self.remedy = ""
+        self._asked: float | None = None
         self.engine_version = ""
         self._digests: dict[str, str] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
@@ -152,6 +153,11 @@ class Intake:
         found = self.containers.get(container)
         if found is not None and self._seen_all and self._tails is not None:
             self._tend(self._tails, found)
+
+    @property
+    def unanswered(self) -> float:
+        """For how many seconds the Engine has owed its list of containers."""
+        return 0.0 if self._asked is None else asyncio.get_running_loop().time() - self._asked
 
     def problems(self) -> Sequence[Problem]:
         """List what keeps containers from being looked at or known as they are."""
@@ -228,7 +234,11 @@ class Intake:
 
     async def _reconcile(self, hint: Callable[[str], None], *, afresh: bool) -> None:
         """Find what events left out."""
-        listed = dict(await self._engine.list())
+        self._asked = asyncio.get_running_loop().time()
+        try:
+            listed = dict(await self._engine.list())
+        finally:
+            self._asked = None
         before, self._digests = self._digests, listed
         left_out, self._left_out = self._left_out, max(len(listed) - MOST, 0)
         if self._left_out:

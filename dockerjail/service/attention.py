@@ -14,6 +14,9 @@ from dockerjail.ban.warden import FULL
 from dockerjail.jail.patience import LIMIT, REMEMBERED
 from dockerjail.model import Blocktype, Container, Problem
 
+UNANSWERED: Final = 10.0
+"""Seconds without an answer of the Engine after which that is told."""
+
 LATELY: Final = 3600.0
 """Seconds for which it is told that something was forgotten."""
 
@@ -61,6 +64,12 @@ def _of_the_engine(daemon: Daemon) -> Iterator[Problem]:
             place="Docker Engine",
             what=daemon.intake.error or f"no answer yet from {daemon.settings.docker.host}",
             remedy=f"{remedy}; {meanwhile}" if remedy else meanwhile,
+        )
+    elif daemon.intake.unanswered > UNANSWERED:
+        yield Problem(
+            place="Docker Engine",
+            what=f"has not answered for {daemon.intake.unanswered:.0f} seconds, so lines may be late",
+            remedy="see what keeps it busy (its own log says); if it stays so, restart it",
         )
 
 
@@ -201,7 +210,7 @@ def overdue(jail: Jail, now: float) -> Problem:
     return Problem(
         place=f"jail {jail.name}",
         what=f"{patience.regex} takes longer than {LIMIT * 1000:.0f} ms on lines such as "
-        f"{patience.sample!r} ({patience.length} characters): {patience.overdue} were given up, "
+        f"'{patience.sample}' ({patience.length} characters): {patience.overdue} were given up, "
         f"{patience.unjudged} passed while it was suspended{suspended}",
         remedy="write a regex that cannot backtrack there, with \\S or [^ ] in place of .*; "
         "`dockerjail check` says where",

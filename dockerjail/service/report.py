@@ -237,7 +237,7 @@ class Report:
                     "service": container.service,
                     "running": container.running,
                     "state": tail.state,
-                    "lag": None if tail.state == "unreadable" else tail.lag,
+                    "lag": None if tail.state in ("unreadable", "waiting") else tail.lag,
                     "lines": tail.lines,
                     "last_line_at": tail.last_at or None,
                     "reconnects": tail.reconnects,

@@ -7,6 +7,7 @@ are not taken from it: with rows missing between them they would say that lines 
 counted which were not; so the last lines of the logs are read again instead.
 """
 
+import calendar
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +59,15 @@ def earlier(path: Path) -> Sequence[Path]:
         if each.name.startswith(prefix) and not each.name.endswith(("-wal", "-shm"))
     ]
     return sorted(found, reverse=True)
+
+
+def set_aside_at(path: Path) -> float | None:
+    """Return when a database got its name by `name_aside`, in seconds since the epoch."""
+    stamp = path.name.rpartition(".damaged-")[2][: len("20261122-234031")]
+    try:
+        return float(calendar.timegm(time.strptime(stamp, "%Y%m%d-%H%M%S")))
+    except ValueError:
+        return None
 
 
 def salvage(path: Path, now: float) -> Sequence[Entry]:

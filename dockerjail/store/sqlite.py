@@ -30,6 +30,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
@@ -55,7 +56,7 @@ from dockerjail.ports import (
     History,
     State,
 )
-from dockerjail.store.damage import name_aside, salvage, set_aside
+from dockerjail.store.damage import earlier, name_aside, salvage, set_aside, set_aside_at
 from dockerjail.store.lock import Lock, Loss, only_user
 from dockerjail.store.migrate import APPLICATION_ID, examine, migrate, shipped
 from dockerjail.store.rows import (
@@ -95,6 +96,9 @@ _SPARE_PAGES = 1024
 
 _CHECKED_WITHIN = 5.0
 """Seconds that a start looks for damage."""
+
+_TOLD_FOR = 86400.0
+"""Seconds for which it is told that a database was set aside."""
 
 _CHECKED_MOST = 512 * 1024 * 1024
 """
@@ -280,6 +284,7 @@ class SqliteStore:
         self._damage = ""
         self._stuck: StoreUnavailable | None = None
         self._overfull = 0
+        self._aside: Path | None = None
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -320,13 +325,15 @@ class SqliteStore:
                 await self._connect_to(path, stack)
             except StoreDamaged as error:
                 if not ours:
-                    raise StoreError(str(error)) from error
+                    remedy = f"; {error.remedy}" if error.remedy else ""
+                    raise StoreError(f"{error}{remedy}") from error
                 with self._saying("set it aside"):
                     self._lose(path, lock, str(error))
                 await self._connect_to(path, stack)
             with self._saying("open it"):
                 lock.own()
             self._lock, self._distrust = lock, ""
+            self._aside = next(iter(earlier(path)), None)
             self._stack = stack.pop_all()
 
     async def _connect_to(self, path: Path, stack: AsyncExitStack) -> None:
@@ -419,13 +426,33 @@ class SqliteStore:
 
     def problems(self) -> Sequence[Problem]:
         """See `Store.problems`."""
-        if not self._overfull:
-            return []
-        what = (
-            f"{self._path} takes {_mebibytes(self._overfull)}, more than max_size: bans in force and "
-            "failures that still count alone do, and are kept"
+        found = [*self._lately_damaged()]
+        if self._damage:
+            remedy = "within half a minute it is set aside, and a fresh one begun"
+            found.append(Problem(place="store", what=self._damage, remedy=remedy))
+        if self._overfull:
+            what = (
+                f"{self._path} takes {_mebibytes(self._overfull)}, more than max_size: bans in "
+                "force and failures that still count alone do, and are kept"
+            )
+            remedy = "raise max_size under [store]"
+            found.append(Problem(place="store", what=what, remedy=remedy))
+        return found
+
+    def _lately_damaged(self) -> Iterator[Problem]:
+        """Tell for a day of a database that was set aside, also after a restart."""
+        if self._aside is None or not self._aside.exists():
+            return
+        at = set_aside_at(self._aside)
+        if at is None or not 0 <= time.time() - at < _TOLD_FOR:
+            return
+        when = datetime.fromtimestamp(at).astimezone()
+        yield Problem(
+            place="store",
+            what=f"{self._path}: the database was damaged, and a fresh one was begun "
+            f"{when:%Y-%m-%d %H:%M:%S}; bans were kept, failures and unbans may be forgotten",
+            remedy=f"look at the disk and at `dockerjail bans`, then move {self._aside.name} away",
         )
-        return [Problem(place="store", what=what, remedy="raise max_size under [store]")]
 
     async def close(self) -> None:
         """Let go of the file; a store that is not open is left as it is."""
@@ -555,7 +582,7 @@ class SqliteStore:
         }
         purged = 0
         with self._saying("purge old history"):
-            self._must_be_there()
+            self._must_be_sound()
             for sql in _PURGE:
                 while rows := await self._purge_step(sql, limits):
                     purged += rows
@@ -631,8 +658,10 @@ class SqliteStore:
         )
         raise self._stuck
 
-    def _must_be_there(self) -> None:
-        """Raise `StoreDamaged` if somebody has taken the file away: all would be lost at the end."""
+    def _must_be_sound(self) -> None:
+        """Raise `StoreDamaged` if it was seen to be, or somebody has taken the file away."""
+        if self._damage:
+            raise StoreDamaged(self._damage)
         if _inode(self._path) != self._inode:
             self._damage = f"{self._path}: was moved, deleted or replaced while it was in use"
             raise StoreDamaged(self._damage)
@@ -710,11 +739,13 @@ class SqliteStore:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if not code and "decode" in str(error):  # text that nobody ever wrote
                 code = sqlite3.SQLITE_CORRUPT
+            if code == sqlite3.SQLITE_IOERR and _is_full(self._path):
+                code = sqlite3.SQLITE_FULL  # it could not make room for what others are to see
             what, remedy = _SQLITE_SAYS.get(code, ("SQLite refused", "please report this"))
             what = self._message(attempt, what, error)
             if code in _DAMAGE:
-                self._damage = f"{what}; {remedy}"
-                raise StoreDamaged(self._damage) from error
+                self._damage = what
+                raise StoreDamaged(what, remedy) from error
             if code in _PASSING:
                 raise StoreUnavailable(what, remedy) from error
             raise StoreError(f"{what}; {remedy}") from error
@@ -738,6 +769,14 @@ class SqliteStore:
                 f"{self._path}: a row is not as dockerjail writes it ({error}); "
                 "mend it with sqlite3, or move the file away to start empty"
             ) from error
+
+
+def _is_full(path: Path) -> bool:
+    """Say whether the file system of a file has no room left."""
+    try:
+        return os.statvfs(path.parent).f_bavail == 0
+    except OSError:
+        return False
 
 
 def _prepare(path: Path) -> Path:

@@ -276,6 +276,20 @@ def test_a_stop_with_a_full_disk_says_what_is_lost(house: House) -> None:
     house.exact(others(40))
 
 
+def test_a_start_with_a_full_disk_names_it(house: House) -> None:
+    assert house.jailer.stop() == 0
+    house.disk.fill()
+    assert house.jailer.start().ended() == 1
+    (last,) = [line for line in house.jailer.log.splitlines() if "CRITICAL" in line]
+    assert "cannot open it: the disk is full" in last
+    check = house.jailer.cli("check", within=house.disk.command)
+    assert check.returncode == 1
+    assert "store: " in check.stdout
+    assert "the disk is full" in check.stdout
+    house.disk.make_room()
+    house.start()
+
+
 def test_a_disk_that_does_not_answer_delays_no_ban(house: House) -> None:
     early, late = others(10), others(10, "100.64.2")
     house.fail_and_be_banned(*early)

@@ -120,9 +120,9 @@ class Jailer:
 
     # Use
 
-    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the command line to its end."""
-        command = [sys.executable, "-m", "dockerjail", *arguments]
+    def cli(self, *arguments: str, within: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        """Run a command of the command line to its end, `within` the mounts of another if need be."""
+        command = [*within, sys.executable, "-m", "dockerjail", *arguments]
         return subprocess.run(
             self.space.command(*command),
             env=self._environ() | {"DOCKERJAIL_CONFIG": str(self.config)},

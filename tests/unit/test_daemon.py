@@ -511,3 +511,16 @@ async def test_an_engine_that_is_back_is_found_within_seconds_however_long_it_wa
         await asyncio.sleep(6)
         assert daemon.intake.connected
         assert not problems(daemon)
+
+
+async def test_an_engine_that_hangs_is_told_before_it_is_given_up(tmp_path: Path) -> None:
+    async with daemon_of(tmp_path) as (daemon, engine):
+        engine.tardy = 50.0
+        await asyncio.sleep(45)
+        assert daemon.intake.connected
+        (problem,) = problems(daemon)
+        assert problem.place == "Docker Engine"
+        assert "has not answered for" in problem.what
+        engine.tardy = 0.0
+        await asyncio.sleep(60)
+        assert not problems(daemon)

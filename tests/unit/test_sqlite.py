@@ -573,6 +573,26 @@ async def test_a_header_of_garbage_is_set_aside_once_the_file_was_ours(tmp_path:
     assert (tmp_path / aside).read_bytes() == damaged
 
 
+async def test_a_database_that_was_set_aside_is_told_for_a_day_or_until_it_is_moved_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.db"
+    await filled(path)
+    spoil(path, 0, 100)
+    async with store_at(path) as store:
+        assert len(store.problems()) == 1
+    (aside,) = asides(path)
+    async with store_at(path) as store:  # after a restart, too
+        (problem,) = store.problems()
+        assert (problem.place, aside in problem.remedy) == ("store", True)
+        assert "the database was damaged" in problem.what
+        (tmp_path / aside).rename(tmp_path / "elsewhere")
+        assert not store.problems()
+        (tmp_path / "elsewhere").rename(tmp_path / aside)
+        monkeypatch.setattr(sqlite_module, "_TOLD_FOR", 0.0)
+        assert not store.problems()
+
+
 @pytest.mark.parametrize("size", [0, 100, 4096, 20_000])
 async def test_a_truncated_file_is_set_aside(tmp_path: Path, size: int) -> None:
     path = tmp_path / "state.db"
@@ -757,6 +777,11 @@ async def test_damage_that_shows_later_ends_all_writing(tmp_path: Path) -> None:
             await store.last_failures(JAIL)
         with pytest.raises(StoreDamaged, match=r"the database is damaged"):
             await store.record([failure()], {})
+        # whoever does nothing but read is told, and what is done at intervals ends it
+        (problem,) = store.problems()
+        assert "the database is damaged" in problem.what
+        with pytest.raises(StoreDamaged, match=r"the database is damaged"):
+            await store.purge(NOW)
     async with SqliteStore(path, keep=1.0, distrust="it is damaged") as store:
         assert store.loss is not None
         await store.record([failure()], {})

@@ -692,6 +692,10 @@ async def test_a_store_that_does_not_answer_delays_no_ban_and_is_told_of(caplog)
         await asyncio.sleep(backlog_module.SLOW)
         (problem,) = house.warden.backlog.problems()
         assert problem.what.startswith("the store does not answer: since 2001-")
+        silent = house.clock() - (house.warden.backlog.since or 0)
+        assert (
+            silent > backlog_module.SLOW
+        )  # from the first row that waits, not from when it is told
         await asyncio.sleep(300)
         assert list(house.warden.backlog.problems()) == []
         assert await house.store.totals() == {JAIL: (10, 2)}
