@@ -16,7 +16,13 @@ def ban(talk: Talk, order: dict[str, Any], *, json: bool) -> int:
         for made in report["bans"]:
             end = "for good" if made["left"] is None else f"for {duration(made['left'])}"
             observed = made["mode"] == "observe"
-            is_ = "would be kept out of" if observed else "is kept out of"
+            is_ = (
+                "would be kept out of"
+                if observed
+                else "is kept out of"
+                if report["in_sync"]
+                else "is to be kept out of"
+            )
             only = " (observed only)" if observed else ""
             show.say(f"{made['address']} {is_} {show.kept_out(made)} {end}{only}")
         warn(report)
@@ -26,11 +32,13 @@ def ban(talk: Talk, order: dict[str, Any], *, json: bool) -> int:
 def warn(report: dict[str, Any]) -> None:
     """Say so when the kernel or the store has not taken an order over."""
     if not report.get("in_sync", True):
-        show.say(f"taken over, but the kernel is not in sync: {report['error']}", console=show.err)
+        show.say(
+            f"noted, but the kernel may not do it yet; it is tried again by itself: {report['error']}",
+            console=show.err,
+        )
     if not report["stored"]:
         show.say(
-            "carried out, but not stored yet, so a restart would forget it: "
-            f"{report['store_error']}",
+            f"not stored yet, so a restart would forget it: {report['store_error']}",
             console=show.err,
         )
 

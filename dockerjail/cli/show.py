@@ -135,7 +135,7 @@ def moment(at: float | None) -> str:
 
 def ago(at: float | None) -> str:
     """Write how long ago something was."""
-    return "-" if at is None else f"{duration(max(0.0, time.time() - at)) or '0s'} ago"
+    return "-" if at is None else f"{duration(max(0, round(time.time() - at))) or '0s'} ago"
 
 
 def many(count: int, what: str) -> str:

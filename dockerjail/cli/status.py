@@ -54,6 +54,13 @@ def jail(talk: Talk, name: str, *, json: bool) -> int:
             f"  bans       {each['bans']} in all, {each['banned']} now{_observed(each)}; they have "
             f"dropped {show.many(each['packets'], 'packet')} ({show.size(each['bytes'])})"
         )
+        if each["overdue"]:
+            lasting = duration(each["suspended"])
+            show.say(
+                f"  regexes    too slow for {show.many(each['overdue'], 'line')}; "
+                f"{each['unjudged']} more passed while the jail was suspended"
+                + (f"; suspended for {lasting} more" if each["suspended"] else "")
+            )
         if each["mode"] == "observe":
             show.say("  mode       observe: nobody is blocked")
         if each["verify"] != "none":
@@ -133,7 +140,7 @@ def _jails(jails: list[Json]) -> None:
         [
             (
                 j["name"],
-                _rule(j),
+                _rule(j) + (", SUSPENDED" if j["suspended"] else ""),
                 str(j["failing"]),
                 str(j["failures"]),
                 str(j["banned"]),

@@ -12,6 +12,7 @@ def unban(talk: Talk, address: str, jail: str | None, *, json: bool) -> int:
         show.as_json(report)
     else:
         for ended in report["bans"]:
-            show.say(f"{ended['address']} is let in again (jail {ended['jail']})")
+            is_ = "is let in again" if report["in_sync"] else "is to be let in again"
+            show.say(f"{ended['address']} {is_} (jail {ended['jail']})")
         warn(report)
     return verdict(report)

@@ -538,4 +538,4 @@ def _shorten(source: str, at: int, width: int = 60) -> str:
     begin = max(0, min(at - width // 2, len(source) - width))
     end = begin + width
     head, tail = "..." if begin else "", "..." if end < len(source) else ""
-    return f"{head}{source[begin:end]!r}{tail}"
+    return f"{head}'{source[begin:end]}'{tail}"

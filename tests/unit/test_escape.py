@@ -4,7 +4,7 @@ import io
 import json
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -83,6 +83,9 @@ JAIL = {
     "mode": "?",
     "verify": "?",
     "unverified": 0,
+    "overdue": 3,
+    "unjudged": 2,
+    "suspended": 59.4,
 }
 CONTAINER = {
     "name": "?",
@@ -175,6 +178,31 @@ def test_no_command_prints_what_a_terminal_obeys(
     assert "evil" in seen.getvalue()
     assert harmless(seen.getvalue())
     assert "[bold]/[link=x]" in seen.getvalue()  # and nothing was taken for markup
+
+
+@pytest.mark.parametrize(
+    ("in_sync", "said"), [(True, "is kept out of"), (False, "is to be kept out of")]
+)
+def test_nobody_is_called_kept_out_whom_the_kernel_does_not_have(
+    capsys: pytest.CaptureFixture[str], in_sync: bool, said: str
+) -> None:
+    class Ordered(Told):
+        def ban(self, order: Any) -> Any:
+            return MADE | {"in_sync": in_sync, "stored": True}
+
+    assert ban.ban(cast(Any, Ordered()), {}, json=False) == (0 if in_sync else 4)
+    out, err = capsys.readouterr()
+    assert said in out
+    assert ("the kernel may not do it yet" in err) is not in_sync
+
+
+def test_a_suspended_jail_is_shown_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    status.overview(cast(Any, Told()), json=False)
+    assert "SUSPENDED" in capsys.readouterr().out
+    status.jail(cast(Any, Told()), "x", json=False)
+    said = capsys.readouterr().out
+    assert "too slow for 3 lines; 2 more passed while the jail was suspended" in said
+    assert "suspended for 59s more" in said
 
 
 def test_json_loses_nothing_and_harms_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
