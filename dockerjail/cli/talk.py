@@ -6,6 +6,7 @@ import os
 import socket
 import tomllib
 from pathlib import Path
+from struct import pack
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -21,13 +22,16 @@ TIMEOUT: Final = 30.0
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=TIMEOUT)
+        super().__init__("localhost")
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
+        # A crowd at the door is waited out by the kernel, in turn; with a timeout of Python's, which
+        # makes the socket non-blocking, connect(2) would give up at once.
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pack("ll", int(TIMEOUT), 0))
         self.sock.connect(str(self._path))
+        self.sock.settimeout(TIMEOUT)
 
 
 def socket_path(config: Path | None) -> Path:
@@ -115,4 +119,6 @@ def _reason(error: Exception) -> str:
         return "there is no such socket"
     if isinstance(error, PermissionError):
         return "permission denied: the socket is its owner's alone, try sudo"
+    if isinstance(error, BlockingIOError):
+        return f"too many wait for it, for more than {TIMEOUT:.0f} seconds"
     return str(error) or type(error).__name__

@@ -7,14 +7,18 @@ import os
 import resource
 import socket
 import stat
+import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from ipaddress import ip_network
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import pytest
 
 from dockerjail.ban.orders import EVERYTHING, Sentence
+from dockerjail.cli.talk import Talk
 from dockerjail.errors import ConfigError
 from dockerjail.model import Ban, Subject
 from dockerjail.service import control, door
@@ -297,23 +301,46 @@ HALVES = [
 
 
 @pytest.mark.parametrize("half", HALVES)
-async def test_a_thousand_visitors_who_send_half_a_request_keep_nobody_out(
-    tmp_path: Path, files: None, half: bytes
+async def test_a_crowd_that_never_stops_coming_keeps_nobody_out(
+    tmp_path: Path, files: None, monkeypatch: pytest.MonkeyPatch, half: bytes
 ) -> None:
+    monkeypatch.setattr(door, "GRACE", 0.5)
+    over = threading.Event()
+
+    def come_and_come(path: Path) -> None:
+        here: deque[socket.socket] = deque()
+        while not over.is_set():
+            one = socket.socket(socket.AF_UNIX)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, pack("ll", 1, 0))
+            here.append(one)
+            with contextlib.suppress(OSError):
+                one.connect(str(path))
+                one.send(half)
+            if len(here) > 500:
+                here.popleft().close()
+        for one in here:
+            one.close()
+
     async with opened(tmp_path) as (daemon, path):
-        async with contextlib.AsyncExitStack() as crowd:
-            for _ in range(1000):
-                _, writer = await asyncio.open_unix_connection(str(path))
-                crowd.callback(writer.close)
-                writer.write(half)
-            assert (await say(path, request("GET", "/v1/status")))[0] == 200
-            assert (await say(path, request("POST", "/v1/bans", GOOD)))[0] == 200
+        crowd = [threading.Thread(target=come_and_come, args=[path]) for _ in range(3)]
+        for each in crowd:
+            each.start()
+        try:
+            await asyncio.sleep(0.5)
+            for _ in range(3):
+                assert (await asyncio.to_thread(Talk(path).status))["engine"]["connected"]
+            await asyncio.to_thread(Talk(path).ban, json.loads(GOOD))
+        finally:
+            over.set()
+            for each in crowd:
+                await asyncio.to_thread(each.join)
         assert len(daemon.warden.bans) == 1
 
 
 async def test_connections_are_bounded_and_the_oldest_goes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(door, "GRACE", 0.0)
     made = []
     passed_on = door._Visitor.connection_lost
     monkeypatch.setattr(
@@ -403,3 +430,32 @@ async def test_all_bans_that_an_order_ended_are_told(tmp_path: Path) -> None:
         assert told.count(b'"address": "203.0.1') == 1502
         assert b'"in_sync": true' in told
         assert not daemon.warden.bans
+
+
+def test_who_asks_while_a_crowd_stands_at_the_door_waits_his_turn(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen(0)
+        crowd = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                one = stack.enter_context(socket.socket(socket.AF_UNIX))
+                one.setblocking(False)
+                one.connect(str(path))
+                crowd += 1
+
+        def answer() -> None:
+            for _ in range(crowd):
+                listener.accept()[0].close()
+            operator, _ = listener.accept()
+            with operator:
+                operator.recv(4096)
+                operator.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"ok": true}')
+
+        opening = threading.Timer(0.3, answer)
+        opening.daemon = True
+        opening.start()
+        assert Talk(path).status() == {"ok": True}
+        opening.join()
