@@ -33,6 +33,8 @@ import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
 from enum import Enum, StrEnum, auto
 
 from dockerjail.docker.cursor import (
@@ -215,13 +217,14 @@ class Tail:
         self.gaps = 0
         self.error = ""
         self.finished = -1.0
-        self._problems: dict[str, tuple[Problem, float]] = {}
+        self._problems: dict[str, tuple[Problem, float, float]] = {}
         self._real = bool(stored)
         self._last: Stream | None = None
         self._found: frozenset[Stream] = frozenset()
         self._lost: frozenset[Stream] = frozenset()
         self._regressed = False
         self._sure = False
+        self._doubted: frozenset[Stream] = frozenset()
         self._whole = False
         self._held: int | None = None
         self._empty = False
@@ -290,10 +293,13 @@ class Tail:
 
     @property
     def problems(self) -> Sequence[Problem]:
-        """What is wrong, or was a short while ago."""
+        """What is wrong, or was within a day; then with the moment when it was so last."""
         now = asyncio.get_running_loop().time()
         self._problems = {k: v for k, v in self._problems.items() if v[1] > now}
-        return [problem for problem, _ in self._problems.values()]
+        return [
+            problem if until == math.inf else replace(problem, what=f"{problem.what} ({_when(at)})")
+            for problem, until, at in self._problems.values()
+        ]
 
     async def _through(self) -> None:
         try:
@@ -425,8 +431,10 @@ class Tail:
                 end, _ = await self._request(window, _Need.SEEK, follow=False)
                 if end is not _End.UNREACHED:
                     break
+        self._doubted = frozenset()
         for self._sure in (False, True):
-            for window in plan:
+            # what is to be believed lost must not be in any part of the log
+            for window in plan[-1:] if self._doubted else plan:
                 need = _Need.REACH if window is not plan[-1] else _Need.SAY
                 end, new = await self._request(window, need, follow=follow)
                 fresh += new
@@ -597,10 +605,15 @@ class Tail:
         self._regressed = self._regressed or lines.regressed
         if self._regressed:
             self._polls = 0  # no window was empty because of a truncated file
-        if need is not _Need.NOTHING and lines.lost:
-            if need is _Need.SAY and self._sure:
+        if need is not _Need.NOTHING:
+            # The other stream's frame may be found by now, and hide that this one's is not.
+            hidden = self._doubted - lines.met - lines.lost
+            self._doubted = lines.lost
+            if need is _Need.SAY and self._sure and (lines.lost or hidden):
                 self._lose(lines.lost)
-            return _End.UNREACHED
+                self._doubted = frozenset()
+            if lines.lost:
+                return _End.UNREACHED
         self._last, self._found = lines.last or self._last, frozenset()
         return _End.CLOSED
 
@@ -801,9 +814,16 @@ class Tail:
 
     def _report(self, kind: str, problem: Problem, *, stands: float) -> None:
         """Log a problem once, and keep it for so many seconds."""
-        if problem not in self.problems:
+        now = asyncio.get_running_loop().time()
+        known, until, _ = self._problems.get(kind, (None, 0.0, 0.0))
+        if problem != known or until <= now:
             logger.warning("%s", problem)
-        self._problems[kind] = problem, asyncio.get_running_loop().time() + stands
+        self._problems[kind] = problem, now + stands, self._clock()
+
+
+def _when(at: float) -> str:
+    """Write the moment when something was so last."""
+    return f"last {datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _frames(reader: Reader, data: bytes | None) -> Iterator[Sequence[Frame]]:

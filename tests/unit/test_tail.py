@@ -424,6 +424,28 @@ async def test_gaps_are_counted_and_said_once_each(caplog):
     assert caplog.text.count("rotated away or truncated") == 3
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("count", [3, 600])
+async def test_a_gap_in_one_stream_is_said_though_the_other_goes_on(version, count, caplog):
+    desk = Desk(version)
+    async with desk.running():
+        desk.say("read", stream=ERR)
+        await asyncio.sleep(1)
+    desk.say("lost", stream=OUT)
+    desk.say("lost", stream=ERR)
+    desk.log.frames.clear()
+    later = [(f"later {n}", OUT if n % 2 else ERR) for n in range(count)]
+    for text, stream in later:
+        desk.say(text, stream=stream)
+    async with desk.running():
+        await asyncio.sleep(100)
+        assert desk.tail.gaps == 1
+    assert caplog.text.count("rotated away or truncated") == 1
+    for stream in (OUT, ERR):
+        before = ["read"] if stream is ERR else []
+        assert desk.texts(stream) == before + [text for text, where in later if where is stream]
+
+
 async def test_a_gap_is_no_problem_for_ever(monkeypatch):
     monkeypatch.setattr("dockerjail.docker.tail._STANDS", 600.0)
     desk = Desk()
