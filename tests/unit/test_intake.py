@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -465,6 +466,7 @@ async def test_a_log_rotated_away_is_said():
         await asyncio.sleep(1)
         assert house.texts() == ["one", "two"]
         assert "rotated away or truncated" in house.tail.problems[-1].what
+        assert re.search(r" \(last \d{4}-\d\d-\d\d [0-9:]{8}\)$", house.tail.problems[-1].what)
         assert "max-size" in house.tail.problems[-1].remedy
 
 
