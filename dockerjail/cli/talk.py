@@ -105,7 +105,8 @@ class Talk:
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise DaemonUnreachable(
                 f"no daemon answers at {self._path} ({_reason(error)}); is `dockerjail run` "
-                "running? In a container: docker exec dockerjail dockerjail status"
+                "running? If it ended, its log says why. In a container: "
+                "docker exec dockerjail dockerjail status"
             ) from error
         finally:
             connection.close()
