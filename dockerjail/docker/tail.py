@@ -232,7 +232,7 @@ class Tail:
         self._quiet = _QUIET_FIRST
         self._offset = 0.0
         self._late: float | None = None
-        self._lag = 0.0
+        self._lag = self._lag_at = 0.0
         self._waiting_since: float | None = None
         self._missed = False
         self._polls = 0
@@ -286,10 +286,13 @@ class Tail:
 
     @property
     def lag(self) -> float:
-        """How many seconds late the newest line came, or is by now if it still waits."""
-        if self._waiting_since is None:
+        """How many seconds late the newest line came, or is by now if it or the next still waits."""
+        since = self._waiting_since
+        if since is None and self.state in (State.CATCHING_UP, State.POLLING) and self._lag:
+            since = self._lag_at  # an Engine may take long to find the next
+        if since is None:
             return self._lag
-        return self._lag + asyncio.get_running_loop().time() - self._waiting_since
+        return self._lag + asyncio.get_running_loop().time() - since
 
     @property
     def problems(self) -> Sequence[Problem]:
@@ -776,6 +779,7 @@ class Tail:
         if chunks and lines.newest is not None:
             self.last_at = lines.newest / NANO
             self._lag = max(self._clock() - self.last_at - self._offset, 0.0)
+            self._lag_at = asyncio.get_running_loop().time()
         if self._last is not None:
             self._last = lines.last or self._last
         self.overlong += lines.overlong

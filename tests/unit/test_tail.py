@@ -346,6 +346,27 @@ async def test_nobody_keeps_a_follower_waiting_while_the_door_is_shut(version):
         assert desk.tail.gaps == 0
 
 
+async def test_a_lag_grows_while_an_engine_searches_a_large_log():
+    desk = Desk()
+    bodies = desk.engine._body
+
+    async def searching(*asked):
+        async for data in bodies(*asked):
+            yield data
+            await asyncio.sleep(20)  # frames that were consumed before, say
+
+    desk.engine._body = searching
+    for number in range(10):
+        desk.say(str(number), at=desk.clock() - 30)
+    async with desk.running():
+        for waited in (5, 15):
+            await asyncio.sleep(waited - asyncio.get_running_loop().time())
+            assert desk.tail.state is State.CATCHING_UP
+            assert desk.tail.lag == pytest.approx(30 + waited, abs=0.5)
+        await asyncio.sleep(10)
+        assert desk.tail.lag < 1
+
+
 async def test_a_short_wait_at_the_door_keeps_the_follower():
     desk = Desk()
     async with desk.running():
