@@ -61,6 +61,7 @@ class Table:
         self._forced: frozenset[Subject] = frozenset()
         self._direct: frozenset[Direct] = frozenset()
         self.sync = Sync()
+        self._told = ""
 
     def __len__(self) -> int:
         return len(self._ledger)
@@ -143,7 +144,8 @@ class Table:
             if add or remove:
                 await self._firewall.apply(add=add, remove=remove)
         except FirewallError as error:
-            logger.warning("%s; putting the whole table in place again", error)
+            if _reason(error) != self._told:
+                logger.warning("%s; putting the whole table in place again", error)
             self.sync.ok, self.sync.error = False, str(error)
             await self.verify(str(error))
 
@@ -174,7 +176,8 @@ class Table:
                 elif named:  # of who is never banned, if there was anything to mend at all
                     logger.warning("the table holds what it should again: %s", reason)
         except FirewallError as error:
-            if str(error) != self.sync.error:
+            if _reason(error) != self._told:
+                self._told = _reason(error)
                 logger.error("the kernel is not in sync: %s", error)
             self.sync.ok, self.sync.error = False, str(error)
         else:
@@ -223,7 +226,7 @@ class Table:
             self.sync.storm_at, self.sync.storm_by = self._clock(), reason
 
     def _well(self) -> None:
-        self.sync.ok, self.sync.error = True, ""
+        self.sync.ok, self.sync.error, self._told = True, "", ""
         self.sync.verified_at = self._clock()
 
     async def _put_all(self) -> None:
@@ -246,6 +249,11 @@ class Table:
     def _effective(self) -> frozenset[Subject]:
         """Return who is never blocked, less who is all the same."""
         return without(self._allow, self._forced) if self._forced else self._allow
+
+
+def _reason(error: FirewallError) -> str:
+    """Return why something was refused, whatever it was: each ban would be another."""
+    return str(error).rpartition(": ")[2]
 
 
 def without(networks: Collection[Subject], holes: Collection[Subject]) -> frozenset[Subject]:

@@ -416,6 +416,22 @@ async def test_a_kernel_that_refuses_everything_is_told_and_mended_later(caplog)
         assert await house.blocked() == {Element(BAD, HTTP)}
 
 
+async def test_a_kernel_that_refuses_each_ban_of_an_attack_is_told_once_until_it_is_well(caplog):
+    async with House().running() as house:
+        for _ in range(2):
+            caplog.clear()
+            house.firewall.refuses = 1000
+            for n in range(1, 51):
+                await house.offend(ip_network(f"198.51.100.{n}"))
+            said = [r.message for r in caplog.records if "ENOMEM" in r.message]
+            assert len(said) == 2
+            assert "the kernel is not in sync" in said[1]
+            house.firewall.refuses = 0
+            await house.warden.verify()
+            for ban in house.bans:
+                await house.warden.ask(Pardon(subject=ban.subject))
+
+
 async def test_an_element_that_somebody_else_removed_is_put_back():
     async with House().running() as house:
         await house.offend()
