@@ -195,6 +195,12 @@ class Daemon:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set; leave no offence in hand unserved."""
+        try:
+            await self._serve(stop)
+        finally:
+            gc.unfreeze()  # of a daemon that is begun anew after damage, the first one is garbage
+
+    async def _serve(self, stop: asyncio.Event) -> None:
         await self.ground.look()
         self._exempt(self._state.allowances)
         async with asyncio.TaskGroup() as house:

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import re
 import time
+import weakref
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
@@ -524,3 +526,12 @@ async def test_an_engine_that_hangs_is_told_before_it_is_given_up(tmp_path: Path
         engine.tardy = 0.0
         await asyncio.sleep(60)
         assert not problems(daemon)
+
+
+async def test_a_daemon_that_ended_is_garbage_for_whoever_begins_anew(tmp_path: Path) -> None:
+    async with daemon_of(tmp_path, WEB) as (daemon, _):
+        known = weakref.ref(daemon)
+        assert gc.get_freeze_count()
+    del daemon, _
+    gc.collect()
+    assert known() is None
