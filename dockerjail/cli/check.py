@@ -139,11 +139,13 @@ def _store(settings: Settings) -> Finding:
         system = os.statvfs(place)
     except OSError as error:
         return Finding(place="store", ok=False, what=f"{path}: {error}", remedy=remedy, fatal=True)
-    if system.f_flag & os.ST_RDONLY:
+    if path.is_dir():
+        what, do = "it is a directory", "name a file in it"
+    elif system.f_flag & os.ST_RDONLY:
         what, do = "its file system is read-only", "mount it writable"
     elif not os.access(place, os.W_OK | os.X_OK):
         what, do = f"no right to write in {place}", "give it"
-    elif system.f_bavail * system.f_frsize < ROOM:
+    elif system.f_blocks and system.f_bavail * system.f_frsize < ROOM:
         what, do = "the disk is full", "make room"
     else:
         return Finding(place="store", ok=True, what=str(path))

@@ -774,9 +774,10 @@ class SqliteStore:
 def _is_full(path: Path) -> bool:
     """Say whether the file system of a file has no room left."""
     try:
-        return os.statvfs(path.parent).f_bavail == 0
+        system = os.statvfs(path.parent)
     except OSError:
         return False
+    return system.f_blocks > 0 and system.f_bavail == 0
 
 
 def _prepare(path: Path) -> Path:
