@@ -60,6 +60,15 @@ class _Purse:
     held: int = 0
     untold: bool = False
 
+    def follow(self, at: float) -> None:
+        """Follow a clock that was set back to `at`: else no coin came until it is what it was."""
+        back = self.at - at
+        if back > 0:
+            self.at = at
+            self.over_at -= back
+            self.since = None if self.since is None else self.since - back
+            self.paid = OrderedDict((whom, paid - back) for whom, paid in self.paid.items())
+
 
 class Crowd:
     """The bans that stand because of one container, by household; `len` is what a budget counts."""
@@ -138,6 +147,7 @@ class Budget:
         purse = self._purses.get(container)
         if purse is None:
             return None
+        purse.follow(at)
         rested = at >= purse.over_at + self.rest and not self.crowded(active)
         return None if rested else purse.since
 
@@ -162,6 +172,7 @@ class Budget:
                 self._purses.popitem(last=False)
             purse = self._purses[container] = _Purse(coins=self.per_minute, at=at)
         self._purses.move_to_end(container)
+        purse.follow(at)
         if at > purse.at:
             back = (at - purse.at) * self.per_minute / 60
             purse.coins = min(self.per_minute, purse.coins + back)
