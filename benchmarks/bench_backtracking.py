@@ -8,6 +8,7 @@ the timer and without it; its cost on an ordinary attack is the ratio of the las
 
 import argparse
 import asyncio
+import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 from statistics import median
@@ -66,9 +67,9 @@ async def _worst(regex: str, line: str, *, guarded: bool, lines: int) -> tuple[f
         began = last = time.perf_counter()
         worst = 0.0
         async with asyncio.TaskGroup() as group:
-            attack = group.create_task(_judged(hostile, _chunk(0, [line] * lines)))
+            attack = group.create_task(_judged(hostile, _chunk(0, [line] * lines), math.inf))
             while not attack.done():
-                await _judged(harmless, _chunk(1, [GOOD]))
+                await _judged(harmless, _chunk(1, [GOOD]), math.inf)
                 await asyncio.sleep(0)
                 now = time.perf_counter()
                 worst, last = max(worst, now - last), now
@@ -83,7 +84,7 @@ def _ordinary(*, guarded: bool) -> float:
     timer: AbstractContextManager[None] = ticking(watch) if guarded else nullcontext()
     with timer:
         began = time.process_time()
-        asyncio.run(_judged(sits, chunk))
+        asyncio.run(_judged(sits, chunk, math.inf))
         return time.process_time() - began
 
 

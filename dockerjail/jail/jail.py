@@ -390,6 +390,7 @@ class Bench:
                     hit = filter.judge(reading, jail.memory(container.id))
                     watch.busy = False
                 except Overdue as overdue:
+                    watch.busy = False
                     if patience.strike(overdue, line.text, watch.clock()):
                         suspended.append(jail)
                     continue

@@ -17,7 +17,7 @@ from typing import Final
 from dockerjail.errors import Overdue
 
 LIMIT: Final = 0.02
-"""Seconds of processor time that one line may take in one jail: stock filters take 3 ms at most."""
+"""Seconds of processor time that one line may take in one jail: usual lines take 3 ms at most."""
 
 STRIKES: Final = 3
 WITHIN: Final = 60.0

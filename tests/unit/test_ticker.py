@@ -1,17 +1,21 @@
 """A regex that backtracks, stopped by the real timer in the middle of the real judge."""
 
 import asyncio
+import math
 import signal
+import time
 from collections.abc import Generator, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.errors import Overdue
+from dockerjail.jail.filter import Filter, Hit
 from dockerjail.jail.jail import Bench, Jails, Verdict
-from dockerjail.jail.patience import SHORT, STRIKES, Watch
+from dockerjail.jail.patience import LIMIT, SHORT, STRIKES, Watch
 from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Chunk, Container, Cursor, Failure, Stream
@@ -119,7 +123,7 @@ async def test_others_have_their_turn_between_such_lines(jails: Jails) -> None:
     order: list[str] = []
 
     async def judge(sits: Bench, what: Chunk, name: str) -> None:
-        await _judged(sits, what)
+        await _judged(sits, what, math.inf)
         order.append(name)
 
     hostile, friendly = bench(jails, SLOW), bench(jails, QUICK, number=1)
@@ -168,3 +172,30 @@ def test_nothing_is_raised_outside_of_the_judge() -> None:
         pytest.fail("the timer stopped what is not the judge's")
     assert watch.due
     assert total > 0
+
+
+class Collected:
+    """Something whose end is told while garbage is collected, where Python drops what is raised."""
+
+    def __del__(self) -> None:
+        end = time.thread_time() + 2 * LIMIT
+        while time.thread_time() < end:
+            pass
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_line_is_given_up_though_python_dropped_the_first_word_of_it(
+    jails: Jails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sits = bench(jails, SLOW)
+    judge = Filter.judge
+
+    def collecting(self: Filter, *words: Any) -> Hit | None:
+        Collected()
+        return judge(self, *words)
+
+    monkeypatch.setattr(Filter, "judge", collecting)
+    sits.judge(chunk(0, HOSTILE))
+    found = jails.get("slow@web-0")
+    assert found is not None
+    assert found.patience.overdue == 1
