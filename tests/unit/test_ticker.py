@@ -69,7 +69,7 @@ def test_the_regex_is_named_and_the_line_quoted(jails: Jails) -> None:
     bench(jails, SLOW).judge(chunk(0, HOSTILE))
     found = jails.get("slow@web-0")
     assert found is not None
-    assert found.patience.regex == f"failregex 2 {EVIL!r}"
+    assert found.patience.regex == f"failregex 2 '{EVIL}'"
     assert found.patience.sample == HOSTILE
 
 
