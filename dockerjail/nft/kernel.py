@@ -1,25 +1,21 @@
 """
-The kernel's packet filter, through netlink. DOOR to pyroute2.
+The kernel's packet filter, by a `Conversation` over netlink.
 
 In: blocks and elements. Out: one nf_tables transaction for each change, what the
 kernel blocks, and a word when somebody else changes our table. Touches only the
 table `inet dockerjail` of the network namespace that `open` was called in (and,
 for a moment in `open` and `adopt`, a table beside it that blocks nobody), and runs no program.
 
-pyroute2 gives the socket, and the codecs of tables, chains, sets and rules (`encode`).
+pyroute2 gives the codecs of tables, chains, sets and rules (`encode`), and the socket.
 Transactions, elements and answers are ours (`messages`): pyroute2's calls for
 nf_tables hang without CAP_NET_ADMIN, truncate dumps and lose errors (0.9.7).
 """
 
 import asyncio
 import errno
-import fcntl
 import logging
 import math
-import socket
-import struct
 import time
-from array import array
 from collections.abc import (
     AsyncGenerator,
     Callable,
@@ -29,21 +25,18 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Self, TypeVar
-
-from pyroute2.netlink.nfnetlink.nftsocket import AsyncNFTSocket
+from typing import NamedTuple, Self, TypeVar
 
 from dockerjail.errors import FirewallError, FirewallUnavailable
 from dockerjail.model import Blocktype, Counter, Direct, Element, Subject
 from dockerjail.nft import encode, messages, ruleset
+from dockerjail.nft.conversation import Conversation, Rejected, committed, touch
 from dockerjail.nft.messages import (
-    ACK,
     CREATE,
     DUMP,
-    ECHO,
     Kind,
     Landmark,
     Message,
@@ -57,30 +50,8 @@ from dockerjail.ports import Block
 
 logger = logging.getLogger(__name__)
 
-_DATAGRAM = 1 << 16
-"""Longer than any datagram of nf_tables: a dump comes in pieces of at most 32 KiB."""
-
 _PER_REQUEST = 100
 """Elements that one request asks for."""
-
-_DUMPS = 5
-"""How often to repeat a dump that a change of the ruleset cut through."""
-
-_AUTHOR_PATIENCE = 0.05
-"""How long to wait for the name of who made a change, in seconds."""
-
-_EVENTS_BUFFER = 4 << 20
-
-_ANSWERS_BUFFER = 16 << 20
-"""Bytes of answers that may wait, once those to one change were too many for the usual room."""
-
-_LONG = 80_000
-"""Bytes of a batch from which on the kernel takes long: 1000 elements are 60 KB and 3 ms."""
-
-_WHOLE = -1
-"""The place of a refusal that means the whole transaction."""
-
-_SEQUENCE_END = 0x7FFF0000
 
 _LACKING = frozenset({errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT})
 """What the kernel answers to a table like ours when a module that it takes is not there."""
@@ -89,16 +60,6 @@ _DORMANT = 0x1
 _OWNED_FOR_GOOD = messages.OWNED | messages.PERSISTENT
 
 _LONGEST_DEVICE = 15
-_SIOCGIFINDEX = 0x8933
-_INTERFACE = struct.Struct("16si20x")
-
-# linux/netlink.h, linux/nfnetlink.h, asm-generic/socket.h; `socket` has no names for them
-_SOL_NETLINK = 270
-_NETLINK_ADD_MEMBERSHIP, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 1, 10, 11
-_NETLINK_NETFILTER = 12
-_GROUP_NFTABLES = 7
-_SO_ATTACH_FILTER, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 26, 32, 33
-
 _WITH_THE_ELEMENT = frozenset(
     {
         errno.EINVAL,
@@ -113,14 +74,6 @@ _WITH_THE_ELEMENT = frozenset(
 """What the kernel answers when one element is at fault, and not the table or the machine."""
 
 T = TypeVar("T")
-
-
-class _Rejected(FirewallError):
-    """A transaction that the kernel refused; `refusals` by the number of the message."""
-
-    def __init__(self, words: str, refusals: Mapping[int, Refusal]) -> None:
-        super().__init__(words)
-        self.refusals = refusals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,13 +186,9 @@ class Kernel:
         self.table = table
         self._owner = owner
         self._clock = clock
-        self._patience = patience
+        self._netlink = Conversation(patience=patience)
         self._features = features
-        self._netlink: Any = None
-        self._socket: socket.socket | None = None
-        self._events: socket.socket | None = None
         self._lock = asyncio.Lock()
-        self._sequence = 1
         self._homes: frozenset[BanSet] = frozenset()
         self._standing: Sequence[Landmark] | None = None
         self._direct: frozenset[Direct] = frozenset()
@@ -256,7 +205,7 @@ class Kernel:
         FirewallUnavailable says in plain words what is missing, and the remedy.
         """
         try:
-            self._connect()
+            self._netlink.open()
             if self._features is None:
                 self._features = await self._probe()
         except BaseException:
@@ -265,11 +214,7 @@ class Kernel:
 
     async def close(self) -> None:
         """Let go of the connection; what the kernel blocks stays blocked."""
-        if self._events is not None:
-            self._events.close()
-        if self._netlink is not None:
-            self._netlink.close()
-        self._events = self._socket = self._netlink = None
+        self._netlink.close()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -310,7 +255,7 @@ class Kernel:
         """
         what = f"adopting table {self.table}"
         async with self._lock:
-            generation = await self._generation()
+            before = await self._generation()
             found = await self._read(self.table)
             tables = [messages.standing(reply) for reply in found if reply.kind == Kind.NEWTABLE]
             homes = self._homes_of(found)
@@ -323,7 +268,7 @@ class Kernel:
             commits = 2  # the table beside it, made and deleted
             if tables[0].flags != self._flags:
                 # by itself: in a transaction that does this, no chain can be made
-                owned = [_touch(self.table), encode.table_(self.table, self._flags)]
+                owned = [touch(self.table), encode.table_(self.table, self._flags)]
                 echoes = self._landmarks(await self._commit(owned, what))
                 standing = [*echoes, *(mark for mark in standing if mark.kind != Kind.NEWTABLE)]
                 commits += 1
@@ -338,10 +283,10 @@ class Kernel:
             core = [mark for mark in standing if not _at_a_door(mark)]
             self._standing = _ordered([*core, *self._landmarks(put.echoes)])
             self._stand_at(direct, put)
-            commits += _generation(put.echoes) is not None
+            commits += committed(put.echoes) is not None
             # with any more, somebody else was at it meanwhile
             look = self._look(await self._generation())
-            self._seen = look if look.generation == generation + commits else None
+            self._seen = look if look.generation == before + commits else None
             self._known = self._known or self._seen
             return True
 
@@ -375,7 +320,7 @@ class Kernel:
             self._homes = homes
             self._standing = self._landmarks(put.echoes)
             self._stand_at(direct, put)
-            generation = _generation(put.echoes)
+            generation = committed(put.echoes)
             self._seen = None if generation is None else self._look(generation)
             self._known = self._known or self._seen
 
@@ -383,7 +328,7 @@ class Kernel:
         """Take our table away with all that it blocks, whoever left it; none is no error."""
         what = f"removing table {self.table}"
         async with self._lock:
-            await self._commit([_touch(self.table), _gone(self.table)], what)
+            await self._commit([touch(self.table), _gone(self.table)], what)
             self._standing = None
 
     async def apply(self, *, add: Sequence[Block] = (), remove: Sequence[Element] = ()) -> None:
@@ -426,7 +371,7 @@ class Kernel:
             if self._standing is None:
                 raise FirewallError(f"{what}: there is no table of ours; put it in place first")
             batch = [
-                _touch(self.table),
+                touch(self.table),
                 *self._emptied(ruleset.allow_name),
                 *self._encode_allow(networks),
             ]
@@ -476,7 +421,7 @@ class Kernel:
         """Read what all of it has blocked, from the counters of the rules; no set is read."""
         async with self._lock:
             asked = Message(Kind.GETRULE, DUMP, messages.named(self.table))
-            counted = await self._ask(
+            counted = await self._netlink.ask(
                 asked, lambda reply: [messages.counted(reply)], "reading the counters", missing=True
             )
         return Counter(sum(each[0] for each in counted), sum(each[1] for each in counted))
@@ -489,7 +434,7 @@ class Kernel:
                 if count != 0:
                     asked = Message(Kind.GETSETELEM, DUMP, messages.named(self.table, home.name))
                     read = partial(self._elements, home)
-                    found = await self._ask(asked, read, f"reading set {home.name}")
+                    found = await self._netlink.ask(asked, read, f"reading set {home.name}")
                     for part in _parts(found):
                         blocked.update(part)
                         await asyncio.sleep(0)  # hashing networks takes its time
@@ -540,46 +485,11 @@ class Kernel:
         Such as `table deleted by nft, process 4711`; `events lost` when there were
         too many to tell. Our own are filtered out by the kernel.
         """
-        if self._events is None:
-            raise FirewallError("watching for changes: the packet filter is not open")
-        loop = asyncio.get_running_loop()
-        told = messages.Events()
-        while True:
-            patience = None if told.gravest is None else _AUTHOR_PATIENCE
-            try:
-                async with asyncio.timeout(patience):
-                    told += messages.events(
-                        await loop.sock_recv(self._events, _DATAGRAM), self.table
-                    )
-            except TimeoutError:
-                pass
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:
-                    raise _broken("watching for changes", error) from error
-                yield "events lost"
-                told = messages.Events()
-                continue
-            else:
-                if told.author is None:
-                    continue
-            if told.gravest is not None:
-                yield str(told)
-            told = messages.Events()
+        async with aclosing(self._netlink.changes(self.table)) as told:
+            async for word in told:
+                yield word
 
-    # ---- the connection
-
-    def _connect(self) -> None:
-        what = "opening a netlink socket"
-        try:
-            self._netlink = AsyncNFTSocket()
-            self._socket = self._netlink.socket
-            self._socket.setblocking(False)
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-            self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
-            self._socket.bind((0, 0))
-            self._events = _listen(ignoring=self._socket.getsockname()[0])
-        except OSError as error:
-            raise _broken(what, error) from error
+    # ---- finding out what the kernel can do
 
     async def _probe(self) -> Features:
         """Try on an empty table beside ours what this kernel can do."""
@@ -605,7 +515,7 @@ class Kernel:
             sets = Ruleset(sets=ruleset.extension([home]).sets)
             await self._commit(
                 [
-                    _touch(table),
+                    touch(table),
                     _gone(table),
                     encode.table_(table, 0),
                     *encode.everything(table, sets),
@@ -614,16 +524,18 @@ class Kernel:
                 what,
             )
             try:
-                await self._commit([_touch(table), put(120_000)], what)
+                await self._commit([touch(table), put(120_000)], what)
                 asked = messages.elements(Kind.GETSETELEM, table, home.name, messages.keys([key]))
-                left = [one.left_ms for one in await self._ask(asked, messages.found, what)]
+                left = [one.left_ms for one in await self._netlink.ask(asked, messages.found, what)]
                 asked = Message(Kind.GETSET, DUMP, messages.named(table))
-                counts = await self._ask(asked, lambda reply: [messages.set_count(reply)], what)
+                counts = await self._netlink.ask(
+                    asked, lambda reply: [messages.set_count(reply)], what
+                )
                 answering = encode.everything(table, ruleset.trial())
-                reject = await self._takes([_touch(table), *answering], what)
+                reject = await self._takes([touch(table), *answering], what)
                 door = encode.everything(table, Ruleset(chains=ruleset.door("lo").chains))
-                ingress = await self._takes([_touch(table), *door], what)
-                owned = [_touch(table), _gone(table), encode.table_(table, _OWNED_FOR_GOOD)]
+                ingress = await self._takes([touch(table), *door], what)
+                owned = [touch(table), _gone(table), encode.table_(table, _OWNED_FOR_GOOD)]
                 owner = await self._takes(owned, what)
             finally:
                 destroy = await self._try_to_destroy(table, what)
@@ -640,7 +552,7 @@ class Kernel:
         """Put all that bans cannot do without into a sleeping table; FirewallUnavailable if refused."""
         try:
             await self._commit(self._asleep(ruleset.whole()), what)
-        except _Rejected as rejected:
+        except Rejected as rejected:
             if {refusal.code for refusal in rejected.refusals.values()} <= _LACKING:
                 raise FirewallUnavailable(
                     f"{rejected}: this kernel lacks a part of nf_tables; "
@@ -653,7 +565,7 @@ class Kernel:
         """Say whether this kernel takes these messages."""
         try:
             await self._commit(batch, what)
-        except (_Rejected, FirewallUnavailable):  # EOPNOTSUPP comes for a rule or for the whole
+        except (Rejected, FirewallUnavailable):  # EOPNOTSUPP comes for a rule or for the whole
             return False
         return True
 
@@ -662,9 +574,9 @@ class Kernel:
         try:
             body = messages.named(table)
             destroy = Message(Kind.DESTROYTABLE, 0, body, f"table {table}")
-            await self._commit([_touch(table), destroy], what)
-        except _Rejected:
-            await self._commit([_touch(table), _gone(table)], what)
+            await self._commit([touch(table), destroy], what)
+        except Rejected:
+            await self._commit([touch(table), _gone(table)], what)
             return False
         return True
 
@@ -705,19 +617,7 @@ class Kernel:
 
     def _devices(self) -> Mapping[str, int]:
         """Return our devices with their index, 0 for one that is away."""
-        return {each.device: self._index(each.device) for each in self._doors(self._direct)}
-
-    def _index(self, device: str) -> int:
-        """Look for a device in the namespace of our socket, which the thread may have left."""
-        request = _INTERFACE.pack(device.encode(errors="surrogateescape"), 0)
-        try:
-            answer = fcntl.ioctl(self._open_socket, _SIOCGIFINDEX, request)
-        except OSError as error:
-            if error.errno == errno.ENODEV:
-                return 0
-            raise _broken(f"looking for device {device}", error) from error
-        index: int = _INTERFACE.unpack(answer)[1]
-        return index
+        return {each.device: self._netlink.index(each.device) for each in self._doors(self._direct)}
 
     def _deafness(self, device: str) -> str | None:
         if not device:
@@ -726,7 +626,7 @@ class Kernel:
             return "this kernel has no ingress chains for inet tables, which need Linux 5.10"
         if not _nameable(device):
             return "no device can have this name"
-        if not self._index(device):
+        if not self._netlink.index(device):
             return "there is no such device"
         refusal = self._refused.get(device)
         return None if refusal is None else f"the kernel refused a chain there: {refusal}"
@@ -792,7 +692,7 @@ class Kernel:
             batch, owners = await _aside(_count(parts), partial(self._batch, fixed, parts))
             try:
                 return await self._commit(batch, what), bad
-            except _Rejected as rejected:
+            except Rejected as rejected:
                 failed: dict[int, Refusal] = {}
                 for index, refusal in sorted(rejected.refusals.items()):
                     one = owners.get(index)
@@ -808,7 +708,7 @@ class Kernel:
         self, fixed: Sequence[Message], parts: Sequence[_Group | _Door]
     ) -> tuple[list[Message], dict[int, int]]:
         """Put messages together, and say which of them belong to which part."""
-        batch = [_touch(self.table), *fixed]
+        batch = [touch(self.table), *fixed]
         owners: dict[int, int] = {}
         for one, part in enumerate(parts):
             if isinstance(part, _Door):
@@ -880,6 +780,15 @@ class Kernel:
             if mark.kind == Kind.NEWCHAIN and _at_a_door(mark) and mark.name not in kept
         ]
 
+    async def _commit(self, batch: Sequence[Message], what: str) -> Sequence[Reply]:
+        """Carry out one transaction, begun by `touch`; take note of it, return the echoes."""
+        echoes = await self._netlink.commit(batch, what)
+        generation = committed(echoes)
+        if generation is not None:
+            self._seen = _next(self._seen, generation)
+            self._known = _next(self._known, generation)
+        return echoes
+
     # ---- reading
 
     def _elements(self, home: BanSet, reply: Reply) -> Iterator[tuple[Element, float | None]]:
@@ -899,7 +808,7 @@ class Kernel:
                 yield home, messages.set_count(reply)
 
         asked = Message(Kind.GETSET, DUMP, messages.named(self.table))
-        return dict(await self._ask(asked, read, "listing the sets", missing=True))
+        return dict(await self._netlink.ask(asked, read, "listing the sets", missing=True))
 
     async def _look_up(self, home: BanSet, keys: Sequence[bytes]) -> list[messages.Found]:
         """Read the elements with these keys; the kernel stops at the first that is missing."""
@@ -909,14 +818,14 @@ class Kernel:
             entries = messages.keys(keys[at : at + _PER_REQUEST])
             asked = messages.elements(Kind.GETSETELEM, self.table, home.name, entries)
             what = f"reading counters of set {home.name}"
-            some = await self._ask(asked, messages.found, what, missing=True)
+            some = await self._netlink.ask(asked, messages.found, what, missing=True)
             found += some
             at += min(len(some) + 1, _PER_REQUEST)
         return found
 
     async def _generation(self) -> int:
         asked = Message(Kind.GETGEN, 0, b"")
-        read = await self._ask(
+        read = await self._netlink.ask(
             asked, lambda reply: [messages.generation(reply)], "reading the ruleset's generation"
         )
         return read[0]
@@ -939,7 +848,7 @@ class Kernel:
             def ours(reply: Reply) -> list[Reply]:
                 return [reply] if messages.is_of(reply, table) else []
 
-            found += await self._ask(
+            found += await self._netlink.ask(
                 asked,
                 ours,
                 f"reading table {table}",
@@ -958,7 +867,7 @@ class Kernel:
         """Say whether it makes sense to look closer at a table."""
         if any(home.blocktype is Blocktype.REJECT for home in homes) and not self.rejects:
             return False
-        ours = self._open_socket.getsockname()[0]
+        ours = self._netlink.port
         if table.flags & messages.OWNED:
             return table.flags == self._flags and table.owner == ours
         # whose owner is gone has only the other flag
@@ -968,12 +877,12 @@ class Kernel:
         """Put rules into a table beside ours, and tell what they look like in the kernel."""
         try:
             await self._commit(self._asleep(rules), what)
-        except _Rejected:
+        except Rejected:
             return None
         try:
             return _core_shapes(await self._read(self._beside))
         finally:
-            await self._commit([_touch(self._beside), _gone(self._beside)], what)
+            await self._commit([touch(self._beside), _gone(self._beside)], what)
 
     @property
     def _beside(self) -> str:
@@ -984,190 +893,15 @@ class Kernel:
         """Put rules into a table beside ours in which no packet comes by."""
         table = self._beside
         sleeping = [encode.table_(table, _DORMANT), *encode.everything(table, rules)]
-        return [_touch(table), _gone(table), *sleeping]
+        return [touch(table), _gone(table), *sleeping]
 
     def _landmarks(self, seen: Iterable[Reply]) -> Sequence[Landmark]:
         marks = (messages.landmark(reply, self.table) for reply in seen)
         return _ordered(mark for mark in marks if mark is not None)
 
-    # ---- conversation
-
-    async def _commit(self, batch: Sequence[Message], what: str) -> Sequence[Reply]:
-        """
-        Carry out one transaction, begun by `_touch`, and return the kernel's echoes.
-
-        _Rejected names the messages that the kernel refused; nothing is changed then.
-        """
-        base = self._numbers(len(batch) + 2)
-        data = messages.batch(batch, base)
-        echoes: list[Reply] = []
-        refusals: dict[int, Refusal] = {}
-        answered = False
-        self._clear(what)
-        await self._send(data, what)
-        while not answered:
-            # all answers are there when the send is through: read until there is no more
-            data = await self._receive(what)
-            while data:
-                for reply in messages.replies(data):
-                    index = reply.sequence - base - 1
-                    if not -1 <= index <= len(batch):
-                        continue
-                    if reply.type != messages.NETLINK_ERROR:
-                        # what is touched only to be deleted is no landmark
-                        if index or reply.kind == Kind.NEWGEN:
-                            echoes.append(reply)
-                        continue
-                    answered = True
-                    refusal = messages.refusal(reply)
-                    if refusal is not None:
-                        refusals.setdefault(index, refusal)
-                data = self._queued(what)
-        if refusals:
-            raise _rejection(what, batch, refusals)
-        generation = _generation(echoes)
-        if generation is not None:
-            self._seen = _next(self._seen, generation)
-            self._known = _next(self._known, generation)
-        return echoes
-
-    async def _ask(
-        self,
-        message: Message,
-        read: Callable[[Reply], Iterable[T]],
-        what: str,
-        *,
-        missing: bool = False,
-        alike: Callable[[T], object] = lambda one: one,
-    ) -> list[T]:
-        """
-        Ask and return all that `read` makes of the answers.
-
-        With `missing`, an ENOENT only ends the list. A dump that the kernel found
-        inconsistent is asked for again, unless it says the same as the one before, as far as
-        `alike` tells: programs that change their own tables all the time do not keep us from
-        reading ours.
-        """
-        before: list[object] | None = None
-        for _ in range(_DUMPS):
-            number = self._numbers(1)
-            self._clear(what)
-            await self._send(message.pack(number, 0 if message.flags & DUMP else ACK), what)
-            answers: list[T] = []
-            whole = True
-            done = False
-            while not done:
-                for reply in messages.replies(await self._receive(what)):
-                    if reply.sequence != number:
-                        continue
-                    whole = whole and not reply.flags & messages.DUMP_INTERRUPTED
-                    if reply.type in (messages.NETLINK_ERROR, messages.NETLINK_DONE):
-                        done = True
-                        refusal = messages.refusal(reply)
-                        if refusal is None or (missing and refusal.code == errno.ENOENT):
-                            continue
-                        raise _rejection(what, [message], {_WHOLE: refusal})
-                    answers += read(reply)
-                await asyncio.sleep(0)
-            told = [] if whole else [alike(one) for one in answers]
-            if whole or told == before:
-                return answers
-            before = told
-        raise FirewallError(f"{what}: the ruleset changed under the reading, {_DUMPS} times")
-
-    def _numbers(self, count: int) -> int:
-        if self._sequence + count > _SEQUENCE_END:
-            self._sequence = 1
-        first, self._sequence = self._sequence, self._sequence + count
-        return first
-
-    @property
-    def _open_socket(self) -> socket.socket:
-        if self._socket is None:
-            raise FirewallError("the packet filter is not open")
-        return self._socket
-
-    async def _send(self, data: bytes, what: str) -> None:
-        """Hand data to the kernel; what takes it long, it does in a thread."""
-        connection = self._open_socket
-        try:
-            if len(data) > _LONG:
-                # beyond what the administrator allows (net.core.wmem_max)
-                connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, len(data))
-                await asyncio.to_thread(connection.send, data)
-                return
-            try:
-                connection.send(data)
-            except OSError as error:
-                if error.errno != errno.EMSGSIZE:
-                    raise
-                # an administrator allows less than usual (net.core.wmem_default)
-                connection.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _LONG)
-                connection.send(data)
-        except OSError as error:
-            raise _broken(what, error) from error
-
-    async def _receive(self, what: str) -> bytes:
-        """Wait for the next datagram."""
-        try:
-            async with asyncio.timeout(self._patience):
-                return await asyncio.get_running_loop().sock_recv(self._open_socket, _DATAGRAM)
-        except TimeoutError as error:
-            raise FirewallError(
-                f"{what}: ETIMEDOUT: the kernel gave no answer within {self._patience:g} s"
-            ) from error
-        except OSError as error:
-            raise self._failed(what, error) from error
-
-    def _queued(self, what: str) -> bytes:
-        """Return a datagram that is there already, else nothing."""
-        try:
-            return self._open_socket.recv(_DATAGRAM)
-        except BlockingIOError:
-            return b""
-        except OSError as error:
-            raise self._failed(what, error) from error
-
-    def _clear(self, what: str) -> None:
-        """
-        Read away the rest of a conversation that was cut short; a dump goes on until read.
-
-        While anything is left, the kernel throws away what it has no room for without a word,
-        and an answer would be waited for in vain.
-        """
-        while True:
-            try:
-                self._open_socket.recv(_DATAGRAM)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno != errno.ENOBUFS:  # which is of what was before
-                    raise _broken(what, error) from error
-
-    def _failed(self, what: str, error: OSError) -> FirewallError:
-        """Tell of an answer that could not be read, and make room if that was what it lacked."""
-        if error.errno != errno.ENOBUFS:
-            return _broken(what, error)
-        with suppress(OSError):  # without the right, things stay as they are
-            self._open_socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ANSWERS_BUFFER)
-        return FirewallError(
-            f"{what}: {Refusal(errno.ENOBUFS)}: the kernel's answer got lost, "
-            "whether it did that is not known"
-        )
-
-
-def _touch(table: str) -> Message:
-    """
-    Open a transaction: say that the table is there, which changes nothing where it is.
-
-    The kernel looks into the first message of a batch for whether to echo the
-    generation that it commits; echoes of elements would cost more than they tell.
-    """
-    return Message(Kind.NEWTABLE, ECHO, messages.named(table), f"table {table}")
-
 
 def _gone(table: str) -> Message:
-    """Delete a table, behind `_touch`: a deletion of what is missing fails before Linux 6.3."""
+    """Delete a table, behind `touch`: a deletion of what is missing fails before Linux 6.3."""
     return Message(Kind.DELTABLE, 0, messages.named(table), f"table {table}")
 
 
@@ -1243,71 +977,3 @@ def _next(look: _Look | None, generation: int) -> _Look | None:
     if look is not None and generation == look.generation + 1:
         return look._replace(generation=generation)
     return look
-
-
-def _generation(echoes: Iterable[Reply]) -> int | None:
-    for reply in echoes:
-        if reply.kind == Kind.NEWGEN:
-            return messages.generation(reply)
-    return None
-
-
-# ---- the event socket, and what goes wrong
-
-
-def _listen(*, ignoring: int) -> socket.socket:
-    """Subscribe to the changes of nf_tables that come not from port id `ignoring`."""
-    events = socket.socket(
-        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, _NETLINK_NETFILTER
-    )
-    try:
-        events.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _EVENTS_BUFFER)
-        # classic BPF loads big-endian, the port id is in the machine's order
-        (echo,) = struct.unpack(">I", struct.pack("=I", ignoring))
-        steps = (
-            (0x20, 0, 0, 12),  # load nlmsg_pid of the first message
-            (0x15, 0, 1, echo),  # ours?
-            (0x06, 0, 0, 0),  # drop
-            (0x06, 0, 0, 0xFFFFFFFF),  # keep
-        )
-        code = array("B", b"".join(struct.pack("=HBBI", *step) for step in steps))
-        program = struct.pack("@HP", len(steps), code.buffer_info()[0])
-        events.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-        events.bind((0, 0))
-        events.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, _GROUP_NFTABLES)
-    except OSError:
-        events.close()
-        raise
-    return events
-
-
-def _rejection(
-    what: str, batch: Sequence[Message], refusals: Mapping[int, Refusal]
-) -> FirewallError:
-    index, refusal = min(refusals.items())
-    if index == _WHOLE:
-        return _unusable(what, refusal.code) or FirewallError(f"{what}: {refusal}")
-    about = batch[index].about if index < len(batch) else ""
-    if refusal.code == errno.EPERM:
-        about += " belongs to another process that is running; stop that one first"
-    return _Rejected(f"{what}: {refusal}" + (f" ({about})" if about else ""), refusals)
-
-
-def _broken(what: str, error: OSError) -> FirewallError:
-    code = error.errno or 0
-    return _unusable(what, code) or FirewallError(f"{what}: {Refusal(code)}")
-
-
-def _unusable(what: str, code: int) -> FirewallUnavailable | None:
-    """Say what is missing, if this errno means that the packet filter cannot be used at all."""
-    if code == errno.EPERM:
-        return FirewallUnavailable(
-            f"{what}: {Refusal(code)}: the right CAP_NET_ADMIN is missing; "
-            "start the container with --cap-add NET_ADMIN, as root inside"
-        )
-    if code in (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT):
-        return FirewallUnavailable(
-            f"{what}: {Refusal(code)}: this kernel has no nf_tables; "
-            "run `modprobe nf_tables` on the host, which needs Linux 5.7 or later"
-        )
-    return None

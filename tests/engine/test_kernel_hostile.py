@@ -22,6 +22,7 @@ from dockerjail.ban.table import Table
 from dockerjail.errors import FirewallError, FirewallUnavailable
 from dockerjail.model import Ban, Cause, Port, Scope
 from dockerjail.nft import messages
+from dockerjail.nft.conversation import Conversation
 from dockerjail.nft.kernel import Kernel
 from tests.lab.packets import (
     ATTACKER,
@@ -78,9 +79,15 @@ def listed(lab: Lab) -> str:
     return re.sub(r" (packets|bytes|expires|timeout) \S+", "", text)
 
 
-def shrink(connection: socket.socket | None, which: int) -> None:
+def over(netlink: Conversation) -> Kernel:
+    """Make the kernel's packet filter with another conversation than its own."""
+    kernel = Kernel()
+    kernel._netlink = netlink
+    return kernel
+
+
+def shrink(connection: socket.socket, which: int) -> None:
     """Leave a socket as little room as the kernel allows: two kilobytes."""
-    assert connection is not None
     connection.setsockopt(socket.SOL_SOCKET, which, 1)
 
 
@@ -90,7 +97,7 @@ def shrink(connection: socket.socket | None, which: int) -> None:
 async def test_an_answer_that_gets_lost_is_said_and_the_next_change_works(
     lab: Lab, kernel: Kernel
 ) -> None:
-    shrink(kernel._socket, socket.SO_RCVBUF)
+    shrink(kernel._netlink.connection, socket.SO_RCVBUF)
     with pytest.raises(FirewallError, match=r"ENOBUFS .*answer got lost") as lost:
         await kernel.replace([block(BANNED)], allow=[])
     assert not isinstance(lost.value, FirewallUnavailable)
@@ -102,7 +109,7 @@ async def test_an_answer_that_gets_lost_is_said_and_the_next_change_works(
 async def test_what_was_left_unread_keeps_no_answer_away(lab: Lab, kernel: Kernel) -> None:
     many = {element(f"10.0.{n >> 8}.{n & 255}/32") for n in range(3000)}
     await kernel.apply(add=[block(one) for one in many])
-    shrink(kernel._socket, socket.SO_RCVBUF)
+    shrink(kernel._netlink.connection, socket.SO_RCVBUF)
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(kernel.present())
         await asyncio.sleep(0)
@@ -114,7 +121,7 @@ async def test_what_was_left_unread_keeps_no_answer_away(lab: Lab, kernel: Kerne
 
 async def test_a_lost_answer_to_a_ban_leads_to_a_ban_all_the_same(lab: Lab, kernel: Kernel) -> None:
     table = await kept(kernel)
-    shrink(kernel._socket, socket.SO_RCVBUF)
+    shrink(kernel._netlink.connection, socket.SO_RCVBUF)
     # a network of a length that was not in use: the answer tells of new sets and rules
     await add(table, *(ban(f"10.0.0.0/{length}", length) for length in range(8, 30)))
     assert (table.sync.ok, table.sync.error) == (True, "")
@@ -123,7 +130,7 @@ async def test_a_lost_answer_to_a_ban_leads_to_a_ban_all_the_same(lab: Lab, kern
 
 
 async def test_little_room_for_what_is_sent_is_made_more(lab: Lab, kernel: Kernel) -> None:
-    shrink(kernel._socket, socket.SO_SNDBUF)
+    shrink(kernel._netlink.connection, socket.SO_SNDBUF)
     many = {element(f"10.0.{n >> 8}.{n & 255}/32", 80) for n in range(800)}
     await kernel.apply(add=[block(one) for one in many])
     assert (await kernel.present()).keys() == {BANNED, *many}
@@ -131,7 +138,7 @@ async def test_little_room_for_what_is_sent_is_made_more(lab: Lab, kernel: Kerne
 
 async def test_news_that_get_lost_lead_to_a_look_at_everything(lab: Lab, kernel: Kernel) -> None:
     table = await kept(kernel)
-    shrink(kernel._events, socket.SO_RCVBUF)
+    shrink(kernel._netlink.events, socket.SO_RCVBUF)
     elements = ", ".join(f"10.0.{n >> 8}.{n & 255} . tcp . 80" for n in range(5000))
     commands = (
         f"flush set inet dockerjail port4_32\nadd element inet dockerjail port4_32 {{ {elements} }}"
@@ -151,7 +158,7 @@ async def test_news_that_get_lost_lead_to_a_look_at_everything(lab: Lab, kernel:
 # ---- no memory
 
 
-class Starved(Kernel):
+class Starved(Conversation):
     """Has nothing sent while there is no memory for it."""
 
     starved = False
@@ -163,15 +170,16 @@ class Starved(Kernel):
 
 
 async def test_a_kernel_out_of_memory_is_told_and_tried_again(lab: Lab) -> None:
-    async with Starved() as kernel:
+    netlink = Starved(patience=10.0)
+    async with over(netlink) as kernel:
         table = await kept(kernel)
-        kernel.starved = True
+        netlink.starved = True
         await add(table, ban("203.0.113.7/32", 2))
         assert not table.sync.ok
         assert "ENOMEM" in table.sync.error
         await table.verify()
         assert "ENOMEM" in table.sync.error
-        kernel.starved = False
+        netlink.starved = False
         await table.verify()
         assert table.sync.ok
         assert (await kernel.present()).keys() == {BANNED, element("203.0.113.7/32", 80)}
@@ -276,11 +284,11 @@ def busy(lab: Lab, *command: str) -> Iterator[None]:
         process.communicate()
 
 
-class Interrupted(Kernel):
+class Interrupted(Conversation):
     """Reads while somebody else changes tables of his own between any two pieces of an answer."""
 
     def __init__(self, other: Kernel) -> None:
-        super().__init__()
+        super().__init__(patience=10.0)
         self._other = other
         self.torn = 0
 
@@ -297,20 +305,22 @@ class Interrupted(Kernel):
 async def test_a_ruleset_that_others_change_all_the_time_can_be_read(lab: Lab) -> None:
     chains = "\n".join(f"add chain inet many c{number}" for number in range(3000))
     lab.host.run("nft", "-f", "-", stdin=f"add table inet many\n{chains}\n")
-    async with Kernel(table="other") as other, Interrupted(other) as kernel:
+    other = Kernel(table="other")
+    netlink = Interrupted(other)
+    async with other, over(netlink) as kernel:
         await other.replace([], allow=[])
         table = await kept(kernel)
         assert await kernel.intact()
         assert (await kernel.present()).keys() == {BANNED}
         await table.verify("somebody else")
         assert (table.sync.ok, table.sync.healed) == (True, 0)
-        assert kernel.torn > 2
+        assert netlink.torn > 2
 
 
 async def test_a_table_that_others_change_under_the_reading_is_not_taken_for_whole(
     lab: Lab,
 ) -> None:
-    async with Kernel(table="other") as other, Interrupted(other) as kernel:
+    async with Kernel(table="other") as other, over(Interrupted(other)) as kernel:
         await other.replace([], allow=[])
         await kernel.replace([block(BANNED)], allow=[])
         lab.host.run("nft", "insert rule inet dockerjail raw_prerouting accept")
@@ -331,31 +341,33 @@ async def test_every_change_happens_however_many_write_at_once(lab: Lab, kernel:
 # ---- parts of nf_tables that are not there
 
 
-class Lacking(Kernel):
+class Lacking(Conversation):
     """Asks for what no kernel has in place of something else."""
 
     def __init__(self, change: Callable[[bytes], bytes]) -> None:
-        super().__init__()
+        super().__init__(patience=10.0)
         self._change = change
 
     async def _send(self, data: bytes, what: str) -> None:
         await super()._send(self._change(data), what)
 
 
-def without(name: str) -> Lacking:
+def without(name: str) -> Kernel:
     """Lack an expression: what rules are made of, and sets count with."""
-    return Lacking(lambda data: data.replace(name.encode() + b"\0", b"x" * len(name) + b"\0"))
+    return over(Lacking(lambda data: data.replace(name.encode() + b"\0", b"x" * len(name) + b"\0")))
 
 
-def without_tables_for_both_families() -> Lacking:
+def without_tables_for_both_families() -> Kernel:
     inet = re.compile(rb"\x01(?=\x00\x00\x00.\x00\x01\x00dockerjail)", re.DOTALL)
-    return Lacking(lambda data: inet.sub(b"\x0b", data))
+    return over(Lacking(lambda data: inet.sub(b"\x0b", data)))
 
 
-def without_nf_tables() -> Lacking:
+def without_nf_tables() -> Kernel:
     """Have transactions go to a part of netfilter that is not there."""
     begin = messages.batch([], 1)[:20]
-    return Lacking(lambda data: data[:18] + b"\0\0" + data[20:] if data[:8] == begin[:8] else data)
+    return over(
+        Lacking(lambda data: data[:18] + b"\0\0" + data[20:] if data[:8] == begin[:8] else data)
+    )
 
 
 @pytest.mark.parametrize("name", ["ct", "counter", "payload", "lookup"])

@@ -92,7 +92,9 @@ async def test_the_owners_own_changes_are_not_echoed(lab: Lab, kernel: Kernel) -
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(10):
         while told.author is None:
-            told += messages.events(await loop.sock_recv(kernel._events, 1 << 16), "dockerjail")
+            told += messages.events(
+                await loop.sock_recv(kernel._netlink.events, 1 << 16), "dockerjail"
+            )
     assert str(told.author).startswith("nft, process")
     assert told.gravest is None
 
