@@ -405,7 +405,8 @@ def _places(data: Json, networks: Networks) -> _Places:
             found.addresses.add(own)
             if network is not None and past_the_host:
                 found.direct.add(Direct(network.device, own))
-            elif isinstance(prefix, int) and 0 < prefix <= own.max_prefixlen:
+            elif type(prefix) is int and 0 < prefix <= own.max_prefixlen:
+                # not `True`: `ipaddress` would remember for good that a /1 is a /True
                 found.subnets.add(ip_network((own, prefix), strict=False))
     return found
 

@@ -290,6 +290,13 @@ def test_the_subnet_of_a_macvlan_network_is_the_clients_but_its_gateway_a_gatewa
     assert found.gateways == {ip_address("192.0.2.1"), ip_address("2001:db8:77::1")}
 
 
+def test_a_prefix_that_is_no_number_changes_nobody_elses_networks():
+    nonsense = {"NetworkID": "n1", "IPAddress": "192.0.2.1", "IPPrefixLen": True}
+    found = container(changed(NetworkSettings={"Networks": {"shop_default": nonsense}}))
+    assert found.subnets == frozenset()
+    assert str(ip_network((0, 1))) == "0.0.0.0/1"
+
+
 def test_each_network_counts_as_what_it_is():
     found = container(at("lan", "shop_default"), networks=KNOWN)
     assert {direct.address for direct in found.direct} == {LAN4, LAN6}
