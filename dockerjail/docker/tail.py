@@ -30,7 +30,6 @@ does not follow stays open meanwhile, since it keeps files that are rotated away
 import asyncio
 import logging
 import math
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -52,6 +51,7 @@ from dockerjail.docker.frames import SYSTEM_ERROR, Frame, Reader
 from dockerjail.docker.frames import reader as frames_of
 from dockerjail.docker.inspect import bounded, readable
 from dockerjail.docker.lines import LIMIT, Lines
+from dockerjail.docker.pace import Pace, file_size
 from dockerjail.docker.recall import Recall, recall
 from dockerjail.errors import ContainerGone, ContainerUnknown, EngineUnavailable, LogsUnreadable
 from dockerjail.model import Chunk, Container, Cursor, Problem, Stream
@@ -86,21 +86,10 @@ a log of gigabytes takes the Engine 10 s for each.
 
 _POLL = 1.0
 _POLLS = 30
-"""How often a truncated log is read, and after how many reads following is tried again."""
+"""Seconds between reads of a truncated log; after how many of them following is tried again."""
 
-_FILE_LIFE = 5.0
 _HASTY_POLL = 0.25
-"""
-Files that rotate faster than this many seconds are read and not followed: a follower
-that was busy elsewhere for the life of a file skips it. (Engine 26.1, 150 000 lines at
-once into files of 2 MB: 1 of 60 runs went from the first file to the last.)
-"""
-
-_SMALL = 8_000_000
-"""
-Files of fewer bytes than this are never followed: a burst fills one within the tenth of a
-second that a follower may be held up, before anybody could tell that it is a burst.
-"""
+"""Seconds between reads of a log whose files are not to be followed."""
 
 _AGAIN = 0.3
 """Seconds until a frame that is not in the log is looked for again: a file may just be compressed."""
@@ -237,10 +226,7 @@ class Tail:
         self._missed = False
         self._polls = 0
         self._ahead: int | None = None
-        self._size = _file_size(container)
-        self._rate = self._size / _FILE_LIFE
-        self._flood = 0.0
-        self._poured_at = 0.0
+        self._pace = Pace(file_size(container.log_driver, container.log_options))
         self._busy = False
         self._clock_ahead = math.inf
         self._reset = False
@@ -413,7 +399,8 @@ class Tail:
             self._polls -= 1
             await asyncio.sleep(_POLL)
             return _End.HASTY
-        if self._hasty or (self._busy and self._small):
+        now = asyncio.get_running_loop().time()
+        if self._pace.hasty(now) or (self._busy and self._pace.small):
             self.state = State.POLLING
             await asyncio.sleep(_HASTY_POLL)
             return _End.HASTY
@@ -634,8 +621,9 @@ class Tail:
             return _End.LAGGED
         if lines.oldest is not None and self._lags(lines.oldest):
             return _End.LAGGED
-        self._pour(sum(len(chunk.data) for chunk in chunks))
-        if self._hasty or (self._small and lines.fresh):
+        now = asyncio.get_running_loop().time()
+        self._pace.pour(sum(len(chunk.data) for chunk in chunks), now)
+        if self._pace.hasty(now) or (self._pace.small and lines.fresh):
             return _End.HASTY
         return None
 
@@ -786,27 +774,6 @@ class Tail:
         self.dropped += lines.dropped
         lines.overlong = lines.dropped = 0
 
-    def _pour(self, size: int) -> None:
-        """Let `size` bytes into a bucket that empties at the rate a follower can be trusted at."""
-        if self._rate:
-            now = asyncio.get_running_loop().time()
-            left = max(self._flood - (now - self._poured_at) * self._rate, 0.0)
-            self._flood = min(left + size, self._rate * _FILE_LIFE)
-            self._poured_at = now
-
-    @property
-    def _hasty(self) -> bool:
-        """Whether the files of the log rotate too fast to be followed."""
-        if not self._rate:
-            return False
-        self._pour(0)
-        return self._flood > self._rate
-
-    @property
-    def _small(self) -> bool:
-        """Whether the files of the log are too small to be followed at all."""
-        return 0 < self._size < _SMALL
-
     def _gap(self, what: str, remedy: str) -> None:
         """Count and tell that lines may have been missed."""
         self.gaps += 1
@@ -837,14 +804,3 @@ def _frames(reader: Reader, data: bytes | None) -> Iterator[Sequence[Frame]]:
         return
     for start in range(0, len(data), _SLICE):
         yield reader.feed(data[start : start + _SLICE])
-
-
-_FILE_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", re.IGNORECASE)
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-
-
-def _file_size(container: Container) -> float:
-    """Return how many bytes make the log begin a new file; 0 when none do."""
-    default = "20m" if container.log_driver == "local" else ""
-    size = _FILE_SIZE.fullmatch(container.log_options.get("max-size", default))
-    return float(size[1]) * _UNITS[size[2].lower()] if size is not None else 0.0
