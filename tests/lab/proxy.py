@@ -135,7 +135,8 @@ class Proxy:
             pass  # either side may go at any time, and so may we
         finally:
             self._open.discard(task)
-            writer.transport.abort()
+            if not writer.transport.is_closing():
+                writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self._join(b"", reader, writer)
