@@ -16,10 +16,8 @@ from the logs again. Each connection has its thread; the event loop never waits.
 """
 
 import asyncio
-import errno
 import json
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import (
@@ -58,7 +56,9 @@ from dockerjail.ports import (
 )
 from dockerjail.store.damage import earlier, name_aside, salvage, set_aside, set_aside_at
 from dockerjail.store.lock import Lock, Loss, only_user
-from dockerjail.store.migrate import APPLICATION_ID, examine, migrate, shipped
+from dockerjail.store.migrate import examine, migrate, shipped
+from dockerjail.store.place import create, inode_of, is_marked, prepare, size_of
+from dockerjail.store.refusal import ELSEWHERE, refusal
 from dockerjail.store.rows import (
     SELECT_BAN,
     SELECT_FAILURE,
@@ -183,69 +183,6 @@ _SHRINK = (
 )
 """What may go when there is too much, in this order; the oldest of each first."""
 
-_WRITABLE = "mount its directory writable and give dockerjail the right to write there"
-_ELSEWHERE = "or give another [store] path"
-
-_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-"""What says that the file is not as it was written."""
-
-_PASSING = frozenset(
-    {
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_NOMEM,
-    }
-)
-"""What may be over when it is tried again."""
-
-_SQLITE_SAYS = {
-    sqlite3.SQLITE_NOTADB: (
-        "it is not a SQLite database",
-        f"move it away {_ELSEWHERE}",
-    ),
-    sqlite3.SQLITE_CORRUPT: (
-        "the database is damaged",
-        "put a backup in its place, or move it away (sqlite3's `.recover` may save the rest)",
-    ),
-    sqlite3.SQLITE_NOMEM: (
-        "there is no memory left",
-        "give dockerjail more memory",
-    ),
-    sqlite3.SQLITE_READONLY: ("it is read-only", f"{_WRITABLE}, {_ELSEWHERE}"),
-    sqlite3.SQLITE_PERM: ("dockerjail has no right to do so", f"{_WRITABLE}, {_ELSEWHERE}"),
-    sqlite3.SQLITE_CANTOPEN: (
-        "it, or its -wal and -shm files, cannot be opened",
-        f"{_WRITABLE}, {_ELSEWHERE}",
-    ),
-    sqlite3.SQLITE_FULL: (
-        "the disk is full",
-        f"make room on its file system {_ELSEWHERE}",
-    ),
-    sqlite3.SQLITE_BUSY: (
-        "another process has locked it",
-        "end the sqlite3 shell or the backup that holds it",
-    ),
-    sqlite3.SQLITE_IOERR: (
-        "the disk reports an error",
-        "look at the disk, its free space and the system's log",
-    ),
-}
-
-_SYSTEM_SAYS = {
-    errno.EROFS: ("it is on a read-only file system", f"{_WRITABLE}, {_ELSEWHERE}"),
-    errno.EACCES: ("dockerjail has no right to do so", f"{_WRITABLE}, {_ELSEWHERE}"),
-    errno.EPERM: ("dockerjail has no right to do so", f"{_WRITABLE}, {_ELSEWHERE}"),
-    errno.ENOSPC: ("the disk is full", f"make room on its file system {_ELSEWHERE}"),
-    errno.EDQUOT: ("the disk quota is used up", f"raise it {_ELSEWHERE}"),
-    errno.EISDIR: ("it is a directory", "give a file in it as [store] path"),
-    errno.ENOTDIR: ("a part of the path is a file", "give another [store] path"),
-    errno.EEXIST: ("a part of the path is a file", "give another [store] path"),
-}
-
 
 class SqliteStore:
     """
@@ -312,14 +249,14 @@ class SqliteStore:
         self._damage, self._stuck = "", None
         async with AsyncExitStack() as stack:
             with self._saying("open it"):
-                path = _prepare(self._path)
-                lock = stack.enter_context(only_user(path, _ELSEWHERE))
+                path = prepare(self._path)
+                lock = stack.enter_context(only_user(path, ELSEWHERE))
                 if lock.loss is not None and lock.loss.aside and not path.exists():
                     set_aside(path, lock.loss.aside)  # an earlier process did half of it
-                ours = lock.ours or _is_marked(path)
+                ours = lock.ours or is_marked(path)
                 if self._distrust:
                     self._lose(path, lock, self._distrust)
-                elif lock.ours and _size(path) == 0:
+                elif lock.ours and size_of(path) == 0:
                     self._lose(path, lock, f"{self._path}: is empty")
             try:
                 await self._connect_to(path, stack)
@@ -340,7 +277,7 @@ class SqliteStore:
         """Open the connections, with tables up to date; raises `StoreDamaged`."""
         async with AsyncExitStack() as ours:
             with self._saying("open it"):
-                _create(path)
+                create(path)
                 writer = await ours.enter_async_context(self._connect(path))
                 migrations = shipped()
                 # Before anything is set, which would write to a file that is not ours.
@@ -353,7 +290,7 @@ class SqliteStore:
             with self._saying("open it for reading"):
                 reader = await ours.enter_async_context(self._connect(path))
                 await reader.execute_fetchall("PRAGMA query_only = ON")
-                self._inode = _inode(path)
+                self._inode = inode_of(path)
             self._writer, self._reader = writer, reader
             stack.push_async_exit(ours.pop_all())
 
@@ -373,7 +310,7 @@ class SqliteStore:
         await db.set_progress_handler(lambda: time.monotonic() > end, 10_000)
         try:
             for (name,) in tables:
-                if name == last and (_size(path) or 0) > _CHECKED_MOST:
+                if name == last and (size_of(path) or 0) > _CHECKED_MOST:
                     break
                 found = [
                     str(row[0]) for row in await db.execute_fetchall(f"PRAGMA quick_check({name})")
@@ -662,7 +599,7 @@ class SqliteStore:
         """Raise `StoreDamaged` if it was seen to be, or somebody has taken the file away."""
         if self._damage:
             raise StoreDamaged(self._damage)
-        if _inode(self._path) != self._inode:
+        if inode_of(self._path) != self._inode:
             self._damage = f"{self._path}: was moved, deleted or replaced while it was in use"
             raise StoreDamaged(self._damage)
 
@@ -734,30 +671,11 @@ class SqliteStore:
         """Turn what SQLite and the system say into what an operator can act on."""
         try:
             yield
-        except sqlite3.Error as error:
-            # The module's own errors have no code; the lower byte is the family.
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if not code and "decode" in str(error):  # text that nobody ever wrote
-                code = sqlite3.SQLITE_CORRUPT
-            if code == sqlite3.SQLITE_IOERR and _is_full(self._path):
-                code = sqlite3.SQLITE_FULL  # it could not make room for what others are to see
-            what, remedy = _SQLITE_SAYS.get(code, ("SQLite refused", "please report this"))
-            what = self._message(attempt, what, error)
-            if code in _DAMAGE:
-                self._damage = what
-                raise StoreDamaged(what, remedy) from error
-            if code in _PASSING:
-                raise StoreUnavailable(what, remedy) from error
-            raise StoreError(f"{what}; {remedy}") from error
-        except OSError as error:
-            what, remedy = _SYSTEM_SAYS.get(
-                error.errno or 0, ("the system refused", "give another [store] path")
-            )
-            raise StoreUnavailable(self._message(attempt, what, error), remedy) from error
-
-    def _message(self, attempt: str, what: str, error: Exception) -> str:
-        detail = "; ".join([str(error), *getattr(error, "__notes__", ())])
-        return f"{self._path}: cannot {attempt}: {what} ({detail})"
+        except (sqlite3.Error, OSError) as error:
+            refused = refusal(self._path, attempt, error)
+            if isinstance(refused, StoreDamaged):
+                self._damage = str(refused)
+            raise refused from error
 
     @contextmanager
     def _decoding(self) -> Iterator[None]:
@@ -769,77 +687,6 @@ class SqliteStore:
                 f"{self._path}: a row is not as dockerjail writes it ({error}); "
                 "mend it with sqlite3, or move the file away to start empty"
             ) from error
-
-
-def _is_full(path: Path) -> bool:
-    """Say whether the file system of a file has no room left."""
-    try:
-        system = os.statvfs(path.parent)
-    except OSError:
-        return False
-    return system.f_blocks > 0 and system.f_bavail == 0
-
-
-def _prepare(path: Path) -> Path:
-    """Make the directory; return the real path, so that every name meets the same lock."""
-    path = path.resolve()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    if _is_mounted_alone(path):
-        raise StoreError(
-            f"{path}: is mounted as a single file, so the journal beside it would be lost "
-            "with the container; mount its directory instead"
-        )
-    return path
-
-
-def _is_mounted_alone(path: Path) -> bool:
-    """Say whether `path` itself is a mount point (`-v state.db:/data/state.db`)."""
-    # As the kernel writes it (proc(5)).
-    point = os.fsencode(path).replace(b"\\", b"\\134")
-    for character in b" ", b"\t", b"\n":
-        point = point.replace(character, b"\\%03o" % ord(character))
-    try:
-        mounts = Path("/proc/self/mountinfo").read_bytes()
-    except FileNotFoundError:
-        return False
-    return any(line.split(b" ")[4] == point for line in mounts.splitlines())
-
-
-def _create(path: Path) -> None:
-    """
-    Create the file, readable by its user only, or make sure that it can be written.
-
-    Only before the first connection: closing any descriptor of the file drops
-    the locks that SQLite holds on it in this process (fcntl(2)).
-    """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-def _is_marked(path: Path) -> bool:
-    """Say whether a header names dockerjail, whatever else of the file is damaged."""
-    try:
-        with path.open("rb") as file:
-            return file.read(100)[68:72] == APPLICATION_ID.to_bytes(4, "big")
-    except FileNotFoundError:
-        return False
-
-
-def _size(path: Path) -> int | None:
-    """Return how many bytes a file has, None if there is none."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return None
-
-
-def _inode(path: Path) -> int:
-    """Return which file stands there, 0 if there is none."""
-    try:
-        return path.stat().st_ino
-    except FileNotFoundError:
-        return 0
 
 
 def _mebibytes(octets: int) -> str:
