@@ -129,8 +129,7 @@ class Trial:
 
     def feed(self, chunk: Chunk) -> None:
         """Judge the lines of a chunk, each with a stamp or with `UNSTAMPED`."""
-        if self._bench is None:
-            self._bench = self._sit(chunk.container)
+        bench = self._bench = self._bench or self._sit(chunk.container)
         if chunk.stream not in self.policy.streams:
             self.unread += chunk.data.count(b"\n")
             return
@@ -138,11 +137,11 @@ class Trial:
             # one by one, to see which of them miss
             for number, (start, end) in enumerate(lines(chunk.data)):
                 if number % KEPT == 0 and not self._lacks():
-                    self._judge(replace(chunk, data=chunk.data[start:]))
+                    self._judge(bench, replace(chunk, data=chunk.data[start:]))
                     return
-                self._judge(replace(chunk, data=chunk.data[start : end + 1]))
+                self._judge(bench, replace(chunk, data=chunk.data[start : end + 1]))
         else:
-            self._judge(chunk)
+            self._judge(bench, chunk)
 
     def _lacks(self) -> bool:
         """Say whether more lines that miss are wanted."""
@@ -153,11 +152,10 @@ class Trial:
         self.slow = jail.patience
         return Bench(self._owner, container, [jail], [])
 
-    def _judge(self, chunk: Chunk) -> None:
-        assert self._bench is not None  # noqa: S101
+    def _judge(self, bench: Bench, chunk: Chunk) -> None:
         self._noted.clear()
         before = self.slow.overdue
-        self._bench.judge(chunk)
+        bench.judge(chunk)
         count = chunk.data.count(b"\n")
         self.lines += count
         missed = count

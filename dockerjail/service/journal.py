@@ -75,11 +75,11 @@ class Flood:
 class PlainFormatter(logging.Formatter):
     """Writes a record on one line, a traceback on its own; nothing that a terminal obeys."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, D102
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, D102 -- logging names it
         record.message = plain(record.message)
         return super().formatMessage(record)
 
-    def formatException(self, ei) -> str:  # type: ignore[no-untyped-def]  # noqa: N802, D102
+    def formatException(self, ei) -> str:  # type: ignore[no-untyped-def]  # noqa: N802, D102 -- logging names it
         return "\n".join(map(plain, super().formatException(ei).split("\n")))
 
 

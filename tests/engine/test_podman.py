@@ -44,7 +44,7 @@ async def test_lines_that_share_one_stamp_are_told_apart(podman):
     while watch.count("burst") < 6000:
         async with watch.running():
             before = watch.count("burst")
-            await watch.until(lambda: watch.count("burst") > before)  # noqa: B023
+            await watch.until(lambda: watch.count("burst") > before)  # noqa: B023 -- called before the next round
     async with watch.running():
         await asyncio.sleep(0.5)
     assert watch.of("burst") == [str(n) for n in range(1, 6001)]

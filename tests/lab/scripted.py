@@ -125,7 +125,7 @@ class Scripted:
 
     async def was_asked(self, pattern: str) -> None:
         """Wait for a question."""
-        while not any(pattern in asked for asked in self.asked):  # noqa: ASYNC110
+        while not any(pattern in asked for asked in self.asked):  # noqa: ASYNC110 -- the other side has no event for it
             await asyncio.sleep(0)
 
     # -- what happens ---------------------------------------------------------

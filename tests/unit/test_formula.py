@@ -197,7 +197,7 @@ terms = st.recursive(
             "({} {} {})".format,
             inner,
             st.sampled_from(
-                "+ - * / // % ** << >> < <= > >= == != and or".split()  # noqa: SIM905
+                "+ - * / // % ** << >> < <= > >= == != and or".split()  # noqa: SIM905 -- a list of 17 signs
             ),
             inner,
         ),
