@@ -143,16 +143,21 @@ asyncio.run(main())
 """
 
 
+def started(script: str, path: Path) -> subprocess.Popen[str]:
+    """Start a process that writes to a store and prints how far it is."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + script, str(path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": "."},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 def test_after_a_kill_failures_and_cursors_are_of_one_moment(tmp_path: Path) -> None:
     written = 0
     for kill in range(6):
-        with subprocess.Popen(
-            [sys.executable, "-c", PRELUDE + WRITER, str(tmp_path / "state.db")],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": "."},
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as child:
+        with started(WRITER, tmp_path / "state.db") as child:
             assert child.stdout is not None
             failures, done = map(int, child.stdout.readline().split())
             assert failures == done
@@ -206,13 +211,7 @@ asyncio.run(main())
 
 def test_the_files_as_they_are_at_any_moment_open_as_of_one_moment(tmp_path: Path) -> None:
     seeded, written = random.Random(5), 0
-    with subprocess.Popen(
-        [sys.executable, "-c", PRELUDE + QUICK_WRITER, str(tmp_path / "state.db")],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": "."},
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as child:
+    with started(QUICK_WRITER, tmp_path / "state.db") as child:
         assert child.stdout is not None
         for moment in range(8):
             for _ in range(seeded.randrange(1, 60)):
