@@ -913,7 +913,7 @@ async def test_prolonging_a_ban_for_ever_costs_no_memory():
     async with House().running() as house:
         for _ in range(1500):
             await house.offend(failures=0)
-        assert len(house.warden._ends) < 600
+        assert len(house.warden._register._ends) < 600
         await asyncio.sleep(700)
         assert house.bans == []
 
