@@ -45,6 +45,7 @@ from dockerjail.docker.cursor import (
     positions,
     reaches,
     resumed,
+    stamp,
     windows,
 )
 from dockerjail.docker.frames import SYSTEM_ERROR, Frame, Reader
@@ -672,6 +673,7 @@ class Tail:
         self._gap(
             "its log was rotated away or truncated before it was read",
             "allow larger or more files (log options max-size and max-file)",
+            streams,
         )
 
     def _fell(self, by: int) -> None:
@@ -774,10 +776,15 @@ class Tail:
         self.dropped += lines.dropped
         lines.overlong = lines.dropped = 0
 
-    def _gap(self, what: str, remedy: str) -> None:
-        """Count and tell that lines may have been missed."""
+    def _gap(self, what: str, remedy: str, streams: frozenset[Stream] = frozenset(Stream)) -> None:
+        """Count and tell that lines may have been missed, and of each gap behind which line."""
         self.gaps += 1
         self._warn(what, f"{what}, lines may have been missed", remedy)
+        read = ((s, c) for s, c in self.cursors.items() if s in streams and self._real and c.seen)
+        behind = [f"{stamp(c.ns).decode()} ({s.name.lower()})" for s, c in read]
+        where = "behind the line of " + " and ".join(behind) if behind else "before its first line"
+        name = self.container.name
+        logger.info("container %s: gap %d of %.12s %s", name, self.gaps, self.container.id, where)
 
     def _warn(self, kind: str, what: str, remedy: str, *, stands: float | None = None) -> None:
         problem = Problem(place=f"container {self.container.name}", what=what, remedy=remedy)

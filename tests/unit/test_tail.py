@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dockerjail.docker.cursor import dialect
+from dockerjail.docker.cursor import dialect, stamp
 from dockerjail.docker.tail import State, Tail
 from dockerjail.errors import EngineUnavailable
 from dockerjail.model import Container, Cursor, Stream
@@ -465,6 +465,33 @@ async def test_a_gap_in_one_stream_is_said_though_the_other_goes_on(version, cou
     for stream in (OUT, ERR):
         before = ["read"] if stream is ERR else []
         assert desk.texts(stream) == before + [text for text, where in later if where is stream]
+
+
+async def test_each_gap_is_logged_with_the_line_behind_which_it_is(caplog):
+    caplog.set_level("INFO")
+    desk = Desk()
+    expected = []
+    async with desk.running():
+        desk.say("read", stream=OUT)
+        desk.say("read", stream=ERR)
+        for number in (1, 2):
+            await asyncio.sleep(5)
+            behind = [
+                f"{stamp(desk.cursors[stream].ns).decode()} ({stream.name.lower()})"
+                for stream in (OUT, ERR)
+            ]
+            where = " and ".join(behind)
+            expected.append(
+                f"container web: gap {number} of {WEB.id[:12]} behind the line of {where}"
+            )
+            desk.engine.cut()
+            desk.say("lost")
+            desk.log.frames.clear()
+            desk.say("next", stream=OUT)
+            desk.say("next", stream=ERR)
+        await asyncio.sleep(30)
+    assert [text for text in caplog.messages if ": gap " in text] == expected
+    assert caplog.text.count("rotated away or truncated") == 1
 
 
 async def test_a_gap_is_no_problem_for_ever(monkeypatch):
