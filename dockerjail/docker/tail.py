@@ -295,9 +295,9 @@ class Tail:
         try:
             await self._persist()
         except ContainerGone:
+            await self._finish(State.GONE)
             if not self._whole:
                 self._gap("it was removed before its log was read to the end", "")
-            await self._finish(State.GONE)
         except LogsUnreadable as error:
             self.state = State.UNREADABLE
             what = f"its log cannot be read, the Engine says: {error}"
@@ -601,7 +601,7 @@ class Tail:
             hidden = self._doubted - lines.met - lines.lost
             self._doubted = lines.lost
             if need is _Need.SAY and self._sure and (lines.lost or hidden):
-                self._lose(lines.lost)
+                self._lose(lines.lost, hidden)
                 self._doubted = frozenset()
             if lines.lost:
                 return _End.UNREACHED
@@ -666,14 +666,18 @@ class Tail:
                 return window.since is None
         return True
 
-    def _lose(self, streams: frozenset[Stream]) -> None:
-        """Take note that the last lines that were read are not in the log any more."""
+    def _lose(self, streams: frozenset[Stream], hidden: frozenset[Stream] = frozenset()) -> None:
+        """
+        Take note that the last lines that were read are not in the log any more.
+
+        Of `hidden` streams they are not either, but what is new is told by the other stream.
+        """
         self._lost |= {stream for stream in streams if self.cursors[stream].seen}
         self._last = None
         self._gap(
             "its log was rotated away or truncated before it was read",
             "allow larger or more files (log options max-size and max-file)",
-            streams,
+            streams | hidden,
         )
 
     def _fell(self, by: int) -> None:

@@ -536,6 +536,21 @@ async def test_a_container_removed_before_it_was_read_to_the_end_is_a_gap(caplog
         assert "removed before its log was read to the end" in caplog.text
 
 
+async def test_a_gap_at_the_end_is_behind_the_last_words_that_had_no_end(caplog):
+    caplog.set_level("INFO")
+    desk = Desk()
+    async with desk.running():
+        desk.say("read")
+        desk.say("no end", end=b"")
+        await asyncio.sleep(10)
+        desk.engine.cut()
+        desk.engine.remove(desk.container)
+        await asyncio.sleep(5)
+        assert desk.texts() == ["read", "no end"]
+    last = stamp(desk.cursors[OUT].ns).decode()
+    assert f"gap 1 of c1 behind the line of {last} (stdout)" in caplog.text
+
+
 async def test_a_container_removed_after_its_end_is_none(caplog):
     desk = Desk()
     async with desk.running():
