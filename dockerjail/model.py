@@ -273,6 +273,8 @@ class UnbanReason(StrEnum):
     EXPIRED = "expired"
     OPERATOR = "operator"
     IGNORED = "ignored"
+    REPLACED = "replaced"
+    """Another ban holds all that this one did."""
 
 
 class Counter(NamedTuple):

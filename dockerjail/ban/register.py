@@ -2,13 +2,15 @@
 The register of bans that are decided on: bans in, and who is asked for by what out. Pure: times come in.
 
 One ban stands for a jail and subject at most. Beside the bans it keeps what would take
-a walk through all of them: who ends next, who is banned because of which container, who by force.
+a walk through all of them: who ends next, who is banned because of which container, who by force,
+whom only the kernel knew.
 """
 
 import heapq
 from collections.abc import Collection, Iterator, Sequence, Sized
 from typing import Final
 
+from dockerjail.ban.adopted import is_adopted
 from dockerjail.ban.budget import Crowd
 from dockerjail.ban.reconcile import BanKey
 from dockerjail.model import Ban, Mode, Subject
@@ -25,6 +27,7 @@ class Register:
         self._ends: list[tuple[float, int, BanKey]] = []
         self._by_container: dict[tuple[str, Mode], Crowd] = {}
         self._forced: set[BanKey] = set()
+        self._adopted: dict[Subject, set[BanKey]] = {}
 
     def __len__(self) -> int:
         return len(self._bans)
@@ -46,6 +49,8 @@ class Register:
         self._bans[ban.key] = ban
         if ban.forced:
             self._forced.add(ban.key)
+        if is_adopted(ban):
+            self._adopted.setdefault(ban.subject, set()).add(ban.key)
         if ban.container:
             self._by_container.setdefault((ban.container, ban.mode), Crowd()).add(ban.subject)
         if ban.until is not None:
@@ -62,6 +67,10 @@ class Register:
         """Strike a ban out, if there is one."""
         ban = self._bans.pop(key, None)
         self._forced.discard(key)
+        if ban is not None and is_adopted(ban):
+            self._adopted[ban.subject].discard(key)
+            if not self._adopted[ban.subject]:
+                del self._adopted[ban.subject]
         if ban is not None and ban.container:
             crowd = self._by_container[ban.container, ban.mode]
             crowd.drop(ban.subject)
@@ -72,6 +81,10 @@ class Register:
     def forced(self) -> Collection[Subject]:
         """Who is banned in spite of all."""
         return {self._bans[key].subject for key in self._forced}
+
+    def adopted(self, subject: Subject) -> Sequence[Ban]:
+        """Return the bans of a subject that were made of what the kernel blocked."""
+        return [self._bans[key] for key in self._adopted.get(subject, ())]
 
     @property
     def next_end(self) -> float | None:

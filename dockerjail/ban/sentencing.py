@@ -112,13 +112,14 @@ class Sentencing:
         known: Known,
         active: int,
         observed: int = 0,
+        held: bool = False,
         cause: Cause = Cause.FAILURES,
     ) -> Ban | None:
         """
         Return the ban for an offence, the `standing` one with a later end, or None.
 
         `active` is how many households are banned because of the offence's container, `observed`
-        how many in name only.
+        how many in name only. A subject that is `held` already by the ban of an unknown jail costs no budget.
         """
         jail, subject, name = offence.jail, offence.subject, written(offence.subject)
         if offence.at > self._bar.clock():
@@ -143,11 +144,11 @@ class Sentencing:
             logger.info("[%s] %s already banned", jail, name)
             if standing.mode is not mode:
                 return standing  # a jail that only observes by now makes no ban longer
-            return replace(standing, until=_later(standing.until, until))
+            return replace(standing, until=later(standing.until, until))
         scope = self._scope_for(offence, policy)
         if scope is None or not await self._borne_out(offence, policy, scope):
             return None
-        if mode is Mode.ENFORCE and not self._affordable(offence, active):
+        if mode is Mode.ENFORCE and not held and not self._affordable(offence, active):
             mode = Mode.OBSERVE
         if mode is Mode.OBSERVE and standing is None and not self._worth_noting(offence, observed):
             return None
@@ -157,7 +158,7 @@ class Sentencing:
             subject=subject,
             scope=scope,
             at=offence.at,
-            until=_later(standing.until, until) if standing else until,
+            until=later(standing.until, until) if standing else until,
             failures=offence.failures,
             count=standing.count if standing else sum(ban.jail == jail for ban in earlier) + 1,
             reason=_reason(offence, cause),
@@ -330,6 +331,6 @@ def _reason(offence: Offence, cause: Cause) -> str:
             return ""
 
 
-def _later(one: float | None, other: float | None) -> float | None:
+def later(one: float | None, other: float | None) -> float | None:
     """Return the later of two ends; None, for good, is later than any."""
     return None if one is None or other is None else max(one, other)

@@ -40,9 +40,9 @@ from dockerjail.ban.orders import (
     SetBack,
     Verify,
 )
-from dockerjail.ban.reconcile import BanKey, Change
+from dockerjail.ban.reconcile import BanKey, Change, elements
 from dockerjail.ban.register import Register
-from dockerjail.ban.sentencing import Bar, Known, Sentencing
+from dockerjail.ban.sentencing import Bar, Known, Sentencing, later
 from dockerjail.ban.table import Sync, Table
 from dockerjail.ban.tally import Tally
 from dockerjail.errors import FirewallError, Refused
@@ -253,10 +253,10 @@ class Warden:
 
     async def count(self, bans: Iterable[Ban]) -> None:
         """Read what some bans have blocked into the tally; the kernel's silence changes nothing."""
-        elements = [element for ban in bans for element in self.elements_of(ban)]
-        for at in range(0, len(elements), READ):
+        wanted = [element for ban in bans for element in self.elements_of(ban)]
+        for at in range(0, len(wanted), READ):
             with suppress(FirewallError):  # `sync` and the next look tell of it
-                self.tally.update(await self._firewall.counters(elements[at : at + READ]))
+                self.tally.update(await self._firewall.counters(wanted[at : at + READ]))
 
     async def count_some(self) -> None:
         """Read what the next of all bans have blocked: called often, it gets around."""
@@ -553,9 +553,28 @@ class Warden:
             known=batch.known,
             active=self.standing(offence.container),
             observed=self.standing(offence.container, Mode.OBSERVE),
+            held=bool(self._register.adopted(offence.subject)),
             cause=cause,
         )
+        if ban is not None and standing is None:
+            # what the kernel has for longer was this ban, or one like it, before the database was lost
+            for old in self._replaceable(ban):
+                ban = replace(ban, until=later(ban.until, old.until))
         return ban, standing is None or (ban is not None and ban.mode is not standing.mode)
+
+    def _replaceable(self, ban: Ban) -> Sequence[Ban]:
+        """Return bans made of what the kernel blocked, of which `ban` blocks all, whatever the end."""
+        found = self._register.adopted(ban.subject)
+        if not found or ban.mode is not Mode.ENFORCE:
+            return ()
+        mine = {*elements(ban, rejects=self._firewall.rejects)}
+        return [
+            old
+            for old in found
+            if old.key != ban.key
+            and old.mode is ban.mode
+            and mine.issuperset(self.elements_of(old))
+        ]
 
     async def _request(self, request: Request, batch: _Batch) -> Sequence[Ban]:
         """Carry out an operator's order; raises `Refused`."""
@@ -732,6 +751,10 @@ class Warden:
         self.tally.forget(change.remove)
         batch.take(change)
         batch.ground |= self._force()
+        if standing is None:
+            for old in self._replaceable(ban):
+                if later(ban.until, old.until) == ban.until:
+                    self._end(old, UnbanReason.REPLACED, batch)
 
     def _force(self) -> bool:
         """Tell the table who is blocked in spite of all; say whether that is new."""

@@ -33,6 +33,7 @@ _WHY_ENDED: Final = {
     UnbanReason.EXPIRED: "",
     UnbanReason.OPERATOR: " by an operator's word",
     UnbanReason.IGNORED: ": never banned any more",
+    UnbanReason.REPLACED: ": another ban holds all of it",
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from dockerjail.ban import backlog as backlog_module
 from dockerjail.ban import warden as warden_module
+from dockerjail.ban.adopted import adopted
 from dockerjail.ban.budget import HOUSEHOLD, Budget
 from dockerjail.ban.orders import Admit, Pardon, Report, Revoke, Sentence
 from dockerjail.ban.sentencing import Bar
@@ -1376,6 +1377,72 @@ async def test_a_routine_check_reads_no_elements_while_nobody_changed_anything()
         await house.warden.verify()
         await asyncio.sleep(0.01)
         assert await house.blocked() == {Element(BAD, HTTP)}
+
+
+async def after_a_loss(*present, **options):
+    """Make the house of a daemon that lost its database; the kernel goes on blocking."""
+    house = House(**options)
+    now = house.clock()
+    blocks = {element: None if left is None else now + left for element, left in present}
+    bans = adopted(blocks, [], jail="manual", first=1, at=now)
+    await house.store.record(bans, {})
+    return house
+
+
+@pytest.mark.parametrize("left", [500, 900, None])
+async def test_a_ban_kept_from_the_kernel_is_its_jails_again_when_the_log_says_why(left, caplog):
+    caplog.set_level(logging.WARNING)
+    house = await after_a_loss((Element(BAD, HTTP), left))
+    async with house.running():
+        before = await house.blocked()
+        await house.offend()
+        (made,) = house.bans
+        assert (made.jail, made.subject, made.failures) == (JAIL, BAD, 5)
+        # whatever made it last longer is forgotten, and nobody is let in sooner for that
+        assert made.until == (left and pytest.approx(house.clock() + max(left, 600), abs=1))
+        assert await house.blocked() == before
+        assert len(await house.store.evidence(made.id)) == 5
+        assert "[manual] Unban 203.0.113.7: another ban holds all of it" in caplog.text
+        (old,) = await house.store.bans_of("manual")
+        assert old.ended_why == "replaced"
+    async with House(store=house.store).running() as again:
+        assert [ban.jail for ban in again.bans] == [JAIL]
+
+
+async def test_a_ban_kept_from_the_kernel_stays_where_its_jail_does_not_close_as_much():
+    house = await after_a_loss((Element(BAD, None), 500))
+    async with house.running():
+        await house.offend()
+        assert {ban.jail for ban in house.bans} == {JAIL, "manual"}
+        assert await house.blocked() == {Element(BAD, HTTP), Element(BAD, None)}
+
+
+async def test_bans_kept_from_the_kernel_are_never_only_observed_for_a_budget():
+    others = [ip_network(f"198.51.100.{n}") for n in range(20)]
+    house = await after_a_loss(
+        *((Element(other, HTTP), 500) for other in others), budget=Budget(per_minute=5)
+    )
+    async with house.running():
+        for other in others:
+            await house.offend(other)
+        assert {(ban.jail, ban.mode) for ban in house.bans} == {(JAIL, Mode.ENFORCE)}
+        assert len(await house.blocked()) == len(house.bans) == 20
+
+
+async def test_a_ban_kept_from_the_kernel_stays_while_its_jail_only_observes():
+    house = await after_a_loss((Element(BAD, HTTP), 500))
+    house.policy = replace(house.policy, mode=Mode.OBSERVE)
+    async with house.running():
+        await house.offend()
+        assert await house.blocked() == {Element(BAD, HTTP)}
+
+
+async def test_a_dry_run_ends_no_ban_kept_from_the_kernel():
+    house = await after_a_loss((Element(BAD, HTTP), 500), observing=True)
+    async with house.running():
+        await house.offend()
+    async with House(store=house.store).running() as again:
+        assert await again.blocked() == {Element(BAD, HTTP)}
 
 
 async def test_a_jail_that_is_gone_leaves_nothing_behind():
