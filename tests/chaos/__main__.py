@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.chaos.oracle import Verdict
+from tests.chaos import oracle
 from tests.chaos.round import Result, play
 from tests.lab import images, tree
 from tests.lab.engine import Engine
@@ -93,17 +93,10 @@ def _sum_up(results: list[tuple[str, Result]], seconds: float) -> None:
         f"doubled {sum(len(v.doubled) for v in verdicts)}; "
         f"dropped by the Engine {sum(v.dropped for v in verdicts)}, "
         f"told as unread {sum(v.unread for v in verdicts)}; "
-        f"{_unseen(verdicts)}; "
+        f"{oracle.cases(sum((v.unseen for v in verdicts), Counter()))}; "
         f"bans {sum(v.bans_found for v in verdicts)} of {sum(v.bans_expected for v in verdicts)}; "
         f"rounds with faults {sum(bool(result.faults) for _, result in results)}"
     )
-
-
-def _unseen(verdicts: list[Verdict]) -> str:
-    """Write how many lines went while nobody could see it, and in which cases."""
-    cases = sum((v.unseen for v in verdicts), Counter[str]())
-    each = ", ".join(f"{case}: {count}" for case, count in sorted(cases.items()))
-    return f"unseen {cases.total()}" + (f" ({each})" if each else "")
 
 
 if __name__ == "__main__":

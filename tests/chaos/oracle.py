@@ -423,6 +423,12 @@ def gaps(log: str) -> list[Told]:
     return told
 
 
+def cases(unseen: Counter[str]) -> str:
+    """Write how many lines went while nobody could see it, and in which cases."""
+    each = ", ".join(f"{count} {case}" for case, count in sorted(unseen.items()))
+    return f"unseen {unseen.total()}" + (f": {each}" if each else "")
+
+
 def _key(head: re.Match[bytes]) -> Key:
     return Key(head["name"].decode(), int(head["gen"]), int(head["life"]), int(head["number"]))
 

@@ -114,7 +114,7 @@ class Result:
             f"seed {self.seed} {self.engine} [{self.drivers}] {self.seconds:.0f} s: "
             f"sent {v.sent} judged {v.judged} lost {len(v.lost)} silent {len(v.silent)} "
             f"doubled {len(v.doubled)} (Engine dropped {v.dropped}, told as unread {v.unread}, "
-            f"unseen {v.unseen.total()}) "
+            f"{oracle.cases(v.unseen)}) "
             f"bans {v.bans_found} of {v.bans_expected} | {pulled}"
         )
 

@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections import Counter
 
 import pytest
 
@@ -191,6 +192,13 @@ def test_the_last_words_of_a_fleeting_container_may_be_unseen():
     verdict = judge(removed, rows(0, 1, 2))
     assert (verdict.unseen, verdict.faults) == ({LAST: 1}, [])
     assert judge(removed, rows(0, 1, 2), told=(gap(2),)).unread == 1
+
+
+def test_what_was_unseen_is_said_by_the_case():
+    assert oracle.cases(Counter()) == "unseen 0"
+    assert oracle.cases(Counter({REMOVED: 2, LAST: 1})) == (
+        "unseen 3: 1 last words of --rm, 2 removed before the first line read"
+    )
 
 
 def test_more_than_its_last_words_must_be_told():
