@@ -26,11 +26,12 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Self, TypeVar
 
 from dockerjail.errors import FirewallError
-from dockerjail.model import Blocktype, Counter, Direct, Element, Subject
+from dockerjail.model import Blocktype, Counter, Direct, Element, Problem, Subject
 from dockerjail.nft import encode, messages, ruleset, survey
 from dockerjail.nft.conversation import Conversation, Rejected, committed, deleted, touch
 from dockerjail.nft.messages import (
@@ -68,6 +69,9 @@ _WITH_THE_ELEMENT = frozenset(
 )
 """What the kernel answers when one element is at fault, and not the table or the machine."""
 
+_TOLD_FOR = 86400.0
+"""Seconds for which it is told that somebody else's table gave way."""
+
 T = TypeVar("T")
 
 
@@ -96,6 +100,15 @@ class _Look(NamedTuple):
 
     generation: int
     devices: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stranger:
+    """What stood in place of our table and gave way, and when: for people, and steadily."""
+
+    had: str
+    at: float
+    steady: float
 
 
 class Kernel:
@@ -131,6 +144,7 @@ class Kernel:
         # the last look in which all stood as we put it, and the last for `disturbed`
         self._seen: _Look | None = None
         self._known: _Look | None = None
+        self._stranger: _Stranger | None = None
 
     async def open(self) -> None:
         """
@@ -179,6 +193,22 @@ class Kernel:
             if (words := self._deafness(device)) is not None
         }
 
+    def problems(self) -> Sequence[Problem]:
+        """Tell for a day of somebody else's table that had our name and gave way."""
+        gone = self._stranger
+        if gone is None or time.monotonic() - gone.steady >= _TOLD_FOR:
+            return ()
+        at = datetime.fromtimestamp(gone.at).astimezone()
+        return [
+            Problem(
+                place="kernel",
+                what=f"table inet {self.table} was somebody else's: it had {gone.had}. "
+                f"{at:%Y-%m-%d %H:%M:%S} dockerjail put its own in its place",
+                remedy="to have both, give dockerjail's another name ([firewall] table), restart it, and have "
+                "the other one loaded again",
+            )
+        ]
+
     async def adopt(self, *, allow: Collection[Subject], direct: Collection[Direct] = ()) -> bool:
         """
         Take over the table of an earlier process, elements and counters as they are.
@@ -193,10 +223,15 @@ class Kernel:
             found = await self._netlink.table(self.table)
             tables = [messages.standing(reply) for reply in found if reply.kind == Kind.NEWTABLE]
             homes = survey.homes(found)
-            if not tables or not self._adoptable(tables[0], homes):
+            if not tables:
                 return False
-            probe = await self._probe.shapes(ruleset.whole(homes), what)
+            probe = None
+            if self._adoptable(tables[0], homes):
+                probe = await self._probe.shapes(ruleset.whole(homes), what)
             if probe is None or survey.core_shapes(found) != probe:
+                logger.info(
+                    "table inet %s stands, but not as it should: not taken over", self.table
+                )
                 return False
             standing = survey.landmarks(found, self.table)
             commits = 2  # the table beside it, made and deleted
@@ -234,11 +269,12 @@ class Kernel:
         """
         Put table, rules and elements in place of what was there, in one transaction.
 
-        An element that the kernel does not want is logged and left out. FirewallError when
-        the table belongs to another process that runs.
+        An element that the kernel does not want is logged and left out. Somebody else's table
+        of our name gives way, and is told of. FirewallError when it belongs to another process that runs.
         """
         blocks = list(blocks)
         async with self._lock:
+            stranger = await self._whose()
             plan = await _aside(len(blocks), partial(planned, blocks, (), self._clock()))
             homes = ruleset.USUAL | plan.homes
             what = f"putting table {self.table} in place with {count(plan.wanted)} elements"
@@ -257,11 +293,29 @@ class Kernel:
             generation = committed(put.echoes)
             self._seen = None if generation is None else self._look(generation)
             self._known = self._known or self._seen
+            if stranger:
+                self._stranger = _Stranger(stranger, self._clock(), time.monotonic())
+                for problem in self.problems():
+                    logger.error("%s", problem)
+
+    async def _whose(self) -> str:
+        """Say what the table of our name has if it is not ours."""
+        try:
+            return survey.stranger(await self._netlink.table(self.table))
+        except FirewallError as error:  # what cannot be read now gives way all the same
+            logger.info("it cannot be told whose table inet %s is: %s", self.table, error)
+            return ""
 
     async def remove(self) -> None:
-        """Take our table away with all that it blocks, whoever left it; none is no error."""
+        """
+        Take our table away with all that it blocks, whichever process left it; none is no error.
+
+        FirewallError when it is somebody else's.
+        """
         what = f"removing table {self.table}"
         async with self._lock:
+            if stranger := await self._whose():
+                raise FirewallError(f"{what}: it is somebody else's: it has {stranger}")
             await self._commit([touch(self.table), deleted(self.table)], what)
             self._standing = None
 

@@ -6,10 +6,14 @@ Whether it is what was put there, whether it does what ours does, and where chai
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from typing import Final
 
 from dockerjail.nft import messages, ruleset
 from dockerjail.nft.messages import Kind, Landmark, Reply, Shape
 from dockerjail.nft.ruleset import BanSet
+
+_NAMED: Final = 4
+"""Chains, and sets, of a stranger's table that are named."""
 
 
 def landmarks(found: Iterable[Reply], table: str) -> Sequence[Landmark]:
@@ -28,6 +32,46 @@ def homes(found: Iterable[Reply]) -> Sequence[BanSet]:
     names = [messages.set_name(reply) for reply in found if reply.kind == Kind.NEWSET]
     parsed = [ruleset.parse_name(name) for name in names]
     return [home for home in parsed if home is not None]
+
+
+def stranger(found: Sequence[Reply]) -> str:
+    """
+    Say what a table has that is not dockerjail's; empty if it is, or has nothing.
+
+    Ours, of any version and whatever was done to it, has a rule with one of our comments, or if
+    somebody has flushed them the chains and sets that these are for.
+    """
+    tables = [messages.standing(reply) for reply in found if reply.kind == Kind.NEWTABLE]
+    rules = [messages.comment(reply) for reply in found if reply.kind == Kind.NEWRULE]
+    if not tables or any(ruleset.is_signed(chain, comment) for chain, comment in rules):
+        return ""
+    shapes = [shape for reply in found if (shape := messages.shape(reply)) is not None]
+    chains = [shape.name for shape in shapes if shape.kind == Kind.NEWCHAIN]
+    sets = [shape.name for shape in shapes if shape.kind == Kind.NEWSET]
+    flushed = {ruleset.RAW_CHAIN, ruleset.CT_CHAIN}.issubset(chains)
+    if flushed and {ruleset.allow_name(version) for version in ruleset.VERSIONS}.issubset(sets):
+        return ""
+    others = tables[0].objects - len(chains) - len(sets)
+    told = [
+        _listed("chain", chains) + (f" with {_many('rule', len(rules))}" if rules else ""),
+        _listed("set or map", sets),
+        _many("other object", others) if others > 0 else "",
+    ]
+    return ", ".join(each for each in told if each)
+
+
+def _listed(what: str, names: Sequence[str]) -> str:
+    """Say how many there are, and the names of the first."""
+    if not names:
+        return ""
+    more = ", …" if len(names) > _NAMED else ""
+    return f"{_many(what, len(names))} ({', '.join(names[:_NAMED])}{more})"
+
+
+def _many(what: str, number: int) -> str:
+    if number == 1:
+        return f"1 {what}"
+    return f"{number} " + " or ".join(f"{word}s" for word in what.split(" or "))
 
 
 def at_a_door(mark: Landmark | Shape) -> bool:

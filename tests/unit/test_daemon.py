@@ -93,6 +93,20 @@ def of_the_kernel(found: list[Problem]) -> list[str]:
     return [problem.what for problem in found if problem.place == "kernel"]
 
 
+class Displacing(DryRun):
+    """Put its table where somebody else's stood."""
+
+    def problems(self) -> Sequence[Problem]:
+        return [Problem(place="kernel", what="it had 1 chain", remedy="another name")]
+
+
+async def test_status_tells_of_a_table_that_gave_way(tmp_path: Path) -> None:
+    async with daemon_of(tmp_path, firewall=Displacing()) as (daemon, _):
+        status = await Report(daemon).status()
+        assert [problem["what"] for problem in status["problems"]] == ["it had 1 chain"]
+        assert status["kernel"]["in_sync"]
+
+
 @pytest.mark.parametrize(
     ("rejects", "blocktype", "said"),
     [(False, "reject", [WHY]), (False, "drop", []), (False, "", []), (True, "reject", [])],
