@@ -375,8 +375,11 @@ def heard(body: bytes, *, tty: bool) -> dict[Key, Heard]:
             piece = bisect.bisect_right(starts, head.start()) - 1
             # A kill of the Engine's can lose what is between the middles of two lines.
             begins = text[starts[piece] : head.start()] in (b"", _COLOUR)
-            if tty and piece and text[starts[piece] - 1 : starts[piece]] not in (b"\n", b"\r"):
+            before = text[: starts[piece]]
+            if tty and piece and before[-1:] not in (b"\n", b"\r"):
                 begins = False  # behind a torn line, where a terminal's log shows no end
+            if tty and piece == 1 and before[-1:] == b"\r" and not _HEAD.search(before):
+                begins = False  # nor that of a line whose beginning is rotated away
             whole = begins and head["whole"] is not None
             lines[_key(head)] = Heard(seconds(stamps[piece]), whole)
     return lines

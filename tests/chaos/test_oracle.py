@@ -279,6 +279,22 @@ def test_a_terminals_line_behind_a_torn_one_may_count_or_not():
     }
 
 
+def test_a_terminals_line_behind_the_rest_of_one_that_was_rotated_away_may_count_or_not():
+    stamp = b"2026-11-22T10:52:40.000000001Z "
+    line = b"chaos box0 0 0 2 slow failed login from 203.0.113.7 end\r\n"
+    later = stamp + line + stamp + line.replace(b" 2 ", b" 3 ")
+    first = b"chaos box0 0 0 1 slow failed login from 203.0.113.7 "
+    for rest, whole in (
+        (stamp + b"xxxend\r", False),
+        (stamp + b"xxxend\r\n", True),
+        (stamp + first + b"xxxend\r", True),
+        (stamp + first + b"x" * (16384 - len(first)) + stamp + b"xxxend\r", True),
+    ):
+        heard = oracle.heard(rest + later, tty=True)
+        assert heard[key(2)].whole is whole
+        assert heard[key(3)].whole
+
+
 def test_lines_are_found_in_a_terminals_log():
     stamp = b"2026-11-22T10:52:40.000000001Z "
     text = b"chaos box0 0 0 1 slow failed login from 203.0.113.7 " + b"x" * 20_000 + b"end\r\n"
