@@ -48,7 +48,7 @@ from dockerjail.docker.cursor import (
     stamp,
     windows,
 )
-from dockerjail.docker.frames import SYSTEM_ERROR, Frame, Reader
+from dockerjail.docker.frames import JOURNALD, SYSTEM_ERROR, Frame, Reader
 from dockerjail.docker.frames import reader as frames_of
 from dockerjail.docker.inspect import bounded, readable
 from dockerjail.docker.lines import LIMIT, Lines
@@ -69,6 +69,15 @@ _LITTLE = 2000
 
 _LAG = 0.3
 """Seconds behind the usual at which a follower is given up: 3 s lost lines, 0.3 s none."""
+
+_LAG_JOURNALD = 1.0
+"""The same for the driver journald: it tells of new lines after 0.25 s, and its journal is large."""
+
+_LAST_WORDS = 3.0
+"""
+Seconds without a new line until the log of a run that ended is over, for the driver journald: what
+was sent to it in time it may write later. (Engine 26 itself waits 2 s for that, 20.10 not at all.)
+"""
 
 _QUIET_FIRST, _QUIET_LONGEST = 2.0, 30.0
 """Seconds of silence until a followed stream is opened anew; grows while nothing was missed."""
@@ -320,6 +329,9 @@ class Tail:
                     self._recall = None
                 await self._catch_up()
                 if not running:
+                    if not await self._over():
+                        look = True
+                        continue
                     await self._finish(State.ENDED)
                     return
                 if wait:
@@ -340,6 +352,20 @@ class Tail:
                 self.reconnects += 1
             if clock() - began >= _BRIEF:
                 delays, wait = self._backoff.delays(), False
+
+    async def _over(self) -> bool:
+        """Say whether nothing comes any more of a run that ended and was read."""
+        if self.container.log_driver != JOURNALD:
+            return True
+        self._whole = True
+        quiet, read = 0.0, (self.cursors.copy(), self._held)
+        while quiet < _LAST_WORDS:
+            await asyncio.sleep(_LAST_WORDS / 6)
+            await self._catch_up()
+            quiet = quiet + _LAST_WORDS / 6 if read == (self.cursors, self._held) else 0.0
+            read = self.cursors.copy(), self._held
+        before, self.container = self.container, await self._look()
+        return not self.container.running and self.container.started_at == before.started_at
 
     async def _remind(self, begin: Recall) -> None:
         """Show what an earlier process has judged to who has forgotten it."""
@@ -716,10 +742,11 @@ class Tail:
         self._offset = min(self._offset, late)
         if self._dialect() is Dialect.PODMAN:
             return False  # its stamps are up to a second old, and to leave it would help nothing
-        if late - self._offset <= _LAG:
+        most = _LAG_JOURNALD if self.container.log_driver == JOURNALD else _LAG
+        if late - self._offset <= most:
             self._late = None
             return False
-        if self._late is not None and abs(late - self._late) <= _LAG:
+        if self._late is not None and abs(late - self._late) <= most:
             self._offset, self._late = late, None
             return False
         self._late = late

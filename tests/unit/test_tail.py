@@ -563,6 +563,65 @@ async def test_a_container_removed_after_its_end_is_none(caplog):
         assert "missed" not in caplog.text
 
 
+JOURNALED = replace(WEB, log_driver="journald")
+
+
+async def test_what_journald_writes_after_the_end_of_a_run_is_delivered():
+    desk = Desk(container=JOURNALED)
+    async with desk.running():
+        desk.say("one")
+        await asyncio.sleep(10)
+        desk.engine.stop(JOURNALED)
+        await asyncio.sleep(2)
+        desk.say("two")
+        await asyncio.sleep(2)
+        desk.say("three", end=b"")
+        assert desk.tail.state is not State.ENDED
+        await asyncio.sleep(5)
+        assert desk.texts() == ["one", "two", "three"]
+        assert desk.tail.state is State.ENDED
+
+
+async def test_a_run_that_begins_while_journald_may_still_write_is_followed():
+    desk = Desk(container=JOURNALED)
+    async with desk.running():
+        desk.say("one")
+        await asyncio.sleep(10)
+        desk.engine.stop(JOURNALED)
+        await asyncio.sleep(1)
+        desk.engine.start(JOURNALED)
+        desk.say("two")
+        await asyncio.sleep(10)
+        assert desk.tail.state is State.FOLLOWING
+        assert desk.texts() == ["one", "two"]
+
+
+async def test_a_removal_while_journald_may_still_write_is_no_gap():
+    desk = Desk(container=JOURNALED)
+    async with desk.running():
+        desk.say("one")
+        await asyncio.sleep(10)
+        desk.engine.stop(JOURNALED)
+        await asyncio.sleep(1)
+        desk.engine.remove(JOURNALED)
+        await asyncio.sleep(10)
+        assert desk.tail.state is State.GONE
+        assert desk.tail.gaps == 0
+
+
+@pytest.mark.parametrize(("driver", "left"), [("journald", False), ("json-file", True)])
+async def test_a_follower_of_a_journal_may_be_told_late(driver, left):
+    desk = Desk(container=replace(WEB, log_driver=driver))
+    async with desk.running():
+        for _ in range(10):
+            desk.say("in time")
+            await asyncio.sleep(1)
+            desk.say("late", at=desk.clock() - 0.5)
+            await asyncio.sleep(0.5)
+        assert (sum(follow for follow, *_ in desk.log.opened) > 5) is left
+        assert desk.texts() == ["in time", "late"] * 10
+
+
 class Stalling(SteppedEngine):
     """Keeps the first connections open and says nothing: `stalls` is how many of them."""
 
