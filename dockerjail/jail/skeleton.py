@@ -21,6 +21,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from itertools import product
 from typing import Any, Final
@@ -75,16 +76,33 @@ Chain = tuple[Group, ...]
 """Groups that follow one another in every line that matches; empty if nothing is required."""
 
 
+NOT_READ: Final = (
+    *(ImportError, AttributeError, TypeError, ValueError, LookupError),
+    *(OverflowError, RecursionError, re.error),
+)
+"""What `parsed` raises for a regex that the parser refuses, and whatever reads a tree it does not know."""
+
+
+@lru_cache(maxsize=64)
+def parsed(pattern: str) -> Any:
+    """
+    Return what CPython's parser makes of `pattern`; not to be changed.
+
+    It takes longer than all that is done with it, and a regex is asked for several times in a row.
+    Raises one of `NOT_READ`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_module("re._parser").parse(pattern)
+
+
 def chain(pattern: str) -> Chain:
     """Return what every line that `pattern` matches must contain."""
     try:
-        parser = import_module("re._parser")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = parser.parse(pattern)
+        tree = parsed(pattern)
         nodes = _nodes(tree, tree.state.flags)
         return tuple(_groups(nodes))
-    except (ImportError, AttributeError, TypeError, ValueError, LookupError, RecursionError):
+    except NOT_READ:
         return ()  # a parser that this was not written for: every line is shown to the regex
 
 
@@ -96,14 +114,11 @@ def absorbs(pattern: str) -> bool:
     know: where there is no match, its `search` tries all over again from each character.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = import_module("re._parser").parse(pattern)
-        code, what = tree[0]
+        code, what = parsed(pattern)[0]
         _, most, inner = what
         endless = str(code) in ("MAX_REPEAT", "MIN_REPEAT") and most >= _ALL
         return endless and [str(each) for each, _ in inner] == ["ANY"]
-    except (ImportError, AttributeError, TypeError, ValueError, LookupError, RecursionError):
+    except NOT_READ:
         return False
 
 
