@@ -5,6 +5,7 @@ Reads the past (earlier bans) and, where a jail wants it, the kernel's connectio
 nothing. Why there is no ban is logged, in fail2ban's words where it has some.
 """
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -288,7 +289,8 @@ class Sentencing:
     def _affordable(self, offence: Offence, active: int) -> bool:
         """Say whether the container may ban one more."""
         container = offence.container
-        fits = self._budget.admit(container, offence.subject, self._bar.clock(), active)
+        now = asyncio.get_running_loop().time()
+        fits = self._budget.admit(container, offence.subject, now, active)
         if not fits and self._budget.newly_tripped(container):
             logger.error(
                 "container %s bans more than its budget: its bans are only observed for now",

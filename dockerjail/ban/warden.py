@@ -249,7 +249,9 @@ class Warden:
 
     def over_budget(self, container: str) -> float | None:
         """Return since when the bans that a container leads to are only observed, None if not."""
-        return self.budget.tripped(container, self._clock(), self.standing(container))
+        now = asyncio.get_running_loop().time()
+        since = self.budget.tripped(container, now, self.standing(container))
+        return None if since is None else self._clock() - (now - since)
 
     async def count(self, bans: Iterable[Ban]) -> None:
         """Read what some bans have blocked into the tally; the kernel's silence changes nothing."""
@@ -703,6 +705,8 @@ class Warden:
     async def _set_back(self, seconds: float, batch: _Batch) -> None:
         """Move ends with the clock, but for those set since: they go by its new time."""
         now = self._clock()
+        self._enforced.set_back(seconds, now - NOTICED, now)
+        self._neighbours.set_back(seconds, now - NOTICED, now)
         for each in list(self._allowances.values()):
             set_since = now - NOTICED <= each.at <= now
             if each.until is not None and not set_since:

@@ -376,7 +376,7 @@ async def test_thousands_of_containers_that_fail_do_not_keep_status_from_answeri
     tmp_path: Path,
 ) -> None:
     async with daemon_of(tmp_path, WEB) as (daemon, _):
-        daemon.ignored.note("web", ip_address("172.18.0.1"), "a gateway", daemon.clock())
+        daemon.ignored.note("web", ip_address("172.18.0.1"), "a gateway", daemon.steady())
         for number in range(5000):
             daemon.ignored.counted(f"job-{number}")
         assert problems(daemon) == []

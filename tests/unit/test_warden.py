@@ -1102,6 +1102,32 @@ async def test_when_enough_of_a_network_is_banned_the_network_is():
         assert Element(network, HTTP) in await house.blocked()
 
 
+async def test_bans_of_before_and_after_a_step_back_of_the_clock_count_towards_their_network():
+    house = House()
+    house.policy = replace(house.policy, aggregate=Aggregate(addresses=3, time=3600))
+    async with house.running():
+        await house.offend(ip_network("203.0.113.1"))
+        await house.offend(ip_network("203.0.113.2"))
+        await asyncio.sleep(20)
+        house.ahead -= 86400
+        await house.warden.set_back(86400)
+        await house.offend(ip_network("203.0.113.3"))
+        assert ip_network("203.0.113.0/24") in {ban.subject for ban in house.bans}
+
+
+async def test_a_ban_stands_for_as_long_as_it_does_when_the_clock_is_set_back():
+    async with House(bantime=1e6).running() as house:
+        await house.offend()
+        await asyncio.sleep(20)
+        house.ahead -= 86400
+        await house.offend(ip_network("203.0.113.9"))
+        await house.warden.set_back(86400)
+        await asyncio.sleep(1)
+        for ban, age in zip(house.bans, (21, 1), strict=True):
+            _, since = house.warden.enforced(ban.key)
+            assert house.clock() - since == pytest.approx(age, abs=0.1)
+
+
 async def test_bans_of_before_a_restart_count_towards_their_network():
     first = House(bantime=3600)
     async with first.running():
@@ -1218,6 +1244,21 @@ async def test_a_container_beyond_its_budget_is_only_observed(caplog):
         assert len(await house.blocked()) == 3
         assert caplog.text.count("bans more than its budget") == 1
         assert house.warden.over_budget("web") is not None
+        await asyncio.sleep(601)
+        assert house.warden.over_budget("web") is None
+
+
+@pytest.mark.parametrize("step", [-86400.0, 86400.0])
+async def test_a_budget_is_one_of_time_whatever_becomes_of_the_clock(step):
+    async with House(budget=Budget(per_minute=3), bantime=1e6).running() as house:
+        for last in range(1, 7):
+            await house.offend(ip_network(f"203.0.113.{last}"))
+        await asyncio.sleep(5)
+        house.ahead += step
+        since = house.warden.over_budget("web")
+        assert since == pytest.approx(house.clock() - 5, abs=0.1)
+        await house.offend(ip_network("203.0.113.9"))
+        assert house.bans[-1].mode is Mode.OBSERVE
         await asyncio.sleep(601)
         assert house.warden.over_budget("web") is None
 
@@ -1353,6 +1394,23 @@ async def test_whoever_changes_the_table_again_and_again_is_told_and_waited_for(
         assert house.warden.table.pause() == 0
         await asyncio.sleep(600)
         assert house.warden.table.storm() == ""
+
+
+@pytest.mark.parametrize("step", [-86400.0, 86400.0])
+async def test_a_storm_lasts_as_long_as_it_does_whatever_becomes_of_the_clock(step):
+    async with House().running() as house:
+        await house.offend()
+        for _ in range(10):
+            house.firewall.lose("table deleted by nft, process 7")
+            await house.warden.verify("table deleted by nft, process 7")
+            await asyncio.sleep(0.01)
+        house.ahead += step
+        assert house.warden.table.pause() > 0
+        assert house.warden.table.storm()
+        await asyncio.sleep(61)
+        assert house.warden.table.pause() == 0
+        await asyncio.sleep(600)
+        assert not house.warden.table.storm()
 
 
 async def test_a_routine_check_reads_no_elements_while_nobody_changed_anything():
