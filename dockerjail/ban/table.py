@@ -154,8 +154,12 @@ class Table:
             self.sync.ok, self.sync.error = False, str(error)
             await self.verify(str(error))
 
-    async def verify(self, reason: str = "") -> None:
-        """Mend what differs; without a `reason` look only whether anybody changed something."""
+    async def verify(self, reason: str = "", *, ours: bool = False) -> None:
+        """
+        Mend what differs; without a `reason` look only whether anybody changed something.
+
+        What differs is counted as somebody else's doing, unless the reason is `ours`.
+        """
         try:
             if not reason and self.sync.ok and not await self._firewall.disturbed():
                 self.sync.verified_at = self._clock()
@@ -171,6 +175,9 @@ class Table:
                 change = await self._difference()
                 if change:
                     await self._firewall.apply(add=change.add, remove=change.remove)
+                if ours:
+                    logger.warning("%s: elements with a new end: %d", reason, len(change.add))
+                elif change:
                     self._mended(reason)
                     logger.warning(
                         "%d elements put back, %d taken out (%s)",

@@ -133,7 +133,7 @@ class _Batch:
     news: list[tuple[int, str]] = field(default_factory=list)
     ground: bool = False
     allowances: bool = False
-    verify: str | None = None
+    verify: Verify | None = None
     closing: bool = False
 
     def say(self, level: int, text: str) -> None:
@@ -329,6 +329,11 @@ class Warden:
         """Have the kernel compared with what it should hold; without a reason if it was changed."""
         await self._orders.put(Verify(reason=reason))
 
+    async def retime(self, step: float) -> None:
+        """Have the kernel end bans by the new time of a clock that was set by so many seconds."""
+        reason = f"the clock was set by {step:+.0f} seconds"
+        await self._orders.put(Verify(reason=reason, ours=True))
+
     async def set_back(self, seconds: float) -> None:
         """Say that this host's clock was set back: no ban lasts longer for it."""
         await self._orders.put(SetBack(seconds=seconds))
@@ -473,8 +478,9 @@ class Warden:
                 batch.ground = True
                 self._guard(batch)
                 batch.grounds.append(done)
-            case Verify(reason=reason):
-                batch.verify = batch.verify or reason
+            case Verify():
+                if batch.verify is None or batch.verify.ours or not batch.verify.reason:
+                    batch.verify = order
             case SetBack(seconds=seconds):
                 await self._set_back(seconds, batch)
             case Close():
@@ -785,7 +791,7 @@ class Warden:
             add=tuple(batch.add.values()), remove=tuple(batch.remove), ground=batch.ground
         )
         if batch.verify is not None:
-            await self.table.verify(batch.verify)
+            await self.table.verify(batch.verify.reason, ours=batch.verify.ours)
         for key in batch.touched:
             if (ban := self._register.get(key)) is not None:
                 self._enforced.put(ban, self._clock())
