@@ -41,6 +41,7 @@ from dockerjail.ports import (
     Entry,
     Guarded,
     History,
+    Rewound,
     Settled,
     State,
     Unguarded,
@@ -76,6 +77,12 @@ class MemoryStore:
 
     async def load(self, *, now: float, findtime: float) -> State:
         self._findtime = findtime
+        for number, record in self._bans.items():
+            self._bans[number] = _earlier(record, max(0.0, record.ban.at - now))
+        for who, each in self._allowances.items():
+            later = max(0.0, each.at - now)
+            until = None if each.until is None else each.until - later
+            self._allowances[who] = replace(each, at=each.at - later, until=until)
         return State(
             bans=[
                 record.ban
@@ -155,6 +162,10 @@ class MemoryStore:
                 self._names[entry.id] = entry
             case Answered():
                 self._names.pop(entry.id, None)
+            case Rewound(seconds=seconds, now=now):
+                for number, record in self._bans.items():
+                    if record.ban.at > now:
+                        self._bans[number] = _earlier(record, seconds)
 
     def _count(self, jail: str, *, failures: int = 0, bans: int = 0) -> None:
         before = self._totals.get(jail, (0, 0))
@@ -215,6 +226,16 @@ class MemoryStore:
         unasked = now - self._findtime
         self._names = {number: each for number, each in self._names.items() if each.at > unasked}
         return before - sum(map(len, (self._failures, self._bans, self._allowances, self._names)))
+
+
+def _earlier(record: BanRecord, seconds: float) -> BanRecord:
+    ban, ended = record.ban, record.ended_at
+    until = None if ban.until is None else ban.until - seconds
+    return replace(
+        record,
+        ban=replace(ban, at=ban.at - seconds, until=until),
+        ended_at=None if ended is None else ended - seconds,
+    )
 
 
 def _is_over(record: BanRecord, *, before: float) -> bool:

@@ -101,23 +101,8 @@ class World:
 
 
 def _by_now(state: State, now: float) -> State:
-    """Begin now what is stamped later: the clock of this host was set back while nobody ran."""
-    return replace(
-        state,
-        allowances=[
-            replace(each, at=now, until=each.until - each.at + now)
-            if each.until is not None and each.at > now
-            else each
-            for each in state.allowances
-        ],
-        bans=[
-            replace(ban, at=now, until=ban.until - ban.at + now)
-            if ban.until is not None and ban.at > now
-            else ban
-            for ban in state.bans
-        ],
-        failures=[replace(each, at=min(each.at, now)) for each in state.failures],
-    )
+    """Have lines be of now that are stamped later: the clock of this host was set back while nobody ran."""
+    return replace(state, failures=[replace(each, at=min(each.at, now)) for each in state.failures])
 
 
 class Daemon:
