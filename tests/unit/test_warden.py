@@ -1253,7 +1253,7 @@ async def test_bans_of_before_the_clock_was_set_back_count_in_recidive_for_its_f
         async with later.running():
             await asyncio.sleep(wait)
             await later.offend()
-            return [ban.jail for ban in later.bans]
+            return sorted(ban.jail for ban in later.bans)
 
     assert await begin(60, MemoryStore()) == [JAIL, "recidive@web"]
     assert await begin(7201, MemoryStore()) == [JAIL]
