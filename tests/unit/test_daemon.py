@@ -419,8 +419,8 @@ async def test_what_is_told_of_a_jail_begins_with_its_newest_ban_and_names_its_a
         for address in ("203.0.113.9", "203.0.113.7", "203.0.113.8"):
             await fail(engine, address)
             await asyncio.sleep(1)
-        told = await Report(daemon).jail("login")
-        assert [ban["address"][-1] for ban in told["bans"]] == ["8", "7", "9"]
+        told, bans = await Report(daemon).jail("login")
+        assert [str(ban.subject.network_address)[-1] for ban in bans] == ["8", "7", "9"]
         (jail,) = told["jails"]
         assert jail["aggregate"] == {"addresses": 10, "time": 3600.0}
 
