@@ -28,7 +28,7 @@ from dockerjail.docker.intake import Intake
 from dockerjail.docker.recall import Recall, Take
 from dockerjail.errors import FirewallError, StoreDamaged, StoreError
 from dockerjail.jail.ignore import Ignore, spared
-from dockerjail.jail.jail import IDLE, Bench, Jails, Verdict
+from dockerjail.jail.jail import IDLE, Bench, Jails
 from dockerjail.jail.jail import Ignored as IgnoredFailure
 from dockerjail.jail.patience import Watch
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
@@ -313,7 +313,10 @@ class Daemon:
     async def _deliver(self, chunk: Chunk) -> None:
         self._keep_time()
         container = chunk.container
-        verdict = await _judged(self.benches[container.id], chunk, self.clock())
+        trial = self.benches[container.id].trial(chunk, self.clock())
+        for _ in trial:
+            await asyncio.sleep(0)  # what others wait for is one line at most
+        verdict = trial.verdict
         for jail in verdict.suspended:
             logger.error("%s", attention.overdue(jail, self.watch.clock()))
         for ignored in verdict.ignored:
@@ -627,15 +630,3 @@ class Daemon:
         words.update(self.settings.recidive.ignorefrom if self.settings.recidive else ())
         words.update(each.who for each in allowances if is_name(each.who))
         self.exempt.want(words)
-
-
-async def _judged(bench: Bench, chunk: Chunk, now: float) -> Verdict:
-    """Judge a chunk in slices: what others wait for is one line at most."""
-    trial = bench.trial(chunk, now)
-    while True:
-        try:
-            next(trial)
-        except StopIteration as end:
-            verdict: Verdict = end.value
-            return verdict
-        await asyncio.sleep(0)
