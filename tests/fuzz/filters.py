@@ -76,7 +76,7 @@ SEEDS: Final = (
     # found by fuzzing the linter: Python raises SystemError (python/cpython#101955)
     seed("((x)|y|<IP4>)*+z", "xy203.0.113.7z", choices=(0, 0, 0)),
     seed("<IP4>(?:(?P<x>b)|c|(d))++", "203.0.113.7 bcd", "((x)|y|z)*+", choices=(0, 0, 0)),
-    seed("(?i)caf\u00e9s: ab <IP4>", choices=(0, 0, 22)),
+    seed("(?i)caf\u00e9: ab <IP4>", choices=(0, 0, 22)),
     seed("x: y  ab <IP4>", choices=(0, 0, 8)),
     seed(".{0,2}b <IP4>", choices=(0, 0, 1)),
     seed("^x <IP4>", "", "", "^\\S+: <F-CONTENT>.+</F-CONTENT>$", choices=(0, 0, 0)),

@@ -39,6 +39,8 @@ SEEDS: Final = (
     seed("\\d{4}-\\d\\d a(?=b)c <ADDR>|x$y", "2026-11 ab", choices=(0,)),
     seed("(?i)[^ ]* (?:ab|a(?:c|d)){2,} (?P<x>y)(?P=x)(?(x)1|2) <IP4>", "x abad yy1", choices=(1,)),
     seed("a*ab+bc|[^ ]*x?x <IP4>", "aaabbbc 203.0.113.7", choices=(0,)),
+    seed("a*aab <IP4>", "aaab 203.0.113.7", choices=(0,)),
+    seed("(?:x*+){2,3}y <IP4>", "y 203.0.113.7", choices=(0,)),
     seed("(?:a|b?)*?c(?:x?){2,3}y.{2,}?z <IP4>", "abcy  z 203.0.113.7", choices=(0,)),
     # found: what is tried in place of it made `re` raise a SystemError
     seed(

@@ -43,6 +43,11 @@ SEEDS: Final = (
     ),
     seed(f"{_STAMP} one\r\n{_STAMP} two\r\nError grabbing logs\n", choices=(1, 1, 0, 0, 1, 20)),
     seed(f"{_STAMP} a\r\n{_STAMP} a\r\n{_STAMP} b", choices=(1, 0, 1, 0, 1, 3)),
+    # as long as a line may be, and one more
+    seed(
+        _frame(1, f"{_STAMP} {'x' * 40}\n") + _frame(2, f"{_STAMP} {'x' * 41}\n"),
+        choices=(0, 1, 1, 0, 0),
+    ),
     # found by fuzzing: a line without a stamp that took its blank from the next line
     seed(f"2026-21a\r\nT10:52:40.40974668 {_STAMP}\r\n", choices=(1, 1, 0, 0, 1, 12)),
     # found: a stamp that only nearly is one, and text that ends where longer stamps do
