@@ -64,12 +64,14 @@ class Engine(Protocol):
         *,
         follow: bool,
         since: int | None = None,
+        until: int | None = None,
         tail: int | None = None,
     ) -> AbstractAsyncContextManager[AsyncGenerator[bytes]]:
         """
         Open the raw body of a container's log, with timestamps, both streams.
 
-        `since` is inclusive, in nanoseconds; `tail` the last N frames. Raises
+        `since` is inclusive, in nanoseconds, nothing later than `until` comes; `tail` the last N
+        frames. Raises
         `LogsUnreadable` or `ContainerGone` for what trying again does not mend,
         `EngineUnavailable` for a cut connection. Leaving the context closes it. Empty
         bytes mean nothing but that it was silent for a while: it can be waited on.

@@ -344,21 +344,35 @@ class FakeEngine:
 
     def start(self, container: Container) -> None:
         """Create the container, or start it again."""
-        self._known[container.id] = replace(container, running=True, started_at=self._clock())
+        before = self._known.get(container.id, container)
+        self._known[container.id] = replace(
+            container, running=True, started_at=self._clock(), finished_at=before.finished_at
+        )
         self._logs.setdefault(container.id, FakeLog())
         self._tell(container.id)
 
-    def stop(self, container: Container, *, last: Sequence[str] = ()) -> None:
-        """End the container; its `last` lines are written but not sent to followers."""
+    def stop(
+        self, container: Container, *, last: Sequence[str] = (), unnoticed: bool = False
+    ) -> None:
+        """
+        End the container; its `last` lines are written but not sent to followers.
+
+        These end too, unless it goes `unnoticed`, as with Podman if it starts again soon.
+        """
         for text in last:
             self.log(container).frames.append(
                 self._entry(Stream.STDOUT, f"{text}\n".encode(), None)
             )
         self._known[container.id] = replace(
-            self._known[container.id], running=False, addresses=frozenset(), direct=frozenset()
+            self._known[container.id],
+            running=False,
+            addresses=frozenset(),
+            direct=frozenset(),
+            finished_at=self._clock(),
         )
         for follower in self.log(container).followers:
-            follower.put_nowait(None)
+            if not unnoticed:
+                follower.put_nowait(None)
         self._tell(container.id)
 
     def remove(self, container: Container) -> None:
@@ -437,6 +451,7 @@ class FakeEngine:
         *,
         follow: bool,
         since: int | None = None,
+        until: int | None = None,
         tail: int | None = None,
     ) -> AsyncGenerator[AsyncGenerator[bytes]]:
         self._answer()
@@ -445,11 +460,16 @@ class FakeEngine:
         if container.id in self.unreadable:
             raise LogsUnreadable(self.unreadable[container.id])
         self._logs[container.id].opened.append((follow, since, tail))
-        async with contextlib.aclosing(self._body(container, follow, since, tail)) as body:
+        async with contextlib.aclosing(self._body(container, follow, since, tail, until)) as body:
             yield body
 
     async def _body(
-        self, container: Container, follow: bool, since: int | None, tail: int | None
+        self,
+        container: Container,
+        follow: bool,
+        since: int | None,
+        tail: int | None,
+        until: int | None,
     ) -> AsyncGenerator[bytes]:
         log = self._logs[container.id]
         follows = follow and self._known[container.id].running
@@ -459,6 +479,8 @@ class FakeEngine:
         def passes(entry: _Entry) -> bool:
             # From 23 on the Engine lets everything pass behind the first frame that it does.
             nonlocal begun
+            if until is not None and entry.ns > until:
+                return False
             passed = begun or since is None or entry.ns >= since
             begun = passed and not self._version.startswith(("20.", "Podman"))
             return passed

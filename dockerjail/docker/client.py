@@ -235,25 +235,20 @@ class DockerEngine:
         *,
         follow: bool,
         since: int | None = None,
+        until: int | None = None,
         tail: int | None = None,
     ) -> AbstractAsyncContextManager[AsyncGenerator[bytes]]:
         """
         Open the raw body of a container's log, with timestamps, both streams.
 
-        `since` is inclusive, in nanoseconds; `tail` the last N frames. Raises
+        `since` is inclusive, in nanoseconds, nothing later than `until` comes; `tail` the last N
+        frames. Raises
         `LogsUnreadable` or `ContainerGone` for what trying again does not mend,
         `EngineUnavailable` for a cut connection. Leaving the context closes it.
 
         There is no time limit, not even for the headers: some Engines send them
         only with the first line. Empty bytes say that two seconds went by without any.
         """
-        return self._logs(container, follow=follow, since=since, tail=tail)
-
-    @asynccontextmanager
-    async def _logs(
-        self, container: Container, *, follow: bool, since: int | None, tail: int | None
-    ) -> AsyncIterator[AsyncGenerator[bytes]]:
-        await self._ready()
         parameters = {
             "stdout": "1",
             "stderr": "1",
@@ -261,8 +256,16 @@ class DockerEngine:
             "follow": "1" if follow else "0",
             "tail": "all" if tail is None else str(tail),
         }
-        if since is not None:
-            parameters["since"] = f"{since // NANO}.{since % NANO:09d}"
+        for name, moment in (("since", since), ("until", until)):
+            if moment is not None:
+                parameters[name] = f"{moment // NANO}.{moment % NANO:09d}"
+        return self._logs(container, parameters)
+
+    @asynccontextmanager
+    async def _logs(
+        self, container: Container, parameters: Mapping[str, str]
+    ) -> AsyncIterator[AsyncGenerator[bytes]]:
+        await self._ready()
         async with AsyncExitStack() as stack:
             try:
                 response = await stack.enter_async_context(

@@ -323,7 +323,7 @@ class Daemon:
             self._ignore(ignored, container.name)
         waiting = [numbered for named in verdict.named if (numbered := self.names.admit(named))]
         stream = (container.id, chunk.stream)
-        if verdict.entries or waiting:
+        if verdict.entries or waiting or not chunk.data:  # before what the other stream leads to
             self._watch(verdict.entries)
             entries = [*verdict.entries, *waiting]
             await self.warden.report(Report(entries=entries, cursor=(stream, chunk.cursor)))
