@@ -53,6 +53,7 @@ from dockerjail.docker.cursor import (
 from dockerjail.docker.frames import JOURNALD, SYSTEM_ERROR, Frame, Reader
 from dockerjail.docker.frames import reader as frames_of
 from dockerjail.docker.inspect import bounded, readable
+from dockerjail.docker.lateness import Lateness
 from dockerjail.docker.lines import LIMIT, Lines
 from dockerjail.docker.pace import Pace, file_size
 from dockerjail.docker.recall import Recall, recall
@@ -111,9 +112,6 @@ _HELD_UP = 1.0
 
 _SLICE = 32 * 1024
 """Bytes that are taken apart before others get a turn."""
-
-_STEP = 0.5
-"""Seconds by which this host's clock must jump to have been set."""
 
 _ASKEW = 3.0
 """Seconds by which stamps, which may be whole seconds, and our clock are apart at most."""
@@ -248,8 +246,7 @@ class Tail:
         self._inspected = -math.inf
         self._assembly: Lines | None = None
         self._quiet = _QUIET_FIRST
-        self._offset = 0.0
-        self._late: float | None = None
+        self._lateness = Lateness()
         self._lag = self._lag_at = 0.0
         self._waiting_since: float | None = None
         self._missed = False
@@ -257,7 +254,6 @@ class Tail:
         self._ahead: int | None = None
         self._pace = Pace(file_size(container.log_driver, container.log_options))
         self._busy = False
-        self._clock_ahead = math.inf
         self._reset = False
         self._task: asyncio.Task[None] | None = None
         self._delivering = False
@@ -436,7 +432,7 @@ class Tail:
             _, fresh = await self._read(follow=False)
             total += fresh
         if total >= _LITTLE:
-            self._late = None
+            self._lateness.caught_up()
         if total and self._missed:
             self._quiet = _QUIET_FIRST
         self._missed = self._reset = False
@@ -597,7 +593,7 @@ class Tail:
     @property
     def _now(self) -> float:
         """The Engine's time, as far as its lines tell how it differs from ours."""
-        return self._clock() - self._offset
+        return self._clock() - self._lateness.offset
 
     def _plan(self, *, follow: bool) -> Sequence[Window]:
         if self._empty:
@@ -819,12 +815,8 @@ class Tail:
 
     def _look_at_clocks(self) -> bool:
         """Say whether this host's clock was set back since the last look."""
-        ahead = self._clock() - asyncio.get_running_loop().time()
-        step, self._clock_ahead = ahead - self._clock_ahead, ahead
-        if math.isinf(step) or abs(step) < _STEP:
-            return False
-        self._offset, self._late = 0.0, None
-        if step > 0:
+        step = self._lateness.look(self._clock(), asyncio.get_running_loop().time())
+        if step >= 0:
             return False
         self._reset = True
         for stream, cursor in self.cursors.items():
@@ -833,26 +825,14 @@ class Tail:
         return True
 
     def _lags(self, moment: int) -> bool:
-        """
-        Say whether a live line comes too late.
-
-        Usual is how late lines come anyway, when the Engine's clock is not ours:
-        what two lines in a row are late without anything to catch up on between.
-        """
+        """Say whether a live line comes too late."""
         self._look_at_clocks()
         late = self._clock() - moment / NANO
-        self._offset = min(self._offset, late)
+        self._lateness.see(late)
         if self._dialect() is Dialect.PODMAN:
             return False  # its stamps are up to a second old, and to leave it would help nothing
         most = _LAG_JOURNALD if self.container.log_driver == JOURNALD else _LAG
-        if late - self._offset <= most:
-            self._late = None
-            return False
-        if self._late is not None and abs(late - self._late) <= most:
-            self._offset, self._late = late, None
-            return False
-        self._late = late
-        return True
+        return self._lateness.lags(late, most)
 
     async def _take(
         self, lines: Lines, chunks: Sequence[Chunk], follower: AsyncExitStack | None
@@ -902,7 +882,7 @@ class Tail:
                 await asyncio.sleep(0)
         if chunks and lines.newest is not None:
             self.last_at = lines.newest / NANO
-            self._lag = max(self._clock() - self.last_at - self._offset, 0.0)
+            self._lag = max(self._clock() - self.last_at - self._lateness.offset, 0.0)
             self._lag_at = asyncio.get_running_loop().time()
         if self._last is not None:
             self._last = lines.last or self._last

@@ -9,7 +9,6 @@ Stop is the same in reverse; bans stay in the kernel.
 import asyncio
 import gc
 import logging
-import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
@@ -21,6 +20,7 @@ from dockerjail.ban.reconcile import SLACK
 from dockerjail.ban.scope import elsewhere, resolve
 from dockerjail.ban.sentencing import Bar
 from dockerjail.ban.warden import Warden
+from dockerjail.clock import Steps
 from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.recidive import RECIDIVE
 from dockerjail.config.settings import Settings
@@ -120,7 +120,7 @@ class Daemon:
         self.world = world
         self.clock = clock
         self.started_at = time.monotonic()
-        self._ahead = -math.inf
+        self._steps = Steps(SLACK)
         self.observing = settings.firewall.mode is Mode.OBSERVE
         self.exempt = Exempt(ask=world.resolve, clock=clock, changed=self._changed)
         self.ground = Ground(settings, world.host, self.exempt)
@@ -304,9 +304,8 @@ class Daemon:
 
     def _keep_time(self) -> None:
         """Have the windows follow when this host's clock is set back: else they would be blind."""
-        ahead = self.clock() - asyncio.get_running_loop().time()
-        step, self._ahead = ahead - self._ahead, ahead
-        if step < -SLACK:
+        step = self._steps.look(self.clock(), asyncio.get_running_loop().time())
+        if step < 0:
             for jail in self.jails:
                 jail.window.set_back(-step, self.clock())
 
@@ -515,14 +514,13 @@ class Daemon:
     async def _keep_house(self) -> None:
         """Do what nobody asks for: write noted cursors, look at the kernel, forget idle jails."""
         rounds, steady = 0, asyncio.get_running_loop().time
-        ahead = self.clock() - steady()
+        # the kernel ends bans by a clock of its own: those of before would end without us
+        steps = Steps(SLACK, gathers=True)
+        steps.look(self.clock(), steady())
         while True:
             await asyncio.sleep(FLUSH_EVERY)
             rounds += 1
-            step = self.clock() - steady() - ahead
-            if abs(step) > SLACK:
-                # the kernel ends bans by a clock of its own: those of before would end without us
-                ahead += step
+            if step := steps.look(self.clock(), steady()):
                 if step < 0:
                     await self.warden.set_back(-step)
                 await self.warden.retime(step)
