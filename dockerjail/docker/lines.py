@@ -92,6 +92,7 @@ class Lines:
         self._container = container
         self._limit = limit
         self._glue = dialect is Dialect.PODMAN
+        self._began = int(container.started_at * NANO)
         self._restamped = container.log_driver == JOURNALD and not self._glue
         if stand is None:
             stand = positions(Progress(cursors=cursors, real=False))
@@ -255,10 +256,12 @@ class Lines:
     def _piece(self, strand: _Strand, payload: bytes) -> bool:
         """Take a frame that may not be a whole line by itself; say whether it is new."""
         position = strand.position
-        before = position.cursor
+        before, met = position.cursor, position.met
         if not position.admit(payload):
-            # No cursor stands amid a line: this one is another that takes its place.
-            strand.torn = self._tears and payload[-1:] != b"\n"
+            # No cursor stands amid a line: this one is another that takes its place. Unless it is the
+            # last of a run that has ended: then the run that goes on began later.
+            last = position.met and not met and self._began >= nanoseconds(position.stamp)
+            strand.torn = self._tears and payload[-1:] != b"\n" and not last
             return False
         # Another stamp ends a line, because sometimes its LF is missing: at the
         # end of a run, and for long lines with the `local` driver before Engine 23.

@@ -1,6 +1,7 @@
 """Lines whose end does not come: at the end of a run, and for long while the other stream goes on."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -22,10 +23,10 @@ T = EPOCH * 10**9
 # -- two runs ----------------------------------------------------------------------
 
 
-async def run_anew(house, *, unnoticed=False):
-    house.engine.stop(WEB, unnoticed=unnoticed)
+async def run_anew(house, container=WEB, *, unnoticed=False):
+    house.engine.stop(container, unnoticed=unnoticed)
     await asyncio.sleep(0.1)
-    house.engine.start(WEB)
+    house.engine.start(container)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -75,6 +76,29 @@ async def test_two_runs_are_told_apart_by_who_comes_later(version, ended):
     last = ["cut short"] if version in PODMANS else ["cut ", "short"]
     assert house.texts(stream=OUT) == ["hello", *last, "first"]
     assert house.texts(stream=ERR) == ["err", "err again"]
+
+
+@pytest.mark.parametrize("version", PODMANS)
+async def test_a_run_that_ends_without_a_newline_takes_nothing_from_the_next_where_logs_are_bounded(
+    version,
+):
+    web = replace(WEB, log_driver="k8s-file", log_options={"max-size": "50MB"})
+    house = House(version=version)
+    house.engine.start(web)
+    async with house.running():
+        house.say("hello")
+        await asyncio.sleep(10)
+    house.say("cut short", end=b"")
+    await asyncio.sleep(0.02)
+    await run_anew(house, web)
+    house.say("first")
+    for turn in range(2):
+        async with house.running():
+            await asyncio.sleep(20)
+            house.say(f"live {turn}")
+            await asyncio.sleep(5)
+            assert house.tail.gaps == 0
+    assert house.texts() == ["hello", "cut short", "first", "live 0", "live 1"]
 
 
 async def test_pieces_of_one_run_are_one_line_however_late_they_come():
