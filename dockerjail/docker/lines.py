@@ -4,8 +4,9 @@ Frames in, chunks of complete lines out. Pure.
 Frames that were consumed before are left out, the pieces of long lines are glued
 together, and all lines of one stream that came with one read leave as one chunk,
 whose cursor stands behind its last line: pieces of a line whose end has not come
-are not consumed. If that takes long, a chunk without lines says so in its cursor. Bytes pass as they are (NUL, invalid UTF-8, a lone CR); only the
-CR that a terminal puts before each LF goes.
+are not consumed. If that takes long, a chunk without lines says so in its cursor. Bytes
+pass as they are (NUL, invalid UTF-8, a lone CR); only the CR that a terminal puts before
+each LF goes.
 
 A line is bounded: what is over the limit is cut off its end, and counted.
 """

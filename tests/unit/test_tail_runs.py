@@ -25,7 +25,7 @@ T = EPOCH * 10**9
 
 async def run_anew(house, container=WEB, *, unnoticed=False):
     house.engine.stop(container, unnoticed=unnoticed)
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.3)
     house.engine.start(container)
 
 
@@ -149,7 +149,7 @@ def test_a_run_that_goes_on_is_parted_where_the_one_before_ended():
 
 def test_a_run_that_is_over_is_parted_just_before_it_began():
     over = container(started=EPOCH + 2, finished=EPOCH + 9, running=False)
-    assert parting(over, PROGRESS, Dialect.PODMAN) == T + 1_980_000_000
+    assert parting(over, PROGRESS, Dialect.PODMAN) == T + 1_900_000_000
 
 
 def test_what_is_consumed_is_not_parted():
