@@ -217,7 +217,13 @@ class Round:
         await self._make_peace()
         await self._identify()
         logs = {box.id: await asyncio.to_thread(self._log, box) for box in self.boxes if box.id}
-        wanted = {key for log in logs.values() if log for key, h in log.items() if h.whole}
+        wanted = {
+            key
+            for log in logs.values()
+            if log
+            for key, heard in log.items()
+            if heard.whole and not (self.podman and heard.joined)  # some never come
+        }
         await self._wait_for(wanted)
         self._stop("kill")
         self._start()
