@@ -166,7 +166,7 @@ def _read(
     stored: bool = False,
 ) -> _Read:
     reader = TtyReader() if container.tty else FrameReader()
-    cursors = resumed(cursors) if stored else cursors
+    cursors = resumed(cursors)[0] if stored else cursors
     stand = positions(Progress(cursors=cursors, real=stored), repeats=dialect is Dialect.OLD)
     lines = Lines(container, cursors, dialect=dialect, limit=limit, stand=stand)
     found = _Read()
