@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 Address = IPv4Address | IPv6Address
@@ -136,25 +137,19 @@ class Chunk:
     cursor: Cursor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line that could match; `at` is the Engine's time."""
+class Failure(NamedTuple):
+    """
+    A line that counts against a subject in one jail (`name@service`).
 
-    stream: Stream
-    at: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A line that counts against a subject in one jail (`name@service`)."""
+    There are as many as an attacker writes lines: a tuple is made four times as fast as a dataclass.
+    """
 
     jail: str
     subject: Subject
     at: float
     container: str
     text: str
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,8 @@ _WHOSE: Final = frozenset((*_ADDRESSES, "dns", "mlfid"))
 _NOT_DATA: Final = frozenset(
     ("ip4", "ip6", "dns", "cidr", "host", "content", "mlfid", "nofail", "mlfforget", "mlfgained")
 )
+_QUICK: Final = frozenset((*_ADDRESSES, "dns")) - {"fid"}
+"""Groups of a failregex that says nothing but whose failure a line is."""
 _LONGEST_FIELD: Final = 256
 _WIDEST: Final = {4: 16, 6: 32}
 """The shortest prefix of a network that one line may accuse (`<CIDR>`)."""
@@ -132,6 +134,7 @@ class Filter:
         "_fail",
         "_ignore",
         "_pref",
+        "_quick",
         "_reader",
         "_scrolls",
         "patterns",
@@ -165,6 +168,8 @@ class Filter:
             raise FilterError(str(error)) from None
         self._reader = Reader(rule) if rule.structured else None
         self.patterns = tuple(regex.pattern for regex in fail)
+        narrows = pref is not None or bool(rule.prefix) or rule.wrapped or rule.structured
+        self._quick = None if narrows or self._scrolls else tuple(map(_accused, fail))
         groups = (regex.groupindex for regex in (*fail, *([pref] if pref else [])))
         self.remembers = self._scrolls or any("mlfid" in names for names in groups)
 
@@ -192,6 +197,8 @@ class Filter:
         if self._reader is not None:
             return self._structured(self._reader, line, memory)
         bare = line.bare if self._cut is None else self._undated(self._cut, line.whole)
+        if self._quick is not None:
+            return self._plain(self._quick, bare, line, memory)
         if self._scrolls and memory is not None:
             return self._scrolled(bare, line, memory)
         found = self._either(bare, line.whole)
@@ -201,6 +208,41 @@ class Filter:
         return self._wrapped(line, memory) if hit is None and self.rule.wrapped else hit
 
     # What is looked at
+
+    def _plain(
+        self, quick: Sequence[Sequence[str]], bare: str, line: Reading, memory: Memory | None
+    ) -> Hit | None:
+        """Judge a line as most filters do; most failregexes capture an address and nothing else."""
+        found = self._find(bare)
+        if found is None:
+            found = self._find(line.whole) if bare != line.whole else None
+            if found is None:
+                return None
+        number, match = found
+        if self._ignore and self._ignores(match.string, bare, line.whole):
+            return None
+        for name in quick[number]:
+            said = match[name]
+            if said:
+                who = address(said)
+                if who is not None:
+                    return Hit(number, who, _NOTHING, "", said)
+        groups = _filled(match.groupdict())
+        return self._make(_Found(number, match.string, match, groups), bare, line.at, memory)
+
+    def _find(self, text: str) -> tuple[int, re.Match[str]] | None:
+        """Find the first failregex that hits `text`."""
+        number = 0
+        try:
+            for number, search in enumerate(self._fail):
+                found = search(text)
+                if found is not None:
+                    return number, found
+        except Overdue as overdue:
+            source = _shorten(self.rule.failregex[number], 0)
+            overdue.regex = f"failregex {number + 1} {source}"
+            raise
+        return None
 
     def _structured(self, reader: Reader, line: Reading, memory: Memory | None) -> Hit | None:
         """Judge a line by its fields."""
@@ -278,31 +320,24 @@ class Filter:
     def _first(self, text: str) -> _Found | None:
         """Find the first failregex that hits `text`, or what the prefregex makes of it."""
         outer: Groups = _NONE
-        number = -1
-        try:
-            if self._pref is not None:
+        if self._pref is not None:
+            try:
                 narrowed = self._pref(text)
-                if narrowed is None:
-                    return None
-                outer = _filled(narrowed.groupdict())
-                content = outer.get("content")
-                if content:
-                    if self.rule.prefix and self._is_no_prefix(text[: narrowed.start("content")]):
-                        return None
-                    text = content + "\n"
-            for number, search in enumerate(self._fail):  # noqa: B007 (told of when overdue)
-                found = search(text)
-                if found is not None:
-                    break
-            else:
-                return None
-        except Overdue as overdue:
-            if number < 0:
+            except Overdue as overdue:
                 overdue.regex = f"prefregex {_shorten(self.rule.prefregex, 0)}"
-            else:
-                source = _shorten(self.rule.failregex[number], 0)
-                overdue.regex = f"failregex {number + 1} {source}"
-            raise
+                raise
+            if narrowed is None:
+                return None
+            outer = _filled(narrowed.groupdict())
+            content = outer.get("content")
+            if content:
+                if self.rule.prefix and self._is_no_prefix(text[: narrowed.start("content")]):
+                    return None
+                text = content + "\n"
+        hit = self._find(text)
+        if hit is None:
+            return None
+        number, found = hit
         groups = _filled(found.groupdict())
         if outer:
             groups = {
@@ -420,9 +455,17 @@ _PARTS: Final = ("alt_", "skiplines")
 _SKIPPED: Final = re.compile(r"skiplines[0-9]+").fullmatch
 
 
+def _accused(regex: re.Pattern[str]) -> tuple[str, ...]:
+    """Return the groups for an address, if a regex has no other that matters to a failure."""
+    names = set(regex.groupindex)
+    if names <= _QUICK:
+        return tuple(name for name in _ADDRESSES if name in names)
+    return ()
+
+
 def _filled(groups: dict[str, str | None]) -> dict[str, str | None]:
     """Have `alt_user`, `alt_user_1` stand in for a `user` that the line does not have."""
-    for name in sorted(name for name in groups if name.startswith("alt_")):
+    for name in sorted([name for name in groups if name.startswith("alt_")]):
         meant = re.sub(r"_?\d+\Z", "", name[4:])
         meant = GROUPS.get(meant, meant)
         if groups[name] and not groups.get(meant):

@@ -27,26 +27,27 @@ from dockerjail.jail.patience import Patience, Watch
 from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import Rule, UseDns
 from dockerjail.jail.sieve import Candidate, Sieve, lines
-from dockerjail.jail.window import Room, Window
+from dockerjail.jail.window import Room, Window, number
 from dockerjail.model import (
     Address,
     Chunk,
     Container,
     Failure,
-    Line,
     Named,
     Offence,
     Problem,
     Stream,
     Subject,
 )
-from dockerjail.stamp import NANO, seconds
+from dockerjail.stamp import NANO, Clock
 
 LONGEST_LINE: Final = 16384
 """Characters that the regexes see of a line: of a longer one its two ends."""
 
 LONGEST_TEXT: Final = 1000
 """Characters of a line that go with a failure."""
+
+_CR: Final = 0x0D
 
 CROWD: Final = 4096
 """Addresses whose subject a jail remembers: each takes almost a KiB, and there are many jails."""
@@ -87,6 +88,37 @@ class Verdict:
 NOTHING: Final = Verdict()
 
 
+class Outcome:
+    """A verdict while it is being reached."""
+
+    __slots__ = ("entries", "ignored", "named", "suspended")
+
+    def __init__(self) -> None:
+        self.entries: list[Failure | Offence] = []
+        self.ignored: list[Ignored] = []
+        self.named: list[Named] = []
+        self.suspended: list[Jail] = []
+
+    def verdict(self) -> Verdict:
+        """Return what came of it all."""
+        if not self.entries and not self.ignored and not self.named and not self.suspended:
+            return NOTHING
+        return Verdict(
+            entries=self.entries,
+            ignored=self.ignored,
+            named=self.named,
+            suspended=self.suspended,
+        )
+
+
+class _Accused(NamedTuple):
+    """Whom a failure counts against, why it does not if it does not, and his number."""
+
+    subject: Subject
+    why: str | None
+    key: int
+
+
 class Jail:
     """
     One policy at work for one service.
@@ -121,7 +153,7 @@ class Jail:
         self._everywhere = ignore
         self._here = _own(policy)
         self._exempt = Ignore()
-        self._known: dict[Address | Subject, tuple[Subject, str | None]] = {}
+        self._known: dict[Address | Subject | str, _Accused] = {}
         self._known_at = ignore.version
         self._memories: dict[str, Memory] = {}
 
@@ -166,7 +198,10 @@ class Jail:
         By its own `ignoreip` and whom it exempts: None says nothing of what others protect.
         """
         own = _network(found)
-        return spared(own, self._here) or spared(own, self._exempt)
+        # nearly no jail has any of these
+        return (spared(own, self._here) if self._here.more else None) or (
+            spared(own, self._exempt) if self._exempt.more else None
+        )
 
     def follow(self, policy: JailPolicy, filter: Filter | None) -> None:
         """Go on by another policy of the same name; what was counted stays."""
@@ -183,74 +218,75 @@ class Jail:
         """Return how many subjects have failures that count at the moment `at`."""
         return self.window.failing(at)
 
-    def weigh(
-        self, hit: Hit, line: Line, container: str
-    ) -> Iterator[Failure | Offence | Ignored | Named]:
-        """Yield what comes of a line that the filter hit."""
+    def weigh(self, hit: Hit, at: float, text: str, container: str, into: "Outcome") -> None:
+        """Add what comes of a line that the filter hit; `at` is its time, `text` all of it."""
         self.lines_matched += 1
+        if hit.lines:
+            text = "\n".join(hit.lines)[-LONGEST_TEXT:]
+        elif len(text) > LONGEST_TEXT:
+            text = text[:LONGEST_TEXT]
         if hit.address is not None:
-            yield from self._count(hit.address, line.at, _text(hit, line), hit.fields, container)
+            self._count(hit.address, hit.written, at, text, hit.fields, container, into)
         elif hit.name and self.policy.rule.usedns is not UseDns.NO:
-            yield Named(
-                jail=self.name,
-                name=hit.name,
-                at=line.at,
-                container=container,
-                text=_text(hit, line),
-                fields=hit.fields,
+            into.named.append(
+                Named(
+                    jail=self.name,
+                    name=hit.name,
+                    at=at,
+                    container=container,
+                    text=text,
+                    fields=hit.fields,
+                )
             )
         else:
             self.refused_total += 1
             self.last_refused = hit.why
 
-    def count(self, found: Address, named: Named) -> Iterator[Failure | Offence | Ignored]:
-        """Yield what comes of a failure by a name that is `found`'s."""
-        return self._count(found, named.at, named.text, named.fields, named.container)
+    def count(self, found: Address, named: Named, into: "Outcome") -> None:
+        """Add what comes of a failure by a name that is `found`'s."""
+        self._count(found, "", named.at, named.text, named.fields, named.container, into)
 
     def _count(
         self,
         found: Address | Subject,
+        written: str,
         at: float,
         text: str,
         fields: Mapping[str, str],
         container: str,
-    ) -> Iterator[Failure | Offence | Ignored]:
-        subject, why = self._look_up(found)
-        if why is not None:
-            yield self.name, _one(found), why, at
-            return
-        self.failures_total += 1
-        self.last_failure_at = max(self.last_failure_at, at)
-        yield Failure(
-            jail=self.name,
-            subject=subject,
-            at=at,
-            container=container,
-            text=text,
-            fields=fields,
-        )
-        full = self.window.add(subject, at)
-        if full is not None:
-            yield Offence(
-                jail=self.name,
-                subject=subject,
-                at=full.at,
-                failures=full.failures,
-                container=container,
-                address=_one(found),
-            )
-
-    def _look_up(self, found: Address | Subject) -> tuple[Subject, str | None]:
-        """Return whom a failure counts against, and why it does not, if it does not."""
+        into: "Outcome",
+    ) -> None:
         if self._known_at != self._everywhere.version or len(self._known) > CROWD:
             self._known.clear()
             self._known_at = self._everywhere.version
-        known = self._known.get(found)
-        if known is None:
-            known = self._known[found] = self._subject(found)
-        return known
+        # as a text an address is looked up ten times as fast; a network has more than was written
+        known_by = written if written and isinstance(found, IPv4Address | IPv6Address) else found
+        accused = self._known.get(known_by)
+        if accused is None:
+            whom, why = self._look_up(found)
+            accused = self._known[known_by] = _Accused(whom, why, number(whom))
+        subject, why, key = accused
+        if why is not None:
+            into.ignored.append((self.name, _one(found), why, at))
+            return
+        self.failures_total += 1
+        if at > self.last_failure_at:
+            self.last_failure_at = at
+        into.entries.append(Failure(self.name, subject, at, container, text, fields))
+        full = self.window.fail(key, at)
+        if full is not None:
+            into.entries.append(
+                Offence(
+                    jail=self.name,
+                    subject=subject,
+                    at=full.at,
+                    failures=full.failures,
+                    container=container,
+                    address=_one(found),
+                )
+            )
 
-    def _subject(self, found: Address | Subject) -> tuple[Subject, str | None]:
+    def _look_up(self, found: Address | Subject) -> tuple[Subject, str | None]:
         """Widen an address to what the jail counts by; never over one that is ignored."""
         own = _network(found)
         prefix = self.policy.ipv4_prefix if own.version == 4 else self.policy.ipv6_prefix
@@ -304,24 +340,9 @@ class Bench:
         gate = self._gates[chunk.stream]
         if not gate.jails:
             return NOTHING
-        entries: list[Failure | Offence] = []
-        ignored: list[Ignored] = []
-        named: list[Named] = []
-        suspended: list[Jail] = []
-        for hit in self._hits(gate, chunk, suspended, now):
-            if hit is None:
-                yield
-                continue
-            for what in hit.jail.weigh(hit.found, hit.line, chunk.container.name):
-                if isinstance(what, tuple):
-                    ignored.append(what)
-                elif isinstance(what, Named):
-                    named.append(what)
-                else:
-                    entries.append(what)
-        if not entries and not ignored and not named and not suspended:
-            return NOTHING
-        return Verdict(entries=entries, ignored=ignored, named=named, suspended=suspended)
+        outcome = Outcome()
+        yield from self._judge(gate, chunk, now, outcome)
+        return outcome.verdict()
 
     @property
     def remembers(self) -> bool:
@@ -337,9 +358,7 @@ class Bench:
         self._renew()
         gate = self._recalling[chunk.stream]
         if gate.jails:
-            for hit in self._hits(gate, chunk, [], now):
-                if hit is None:
-                    yield
+            yield from self._judge(gate, chunk, now, None)
 
     def _renew(self) -> None:
         """Sieve for what the jails' rules are now."""
@@ -360,50 +379,48 @@ class Bench:
             for stream, jails in by_stream.items()
         }
 
-    def _hits(
-        self, gate: "_Gate", chunk: Chunk, suspended: list[Jail], now: float
-    ) -> Generator["_Found | None", None, None]:
+    def _judge(
+        self, gate: "_Gate", chunk: Chunk, now: float, into: "Outcome | None"
+    ) -> Generator[None, None, None]:
         """
-        Yield what the filters hit, and None whenever others should get their turn.
+        Show the lines of `chunk` to the filters; yields whenever others should get their turn.
 
-        Jails that are suspended for what their regexes took are added to `suspended`.
+        What comes of them is added to `into`, if anything is to.
         """
         watch = self._owner.watch
-        container = chunk.container
+        clock = Clock()
+        container, stream = chunk.container, chunk.stream
         data = chunk.data
         if gate.colourless and b"\x1b" in data:
             data = _COLOUR.sub(b"", data)
         for start, end, which in gate.candidates(data):
             if watch.due:
                 watch.due = False
-                yield None
-            line, full = _line(chunk, data, start, end, now)
-            reading = read(line.text, line.at, line.stream, full=full)
+                yield
+            begin, at = clock.read(data, start, end)
+            if not begin:
+                begin, at = start, chunk.cursor.ns / NANO
+            at = min(at, now)
+            text, full = _text(data, begin, end)
+            line = read(text, at, stream, full=full)
             for index in which:
                 jail, filter = gate.jails[index]
                 patience = jail.patience
-                if patience.limited and not patience.admits(len(line.text), watch.clock()):
+                if patience.limited and not patience.admits(len(text), watch.clock()):
                     continue
+                memory = jail.memory(container.id) if filter.remembers else None
                 try:
                     watch.serial += 1
                     watch.busy = True
-                    hit = filter.judge(reading, jail.memory(container.id))
+                    hit = filter.judge(line, memory)
                     watch.busy = False
                 except Overdue as overdue:
                     watch.busy = False
-                    if patience.strike(overdue, line.text, watch.clock()):
-                        suspended.append(jail)
+                    if patience.strike(overdue, text, watch.clock()) and into is not None:
+                        into.suspended.append(jail)
                     continue
-                if hit is not None:
-                    yield _Found(jail, hit, line)
-
-
-class _Found(NamedTuple):
-    """A line that the filter of a jail hit."""
-
-    jail: Jail
-    found: Hit
-    line: Line
+                if hit is not None and into is not None:
+                    jail.weigh(hit, at, text, container.name, into)
 
 
 class Jails:
@@ -566,37 +583,18 @@ def _network(found: Address | Subject) -> Subject:
     return IPv6Network((int(found), 128)) if isinstance(found, IPv6Address) else found
 
 
-def _text(hit: Hit, line: Line) -> str:
-    """Return what goes with a failure of its line, or lines."""
-    if hit.lines:
-        return "\n".join(hit.lines)[-LONGEST_TEXT:]
-    return line.text[:LONGEST_TEXT]
-
-
-def _line(chunk: Chunk, data: bytes, start: int, end: int, now: float) -> tuple[Line, str]:
+def _text(data: bytes, start: int, end: int) -> tuple[str, str]:
     """
-    Take one line out of a chunk's data: its stamp, `now` at the latest, and its text without CR at the end.
+    Take the text of a line out of its bytes, without CR at the end.
 
-    A line without a stamp that can be read has the time of the chunk's end, and is all
-    text: it is not lost. Of a long line its two ends are kept, since an attacker who
-    pads his name must not push the address out of sight; U+FFFD is where it was cut. Such
-    a line's whole text is returned beside it, else nothing.
+    Of a long line its two ends are kept, since an attacker who pads his name must not push the
+    address out of sight; U+FFFD is where it was cut. Such a line's whole text is returned
+    beside it, else nothing.
     """
-    full = ""
-    blank = data.find(b" ", start, end)
-    try:
-        at = seconds(data[start : max(start, blank)])
-        start = blank + 1
-    except ValueError:
-        at = chunk.cursor.ns / NANO
-    if data.endswith(b"\r", start, end):
+    if end > start and data[end - 1] == _CR:
         end -= 1
-    if end - start > LONGEST_LINE:
-        half = LONGEST_LINE // 2
-        text = data[start:end].decode("utf-8", "replace")
-        if len(text) > LONGEST_LINE:
-            full = text
-            text = f"{text[:half]}\ufffd{text[-half:]}"
-    else:
-        text = data[start:end].decode("utf-8", "replace")
-    return Line(stream=chunk.stream, at=min(at, now), text=text), full
+    text = data[start:end].decode("utf-8", "replace")
+    if len(text) <= LONGEST_LINE:
+        return text, ""
+    half = LONGEST_LINE // 2
+    return f"{text[:half]}\ufffd{text[-half:]}", text

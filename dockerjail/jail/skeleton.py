@@ -35,7 +35,10 @@ _SET = 8
 """Characters that a set may have and still count as literal."""
 
 _SPREAD = 64
-"""Literals that one group may have."""
+"""Literals that characters side by side may be multiplied to."""
+
+_MANY = 512
+"""Literals that one group may have: lists of names are long."""
 
 _COPIES = 8
 """Repeats that are written out; what comes behind them is a gap."""
@@ -75,17 +78,67 @@ Chain = tuple[Group, ...]
 """Groups that follow one another in every line that matches; empty if nothing is required."""
 
 
-def chain(pattern: str) -> Chain:
-    """Return what every line that `pattern` matches must contain."""
+def chain(pattern: str, prefregex: str = "") -> Chain:
+    """
+    Return what every line that `pattern` matches must contain.
+
+    With a `prefregex`, it must also contain what that requires around its `<F-CONTENT>`,
+    which is all that `pattern` sees.
+    """
     try:
-        parser = import_module("re._parser")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = parser.parse(pattern)
+        tree = _parse(pattern)
         nodes = _nodes(tree, tree.state.flags)
+        if prefregex:
+            nodes = _around(_parse(prefregex), nodes)
         return tuple(_groups(nodes))
     except (ImportError, AttributeError, TypeError, ValueError, LookupError, RecursionError):
         return ()  # a parser that this was not written for: every line is shown to the regex
+
+
+def _parse(pattern: str) -> Any:
+    """Have CPython's own parser read a regex."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_module("re._parser").parse(pattern)
+
+
+def _around(tree: Any, inner: Sequence["_Node"]) -> tuple["_Node", ...]:
+    """
+    Put what a failregex requires where the `content` of a prefregex is.
+
+    Where that may be empty or left out, a failregex sees the whole line, and nothing is known of
+    the order: then it stands alone. Of a failregex that requires nothing the prefregex is left.
+    """
+    number = tree.state.groupdict.get("content")
+    outer = None if number is None else _filled(tree, tree.state.flags, number, inner)
+    if outer is not None:
+        return outer
+    return tuple(inner) if _groups(inner) else _nodes(tree, tree.state.flags)
+
+
+def _filled(
+    tree: Any, flags: int, number: int, inner: Sequence["_Node"]
+) -> tuple["_Node", ...] | None:
+    """Replace the group of this number; None if it is not there whatever the regex matches."""
+    nodes: list[_Node] = []
+    found = False
+    for item in tree:
+        code, what = item
+        if str(code) == "SUBPATTERN" and not found:
+            group, add, remove, within = what
+            if group == number:
+                if within.getwidth()[0] == 0:
+                    return None
+                nodes += (_GAP, *inner, _GAP)
+                found = True
+                continue
+            deeper = _filled(within, (flags | add) & ~remove, number, inner)
+            if deeper is not None:
+                nodes += deeper
+                found = True
+                continue
+        nodes += _nodes([item], flags)
+    return tuple(nodes) if found else None
 
 
 def absorbs(pattern: str) -> bool:
@@ -96,10 +149,7 @@ def absorbs(pattern: str) -> bool:
     know: where there is no match, its `search` tries all over again from each character.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tree = import_module("re._parser").parse(pattern)
-        code, what = tree[0]
+        code, what = _parse(pattern)[0]
         _, most, inner = what
         endless = str(code) in ("MAX_REPEAT", "MIN_REPEAT") and most >= _ALL
         return endless and [str(each) for each, _ in inner] == ["ANY"]
@@ -212,7 +262,8 @@ class _Run:
 
     def add(self, options: set[str], *, folded: bool) -> bool:
         """Append one of `options`; False, and nothing done, if a new run is better."""
-        if len(self.strings) * len(options) > _SPREAD:
+        most = max(_SPREAD, len(self.strings), len(options))
+        if len(self.strings) * len(options) > most:
             return False
         if any(map(_open, (s[-1:] for s in self.strings))) and any(
             map(_open, (s[:1] for s in options))
@@ -260,7 +311,7 @@ def _expand(node: _Node) -> tuple[set[str], bool] | None:
                 return None
         strings |= run.strings
         folded |= run.folded
-        if len(strings) > _SPREAD:
+        if len(strings) > _MANY:
             return None
     return strings, folded
 
@@ -273,7 +324,7 @@ def _one_of(node: _Either) -> list[Group]:
         return []
     folded = any(g.folded for g in groups)
     literals = {text.lower() if folded else text for g in groups for text in g.literals}
-    return [_group(literals, folded=folded)] if len(literals) <= _SPREAD else []
+    return [_group(literals, folded=folded)] if len(literals) <= _MANY else []
 
 
 def _flush(run: _Run) -> list[Group]:

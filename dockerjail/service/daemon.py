@@ -28,7 +28,7 @@ from dockerjail.docker.intake import Intake
 from dockerjail.docker.recall import Recall, Take
 from dockerjail.errors import FirewallError, StoreDamaged, StoreError
 from dockerjail.jail.ignore import Ignore, spared
-from dockerjail.jail.jail import IDLE, Bench, Jails, Verdict
+from dockerjail.jail.jail import IDLE, Bench, Jails, Outcome, Verdict
 from dockerjail.jail.jail import Ignored as IgnoredFailure
 from dockerjail.jail.patience import Watch
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
@@ -116,7 +116,7 @@ def _by_now(state: State, now: float) -> State:
             else ban
             for ban in state.bans
         ],
-        failures=[replace(each, at=min(each.at, now)) for each in state.failures],
+        failures=[each._replace(at=min(each.at, now)) for each in state.failures],
     )
 
 
@@ -394,15 +394,13 @@ class Daemon:
                 named.container,
                 ", ".join(map(str, addresses)) or "no address",
             )
-        entries: list[Failure | Offence] = []
+        outcome = Outcome()
         for address in addresses:
-            for what in jail.count(address, named):
-                if isinstance(what, tuple):
-                    self._ignore(what, named.container)
-                else:
-                    entries.append(what)
-        self._watch(entries)
-        await self.warden.report(Report(entries=[answer, *entries], cursor=None))
+            jail.count(address, named, outcome)
+        for ignored in outcome.ignored:
+            self._ignore(ignored, named.container)
+        self._watch(outcome.entries)
+        await self.warden.report(Report(entries=[answer, *outcome.entries], cursor=None))
 
     def _wanted(self, container: Container) -> bool:
         """Say whether a container opted in; give it its jails."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.jail.ignore import Ignore
-from dockerjail.jail.jail import CROWD, IDLE, LONGEST_LINE, REST, Bench, Jails
+from dockerjail.jail.jail import CROWD, IDLE, LONGEST_LINE, REST, Bench, Jails, Outcome
 from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Format, Rule, UseDns
 from dockerjail.jail.window import ONCE
@@ -644,8 +644,9 @@ def test_a_name_is_handed_on_only_if_the_jail_wants_it_looked_up() -> None:
     assert (found.name, found.container, list(verdict.entries)) == ("evil.test", WEB.name, [])
     jail = jails.get(found.jail)
     assert jail is not None
-    entries = list(jail.count(ip_address("203.0.113.7"), found))
-    assert [type(entry) for entry in entries] == [Failure]
+    outcome = Outcome()
+    jail.count(ip_address("203.0.113.7"), found, outcome)
+    assert [type(entry) for entry in outcome.entries] == [Failure]
 
 
 SESSIONS = replace(
