@@ -1,19 +1,20 @@
 r"""
-The door to hyperscan, an optional library (`pip install dockerjail[fast]`): chains in, an engine out.
+The door to hyperscan, an optional library (`pip install dockerjail[fast]`): chains in, engines out.
 
-All chains become one automaton that goes through a chunk once, however many there are. Each
-is a pattern of its literals with `[^\n]*` between and `[^\n]*\n` behind: a match then ends where
-the line does, so it is told once for each line and chain, however often an attacker repeats
-a literal. Letters are folded in ASCII only, as by `bytes.lower`; what else Python folds is the
-sieve's business.
+It looks for all chains in one pass over a chunk, however many there are, in one of two ways. Whole
+chains (`chains`) are patterns of their literals with `[^\n]*` between and `[^\n]*\n` behind:
+a match ends where the line does, so it is told once for each line and chain, however
+often a literal is repeated, and nothing is left to check. One group of each (`literals`) is
+found two to five times as fast if it is rare in the log, and made in a twentieth of the time.
+Letters are folded in ASCII only, as by `bytes.lower`; what else Python folds is the sieve's business.
 
 What is known of the library (0.9.1, its `extension.c`):
 
-* A call to compile gives up the GIL and takes up to seconds, so it may have a thread of its own.
-* A scan gives it up, too, and takes it back for each match. Scratch space belongs to the
-  database: only one thread may scan with one.
-* It is built for x86-64-v2, and asks no CPU whether it is one: an older one dies of SIGILL. So
-  that is asked here, before the import; nothing else is read.
+* To compile, it gives up the GIL, and takes up to seconds: so that may have a thread of its own.
+* To scan, it gives it up, too, and takes it back for each match. Scratch space belongs to the
+  database: an engine must not be used by two threads at once, though one may make it for another.
+* It is built for x86-64-v2, and asks no processor whether it is one: an older one dies of SIGILL.
+  That is asked here, before the import; nothing else is read.
 """
 
 import os
@@ -22,11 +23,24 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from dockerjail.jail.engine import BothEngines, Engine, PlainEngine
+from dockerjail.jail.engine import (
+    Checked,
+    Engine,
+    Finder,
+    FindLiterals,
+    Together,
+    chosen,
+    plain,
+)
 from dockerjail.jail.skeleton import Chain, Group
 
 OLDEST: Final = (0, 8)
 """The first version that scans bytes without copying them."""
+
+_EACH: Final = 0.3
+"""Nanoseconds per line that one more literal takes: hardly any."""
+
+_Scan = Callable[..., None]
 
 _CPU: Final = Path("/proc/cpuinfo")
 _PLAIN: Final = frozenset(
@@ -59,50 +73,56 @@ class Hyperscan:
             remedy = "pip install --upgrade dockerjail[fast]"
             raise Unavailable(f"hyperscan {self.version} is older than {oldest}; {remedy}")
 
-    def compile(self, chains: Mapping[int, Chain]) -> Engine:
-        """
-        Return an engine for these chains; takes up to seconds.
+    def __str__(self) -> str:
+        return f"hyperscan {self.version}"
 
-        Those that the library refuses are looked for by a `PlainEngine` beside it.
-        """
-        try:
-            return _Scan(self._database(chains))
-        except self._library.error:
-            pass
-        refused = {number: chain for number, chain in chains.items() if not self._accepts(chain)}
-        taken = {number: chain for number, chain in chains.items() if number not in refused}
-        plain = PlainEngine(refused or chains)
-        if not refused or not taken:
-            return plain
-        try:
-            return BothEngines([_Scan(self._database(taken)), plain])
-        except self._library.error:  # each is taken, but not all together
-            return PlainEngine(chains)
+    def chains(self, chains: Mapping[int, Chain]) -> Engine:
+        """Return an engine that looks for whole chains; takes up to seconds."""
+        scan, refused = self._compile({n: pattern(groups) for n, groups in chains.items()})
+        beside = [plain({n: chains[n] for n in refused})] if refused else []
+        return Together(*([] if scan is None else [_Lines(scan)]), *beside)
 
-    def _accepts(self, chain: Chain) -> bool:
+    def literals(self, chains: Mapping[int, Chain], sample: bytes = b"") -> Engine:
+        """Return an engine that looks for the rarest group of each chain; takes milliseconds."""
+        groups = chosen(chains, sample, each=_EACH)
+        scan, refused = self._compile({n: _one_of(group) for n, group in groups.items()})
+        beside: list[Finder] = [FindLiterals({n: groups[n] for n in refused})] if refused else []
+        return Checked(chains, Together(*([] if scan is None else [_Places(scan)]), *beside))
+
+    def _compile(self, patterns: Mapping[int, bytes]) -> tuple[_Scan | None, frozenset[int]]:
+        """Return what scans for patterns, and which the library refuses: too large, as a rule."""
+        refused: frozenset[int] = frozenset()
+        while len(refused) < len(patterns):
+            taken = {n: each for n, each in patterns.items() if n not in refused}
+            try:
+                return self._database(taken).scan, refused
+            except self._library.error:
+                alone = {n for n in taken if not self._compiles({n: taken[n]})}
+                refused |= alone or taken.keys()  # each is taken, but not all together
+        return None, refused
+
+    def _compiles(self, patterns: Mapping[int, bytes]) -> bool:
         try:
-            self._database({0: chain})
+            self._database(patterns)
         except self._library.error:
             return False
         return True
 
-    def _database(self, chains: Mapping[int, Chain]) -> Any:
+    def _database(self, patterns: Mapping[int, bytes]) -> Any:
         database = self._library.Database(mode=self._library.HS_MODE_BLOCK)
         database.compile(
-            expressions=[pattern(chain) for chain in chains.values()],
-            ids=[*chains],
-            flags=[0] * len(chains),
+            expressions=[*patterns.values()], ids=[*patterns], flags=[0] * len(patterns)
         )
         return database
 
 
-class _Scan:
-    """One pass over the bytes for all chains."""
+class _Lines:
+    """One pass for patterns that end with their line."""
 
     __slots__ = ("_scan",)
 
-    def __init__(self, database: Any) -> None:
-        self._scan: Callable[..., None] = database.scan
+    def __init__(self, scan: _Scan) -> None:
+        self._scan = scan
 
     def __call__(self, data: bytes) -> dict[int, int]:
         """See `Engine`."""
@@ -113,10 +133,31 @@ class _Scan:
             end -= 1
             found[end] = get(end, 0) | 1 << number
 
-        if data.endswith(b"\n"):
-            self._scan(data, match_event_handler=note)
-        else:
-            self._scan(data + b"\n", match_event_handler=note)
+        whole = data if data.endswith(b"\n") else data + b"\n"
+        self._scan(whole, match_event_handler=note)
+        return found
+
+
+class _Places:
+    """One pass for patterns that end where a literal does."""
+
+    __slots__ = ("_scan",)
+
+    def __init__(self, scan: _Scan) -> None:
+        self._scan = scan
+
+    def __call__(self, data: bytes) -> dict[int, int]:
+        """See `Finder`."""
+        found: dict[int, int] = {}
+        get, find, whole = found.get, data.find, len(data)
+
+        def note(number: int, _start: int, end: int, _flags: int, _context: object) -> None:
+            end = find(b"\n", end)
+            if end < 0:
+                end = whole
+            found[end] = get(end, 0) | 1 << number
+
+        self._scan(data, match_event_handler=note)
         return found
 
 

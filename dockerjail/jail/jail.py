@@ -26,7 +26,7 @@ from dockerjail.jail.memory import Memory
 from dockerjail.jail.patience import Patience, Watch
 from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import Rule, UseDns
-from dockerjail.jail.sieve import Candidate, Sieve, lines
+from dockerjail.jail.sieves import Sieves
 from dockerjail.jail.window import Room, Window, number
 from dockerjail.model import (
     Address,
@@ -54,14 +54,6 @@ CROWD: Final = 4096
 
 IDLE: Final = 1000
 """Jails that no container runs any more and that are kept for what they count."""
-
-CROWDED: Final = 0.5
-REST: Final = 16
-"""If this share of a chunk comes through the sieve, so many chunks are read without it."""
-
-SAMPLE: Final = 4096
-FIT_EVERY: Final = 64 * 1024 * 1024
-"""Bytes of a log that the sieve is fitted to at least, and after how many it is again at most."""
 
 Ignored = tuple[str, Address, str, float]
 """A failure that did not count: the jail, whose it was, why, and when."""
@@ -373,9 +365,10 @@ class Bench:
             ]
             for stream in Stream
         }
-        self._gates = {stream: _Gate(jails) for stream, jails in by_stream.items()}
+        sieves = self._owner.sieves
+        self._gates = {stream: _Gate(jails, sieves) for stream, jails in by_stream.items()}
         self._recalling = {
-            stream: _Gate([(jail, filter) for jail, filter in jails if filter.remembers])
+            stream: _Gate([(jail, filter) for jail, filter in jails if filter.remembers], sieves)
             for stream, jails in by_stream.items()
         }
 
@@ -393,7 +386,10 @@ class Bench:
         data = chunk.data
         if gate.colourless and b"\x1b" in data:
             data = _COLOUR.sub(b"", data)
-        for start, end, which in gate.candidates(data):
+        found = gate.sifter.candidates(data)
+        if gate.sifter.due:
+            found = yield from gate.sifter.audited(data, found, watch)
+        for start, end, which in found:
             if watch.due:
                 watch.due = False
                 yield
@@ -431,9 +427,15 @@ class Jails:
     counters, with the numbers and regexes that it brings.
     """
 
-    def __init__(self, ignore: Ignore | None = None, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        ignore: Ignore | None = None,
+        watch: Watch | None = None,
+        sieves: Sieves | None = None,
+    ) -> None:
         self.ignore = ignore if ignore is not None else Ignore()
         self.watch = watch if watch is not None else Watch()
+        self.sieves = sieves if sieves is not None else Sieves()
         self.version = 0
         self.room = Room()
         self._jails: dict[str, Jail] = {}
@@ -518,11 +520,10 @@ class _Gate:
     """
     What lies before the jails that read one stream of one container: their sieve.
 
-    A log in which most lines matter is not sifted. The sieve is fitted to the log itself,
-    again and again, since logs change.
+    A jail that reads no colours has them taken out before.
     """
 
-    def __init__(self, jails: Sequence[tuple[Jail, Filter]]) -> None:
+    def __init__(self, jails: Sequence[tuple[Jail, Filter]], sieves: Sieves) -> None:
         self.jails = tuple(jails)
         filters = tuple(filter for _, filter in jails)
         self.colourless = not any(
@@ -531,40 +532,13 @@ class _Gate:
             for regex in (each.rule.prefregex, *each.rule.failregex)
         )
         """Whether colours can be taken out of the lines."""
-        self._sieve = _sieve(filters)
-        self._rest = 0
-        self._seen = 0
-        self._fit_at = SAMPLE
-
-    def candidates(self, data: bytes) -> Iterable[Candidate]:
-        """Return the lines to look at."""
-        self._seen += len(data)
-        if self._rest:
-            self._rest -= 1
-            return self._everything(data)
-        if self._seen >= self._fit_at and len(data) >= SAMPLE:
-            self._fit_at = self._seen + min(self._seen, FIT_EVERY)
-            self._sieve = Sieve(self._sieve.filters, data)
-        found = list(self._sieve.candidates(data))
-        if found and sum(end - start for start, end, _ in found) > CROWDED * len(data):
-            self._rest = REST
-        return found
-
-    def _everything(self, data: bytes) -> Iterator[Candidate]:
-        everybody = self._sieve.all
-        for start, end in lines(data):
-            yield start, end, everybody
+        self.sifter = sieves.sifter(filters, [jail.name for jail, _ in jails])
 
 
 @lru_cache(maxsize=1024)
 def _filter(rule: Rule) -> Filter:
     """Compile once what many containers share."""
     return Filter(rule)
-
-
-@lru_cache(maxsize=256)
-def _sieve(filters: tuple[Filter, ...]) -> Sieve:
-    return Sieve(filters)
 
 
 def _own(policy: JailPolicy) -> Ignore:

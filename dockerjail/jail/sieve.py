@@ -6,14 +6,14 @@ Built once for the filters of a container's jails. Each failregex is reduced to 
 filter matches is never held back from it; `re` has the last word on what comes through.
 
 Which lines hold which chains is found by an engine (`engine.py`). A sieve begins with the plain one;
-a faster one may take its place at any time, since both answer the same.
+another may take its place at any time, since all answer the same.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-from dockerjail.jail.engine import Engine, PlainEngine
+from dockerjail.jail.engine import Engine, plain
 from dockerjail.jail.envelope import inside
 from dockerjail.jail.fields import requires, safe_pieces
 from dockerjail.jail.filter import Filter
@@ -29,14 +29,15 @@ class Plan:
     """
     What filters require: `chains`, each once, and who is shown the lines that hold one.
 
-    `always` are the filters that are shown every line. `native` is the engine that all sieves of
-    the plan use instead of their own, as soon and as long as there is one.
+    `always` are the filters that are shown every line, since one of their regexes requires nothing.
+    `plain` is the engine of a log of which nothing is known; `whole` is room for another that is
+    the same for all logs and takes long to make.
     """
 
     def __init__(self, filters: Sequence[Filter]) -> None:
         self.filters = tuple(filters)
         self.all = tuple(range(len(self.filters)))
-        self.native: Engine | None = None
+        self.whole: Engine | None = None
         users: dict[Chain, set[int]] = {}
         always: set[int] = set()
         for index, each in enumerate(self.filters):
@@ -46,11 +47,12 @@ class Plan:
                     users.setdefault(groups, set()).add(index)
             else:
                 always.add(index)
-        self.chains: Final = tuple(users)
+        self.chains: Final = dict(enumerate(users))
         self.always = tuple(sorted(always))
+        self.plain = plain(self.chains)
         self.folding = sum(
             1 << number
-            for number, groups in enumerate(self.chains)
+            for number, groups in self.chains.items()
             if any(group.folded for group in groups)
         )
         """The bits of the chains that fold letters."""
@@ -75,31 +77,32 @@ class Sieve:
     """
     Says which lines could match which of `filters`.
 
-    What is cheap to look for depends on the log: `"GET ` says much in one and nothing in
-    another. Without a `sample` of it that is a guess by length.
+    Those of the same filters share a `plan`. Without an `engine` it is the plain one, fitted to a
+    `sample` of the log if there is one.
     """
 
     def __init__(
-        self, filters: Sequence[Filter], sample: bytes = b"", *, plan: Plan | None = None
+        self,
+        filters: Sequence[Filter] = (),
+        sample: bytes = b"",
+        *,
+        plan: Plan | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.plan = Plan(filters) if plan is None else plan
-        self.filters = self.plan.filters
-        self.all = self.plan.all
-        self._plain = PlainEngine(dict(enumerate(self.plan.chains)), sample)
+        if engine is None:
+            engine = plain(self.plan.chains, sample) if sample else self.plan.plain
+        self.engine = engine
 
     @property
     def always(self) -> tuple[int, ...]:
-        """The filters that are shown every line, since one of their regexes requires nothing."""
+        """The filters that are shown every line."""
         return self.plan.always
-
-    def fitted(self, sample: bytes) -> "Sieve":
-        """Return a sieve of the same plan that suits a log that looks like this."""
-        return Sieve(self.filters, sample, plan=self.plan)
 
     def candidates(self, data: bytes) -> list[Candidate]:
         """Return the lines of `data` that could match, in their order."""
         plan = self.plan
-        found = (plan.native or self._plain)(data) if plan.chains else {}
+        found = self.engine(data) if plan.chains else {}
         if plan.folding and not data.isascii():
             for end in _unfolded(data):
                 found[end] = found.get(end, 0) | plan.folding

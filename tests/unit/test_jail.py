@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.jail.ignore import Ignore
-from dockerjail.jail.jail import CROWD, IDLE, LONGEST_LINE, REST, Bench, Jails, Outcome
+from dockerjail.jail.jail import CROWD, IDLE, LONGEST_LINE, Bench, Jails, Outcome
 from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Format, Rule, UseDns
+from dockerjail.jail.sieves import REST
 from dockerjail.jail.window import ONCE
 from dockerjail.model import Chunk, Container, Cursor, Failure, Offence, Stream
 
