@@ -54,6 +54,7 @@ from dockerjail.service.effect import Effect, way
 from dockerjail.service.exempt import Exempt
 from dockerjail.service.ground import Ground, is_name
 from dockerjail.service.ignored import Ignored
+from dockerjail.service.matching import Matching
 from dockerjail.service.names import Names, Resolve, look_up
 from dockerjail.service.seats import Seats
 
@@ -141,7 +142,8 @@ class Daemon:
         self.ground = Ground(settings, world.host, self.exempt)
         self._relapsed = Ignore()  # whom the host's recidive itself ignores
         self.watch = Watch(time.monotonic)
-        self.jails = Jails(self.ground.ignore, self.watch)
+        self.matching = Matching(settings.matching)
+        self.jails = Jails(self.ground.ignore, self.watch, self.matching.sieves)
         state = _by_now(state, clock())
         self.jails.restore(state.failures)
         self.ignored = Ignored()
@@ -223,6 +225,7 @@ class Daemon:
                 house.create_task(self._keep_house(), name="housekeeping"),
                 house.create_task(self._purge(), name="purging"),
                 house.create_task(self.names.run(), name="look-ups"),
+                house.create_task(self.matching.run(), name="engines"),
             ]
             await stop.wait()
             for task in outside:
@@ -541,6 +544,7 @@ class Daemon:
             if (not self.warden.sync.ok and not mending) or rounds % VERIFY_ROUNDS == 0:
                 await self.warden.verify()
             self._tell_of_bounds()
+            self.matching.tell()
             if rounds % RETIRE_ROUNDS == 1 or self._idle() > IDLE:
                 self._retire()
 
