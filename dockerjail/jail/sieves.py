@@ -22,7 +22,7 @@ from dockerjail.model import Problem
 
 CROWDED: Final = 0.5
 REST: Final = 16
-"""If this share of a chunk comes through to all filters, so many chunks are read without a sieve."""
+"""If this share of a large chunk comes through to all filters, so many are read without a sieve."""
 
 SAMPLE: Final = 4096
 ENOUGH: Final = 32768
@@ -228,6 +228,12 @@ class Sifter:
         self._chunks = 0
         self.due = False
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether every line of the next chunk is looked at."""
+        audit = self._owner.audit
+        return self._rest > 0 or (audit > 0 and (self._chunks + 1) % audit == 0)
+
     def candidates(self, data: bytes) -> Sequence[Candidate]:
         """Return the lines to look at."""
         if self._rest:
@@ -238,7 +244,8 @@ class Sifter:
         if self._seen >= self._fit_at:
             self._look(data)
         found = self._sieve.candidates(data)
-        if found and sum(end - start for start, end, _ in found) > CROWDED * len(data):
+        crowd = CROWDED * len(data)
+        if len(data) >= SAMPLE and sum(end - start for start, end, _ in found) > crowd:
             most = len(self._sieve.plan.all) * data.count(b"\n")
             if sum(len(which) for _, _, which in found) > CROWDED * most:
                 self._rest = REST

@@ -390,9 +390,10 @@ def test_a_log_full_of_failures_is_read_as_one_with_few() -> None:
     bench = seat(replace(POLICY, maxretry=10**6), jails=jails)
     total = 0
     for n in range(3 * REST):
-        lines = [failed("203.0.113.7")] * 5 if n < REST else ["hello"] * 5 + [failed("203.0.113.7")]
+        many = ["hello"] * 99 if n >= REST else [failed("203.0.113.7")] * 99
+        lines = [*many, failed("203.0.113.7")]
         total += len(bench.judge(chunk(*lines)).entries)
-    assert total == 5 * REST + 2 * REST
+    assert total == 100 * REST + 2 * REST
 
 
 @pytest.mark.parametrize(
