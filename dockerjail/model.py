@@ -129,12 +129,14 @@ class Chunk:
     Each line in `data` is `TIMESTAMP SP TEXT LF`: the Engine's RFC 3339 stamp,
     one blank, the bytes that the container wrote (long lines already glued
     together, a TTY's CR removed). `cursor` is where to resume after the last.
+    A `framed` chunk has the Engine's header before each line (`dockerjail.framed`).
     """
 
     container: Container
     stream: Stream
     data: bytes
     cursor: Cursor
+    framed: bool = False
 
 
 class Failure(NamedTuple):

@@ -13,6 +13,7 @@ from itertools import count as counted
 from typing import Final
 
 from dockerjail.cli import dates
+from dockerjail.framed import plain
 from dockerjail.jail.filter import Filter, Hit, Reading
 from dockerjail.jail.ignore import Ignore
 from dockerjail.jail.jail import Bench, Jail, Jails, Outcome
@@ -126,6 +127,7 @@ class Trial:
 
     def feed(self, chunk: Chunk) -> None:
         """Judge the lines of a chunk, each with a stamp or with `UNSTAMPED`."""
+        chunk = plain(chunk)
         bench = self._bench = self._bench or self._sit(chunk.container)
         if chunk.stream not in self.policy.streams:
             self.unread += chunk.data.count(b"\n")

@@ -13,13 +13,17 @@ A line is bounded: what is over the limit is cut off its end, and counted.
 from collections.abc import Mapping, Sequence
 
 from dockerjail.docker.cursor import Dialect, Position, Progress, positions
-from dockerjail.docker.frames import SYSTEM_ERROR, Frame
+from dockerjail.docker.frames import SYSTEM_ERROR
+from dockerjail.docker.slab import Frame, Slab
 from dockerjail.errors import EngineUnavailable
 from dockerjail.model import Chunk, Container, Cursor, Stream
 from dockerjail.stamp import nanoseconds
 
 LIMIT = 64 * 1024
 """How many bytes of text a line may have; the rest is dropped and counted."""
+
+_USUAL = 128
+"""Bytes of a usual frame: of a slab nobody counts them."""
 
 _BUCKET = 18
 """As much of a stamp as is the same for ten seconds (`cursor.ROUND`)."""
@@ -50,7 +54,7 @@ class Lines:
     """
     Makes chunks of one request's frames.
 
-    Counts while it works: `fresh` new frames, `overlong` lines that were cut,
+    Counts while it works: `fresh` new frames (of a slab about), `overlong` lines that were cut,
     `dropped` bytes that were cut off; `errors` are those that the Engine put into
     the stream. `oldest` is the stamp of the first new frame of the last `feed`,
     None when it had none, `newest` that of the last new frame ever; nanoseconds.
@@ -105,6 +109,8 @@ class Lines:
         seconds: whoever commits only the first can still find the second. Raises
         `EngineUnavailable` when this is no log; nothing is consumed then.
         """
+        if isinstance(frames, Slab) and (chunk := self._leap(frames)) is not None:
+            return [chunk]
         strands = self._strands
         limit = self._limit
         first = last = b""
@@ -143,6 +149,25 @@ class Lines:
             raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
         chunks, self._chunks = self._chunks, []
         return chunks
+
+    def _leap(self, slab: Slab) -> Chunk | None:
+        """Take a slab as it is, if all in it is new and nothing stands before it."""
+        strand = self._strands[slab.kind]
+        if self._measure or strand.pieces or strand.other.pieces or strand.torn:
+            return None
+        cursor = slab.cursor
+        if not strand.position.leap(slab.first, slab.stamp, cursor.seen):
+            return None
+        self.fresh += len(slab.data) // _USUAL + 1
+        self.oldest, self.newest = nanoseconds(slab.first), cursor.ns
+        self.last = strand.stream
+        return Chunk(
+            container=self._container,
+            stream=strand.stream,
+            data=slab.data,
+            cursor=cursor,
+            framed=True,
+        )
 
     def tear(self) -> None:
         """Take nothing for a line up to the first end of one, if the log may begin amid one."""

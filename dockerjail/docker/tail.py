@@ -47,13 +47,15 @@ from dockerjail.docker.cursor import (
     resumed,
     windows,
 )
-from dockerjail.docker.frames import SYSTEM_ERROR, Frame, Reader
+from dockerjail.docker.frames import SYSTEM_ERROR, Reader
 from dockerjail.docker.frames import reader as frames_of
 from dockerjail.docker.inspect import bounded, readable
 from dockerjail.docker.lines import LIMIT, Lines
 from dockerjail.docker.pace import Pace, file_size
 from dockerjail.docker.recall import Recall, recall
+from dockerjail.docker.slab import Frame
 from dockerjail.errors import ContainerGone, ContainerUnknown, EngineUnavailable, LogsUnreadable
+from dockerjail.framed import count
 from dockerjail.model import Chunk, Container, Cursor, Problem, Stream
 from dockerjail.ports import Engine
 from dockerjail.retry import Backoff
@@ -759,7 +761,7 @@ class Tail:
             self._held = lines.held
             self._lost -= {chunk.stream}
             self._real = True
-            self.lines += chunk.data.count(b"\n")
+            self.lines += count(chunk)
             self.bytes += len(chunk.data)
             if self._leaving and self._task is not None:
                 self._task.cancel()

@@ -20,6 +20,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, NamedTuple
 
 from dockerjail.errors import FilterError, Overdue
+from dockerjail.framed import HEADER, plain, whole
 from dockerjail.jail.filter import Filter, Hit, read
 from dockerjail.jail.ignore import Ignore, spared
 from dockerjail.jail.memory import Memory
@@ -307,6 +308,7 @@ class Bench:
         self.jails = tuple(jails)
         self.problems = tuple(problems)
         self._owner = owner
+        self._clock = Clock()
         self._version = -1
         self._gates: Mapping[Stream, _Gate] = {}
         self._recalling: Mapping[Stream, _Gate] = {}
@@ -381,18 +383,27 @@ class Bench:
         What comes of them is added to `into`, if anything is to.
         """
         watch = self._owner.watch
-        clock = Clock()
+        clock = self._clock
         container, stream = chunk.container, chunk.stream
-        data = chunk.data
-        if gate.colourless and b"\x1b" in data:
-            data = _COLOUR.sub(b"", data)
+        coloured = gate.colourless and b"\x1b" in chunk.data
+        if chunk.framed and (coloured or gate.sifter.sees_all):
+            chunk = plain(chunk)
+        data = _COLOUR.sub(b"", chunk.data) if coloured else chunk.data
         found = gate.sifter.candidates(data)
+        header = 0
+        if chunk.framed:
+            if all(whole(data, start, end) for start, end, _ in found):
+                header = HEADER
+            else:
+                data = plain(chunk).data
+                found = gate.sifter.candidates(data)
         if gate.sifter.due:
             found = yield from gate.sifter.audited(data, found, watch)
         for start, end, which in found:
             if watch.due:
                 watch.due = False
                 yield
+            start += header
             begin, at = clock.read(data, start, end)
             if not begin:
                 begin, at = start, chunk.cursor.ns / NANO

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dockerjail.docker.cursor import dialect
 from dockerjail.docker.tail import State, Tail
 from dockerjail.errors import EngineUnavailable
+from dockerjail.framed import plain
 from dockerjail.model import Container, Cursor, Stream
 from dockerjail.retry import Backoff
 from tests.fakes import FakeEngine
@@ -64,7 +65,7 @@ class Desk:
 
     async def deliver(self, chunk):
         await self.door.wait()
-        for line in chunk.data.split(b"\n")[:-1]:
+        for line in plain(chunk).data.split(b"\n")[:-1]:
             self.delivered.append((chunk.stream, line[31:].decode()))
         self.cursors[chunk.stream] = chunk.cursor
 

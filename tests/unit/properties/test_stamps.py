@@ -114,7 +114,7 @@ def test_many_stamps_one_after_the_other_are_what_each_is_by_itself(lines, ended
     clock, start = Clock(), 0
     for line in written:
         end = start + len(line)
-        stamped, blank, rest = line.partition(b" ")
+        stamped, blank, _ = line.partition(b" ")
         try:
             want = (start + len(stamped) + 1, nanoseconds(stamped) / NANO)
         except ValueError:
