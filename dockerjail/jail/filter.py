@@ -23,8 +23,7 @@ and an anchored failregex would believe them. Who knows better sets `format` or 
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -34,6 +33,7 @@ from dockerjail.jail.datecut import cut
 from dockerjail.jail.datepattern import DatePatternError, cutter
 from dockerjail.jail.envelope import wrap
 from dockerjail.jail.fields import Reader, Seen
+from dockerjail.jail.first import Tries, begin
 from dockerjail.jail.memory import Groups, Memory
 from dockerjail.jail.rule import Rule
 from dockerjail.jail.skeleton import absorbs
@@ -72,7 +72,7 @@ _REMEDIES: Final = (
 )
 
 
-class Reading(NamedTuple):
+class Reading:
     """
     A line as filters see it, each text with its LF.
 
@@ -80,17 +80,28 @@ class Reading(NamedTuple):
     cut out: what is left of an object without its middle says nothing.
     """
 
-    whole: str
-    bare: str
-    full: str
-    at: float = 0.0
-    stream: Stream = Stream.STDOUT
+    __slots__ = ("_bare", "at", "full", "stream", "whole")
+
+    def __init__(self, whole: str, full: str, at: float, stream: Stream, bare: str = "") -> None:
+        self.whole: Final = whole
+        self.full: Final = full
+        self.at: Final = at
+        self.stream: Final = stream
+        self._bare = bare
+
+    @property
+    def bare(self) -> str:
+        """The line without its date; cut for the first who asks."""
+        bare = self._bare
+        if not bare:
+            bare = self._bare = cut(self.whole)
+        return bare
 
 
 def read(text: str, at: float = 0.0, stream: Stream = Stream.STDOUT, *, full: str = "") -> Reading:
     """Prepare one line, without its line end, for any number of filters."""
     whole = f"{text}\n"
-    return Reading(whole, cut(whole), full or whole, at, stream)
+    return Reading(whole, full or whole, at, stream)
 
 
 class Hit(NamedTuple):
@@ -112,13 +123,22 @@ class Hit(NamedTuple):
     lines: tuple[str, ...] = ()
 
 
-class _Found(NamedTuple):
-    """Where a failregex hit: the text that it saw, and all that was captured."""
+_Found = tuple[int, re.Match[str], dict[str, str | None]]
+"""The number of a failregex that hit, where, and what it and the prefregex captured."""
 
-    regex: int
-    text: str
-    match: re.Match[str]
-    groups: dict[str, str | None]
+
+class _Sense(NamedTuple):
+    """
+    What the groups of a failregex are for, those of its prefregex among them.
+
+    `whose` may have an address, `data` go with a failure, `alternates` stand in for another group;
+    `marks` says whether any group says more of a line than that.
+    """
+
+    whose: tuple[str, ...]
+    data: tuple[str, ...]
+    alternates: tuple[tuple[str, str], ...]
+    marks: bool
 
 
 class Filter:
@@ -133,10 +153,15 @@ class Filter:
         "_cut",
         "_fail",
         "_ignore",
+        "_joined",
+        "_narrows",
+        "_outer",
+        "_outer_alternates",
         "_pref",
         "_quick",
         "_reader",
         "_scrolls",
+        "_senses",
         "patterns",
         "remembers",
         "rule",
@@ -160,7 +185,13 @@ class Filter:
         _require(rule, fail, pref)
         search = _search_lines if self._scrolls else _search
         self._pref = None if pref is None else search(pref)
-        self._fail = tuple(search(regex) for regex in fail)
+        self._fail = Tries([(regex.pattern, search(regex)) for regex in fail], flags)
+        outer = () if pref is None else tuple(pref.groupindex)
+        self._narrows = "content" in outer
+        self._outer = tuple(name for name in outer if name != "content")
+        self._outer_alternates = _alternates(outer)
+        self._senses = tuple(_sense((*outer, *regex.groupindex)) for regex in fail)
+        self._joined = _sense([*outer, *(name for regex in fail for name in regex.groupindex)])
         self._ignore = tuple(regex.search for regex in ignore)
         try:
             self._cut = cutter(rule.datepattern) if rule.datepattern else None
@@ -201,9 +232,12 @@ class Filter:
             return self._plain(self._quick, bare, line, memory)
         if self._scrolls and memory is not None:
             return self._scrolled(bare, line, memory)
-        found = self._either(bare, line.whole)
+        whole = line.whole
+        found = self._either(bare, whole)
         if found is not None:
-            return self._weigh(found, (bare, line.whole), line.at, memory)
+            if self._ignore and self._ignores(found[1].string, bare, whole):
+                return None
+            return self._make(found, bare, line.at, memory)
         hit = self._prefixed(bare, line, memory) if self.rule.prefix else None
         return self._wrapped(line, memory) if hit is None and self.rule.wrapped else hit
 
@@ -226,15 +260,17 @@ class Filter:
             if said:
                 who = address(said)
                 if who is not None:
-                    return Hit(number, who, _NOTHING, "", said)
-        groups = _filled(match.groupdict())
-        return self._make(_Found(number, match.string, match, groups), bare, line.at, memory)
+                    return _new(Hit, (number, who, _NOTHING, "", said, "", ()))
+        groups = match.groupdict()
+        if self._senses[number].alternates:
+            _fill(groups, self._senses[number].alternates)
+        return self._make((number, match, groups), bare, line.at, memory)
 
     def _find(self, text: str) -> tuple[int, re.Match[str]] | None:
         """Find the first failregex that hits `text`."""
         number = 0
         try:
-            for number, search in enumerate(self._fail):
+            for number, search in self._fail.of(text):
                 found = search(text)
                 if found is not None:
                     return number, found
@@ -251,7 +287,7 @@ class Filter:
             return None
         if self._ignores(line.full, *([f"{seen.text}\n"] if seen.text is not None else [])):
             return None
-        if not self._fail:
+        if not self.patterns:
             return Hit(
                 -1,
                 seen.address,
@@ -276,7 +312,7 @@ class Filter:
         if found is None:
             return None
         narrowed = None if self._pref is None else self._pref(text)
-        for match in (narrowed, found.match if found.text is text else None):
+        for match in (narrowed, found[1] if found[1].string is text else None):
             if match is not None and "mlfid" in match.re.groupindex:
                 start, end = match.span("mlfid")
                 if start >= 0 and end <= len(prefix):
@@ -303,14 +339,15 @@ class Filter:
             raise
         if found is None:
             return None
-        whole = found.text is text
-        skipped = [found.match.span(name) for name in found.match.re.groupindex if _SKIPPED(name)]
-        start, end = found.match.span() if whole else (0, len(text))
+        match = found[1]
+        whole = match.string is text
+        skipped = [match.span(name) for name in match.re.groupindex if _SKIPPED(name)]
+        start, end = match.span() if whole else (0, len(text))
         lines = scroll.take(start, end, skipped if whole else [])
         # only those: whoever prints a line to be ignored hides nobody's lines behind it
         if self._ignores("\n".join(lines) + "\n"):
             return None
-        return self._make(found, found.text, line.at, memory, lines=lines)
+        return self._make(found, match.string, line.at, memory, lines=lines)
 
     def _either(self, bare: str, whole: str) -> _Found | None:
         """Find the first failregex that hits a text without its date, else with it."""
@@ -319,7 +356,7 @@ class Filter:
 
     def _first(self, text: str) -> _Found | None:
         """Find the first failregex that hits `text`, or what the prefregex makes of it."""
-        outer: Groups = _NONE
+        narrowed = None
         if self._pref is not None:
             try:
                 narrowed = self._pref(text)
@@ -328,8 +365,7 @@ class Filter:
                 raise
             if narrowed is None:
                 return None
-            outer = _filled(narrowed.groupdict())
-            content = outer.get("content")
+            content = narrowed["content"] if self._narrows else None
             if content:
                 if self.rule.prefix and self._is_no_prefix(text[: narrowed.start("content")]):
                     return None
@@ -337,14 +373,27 @@ class Filter:
         hit = self._find(text)
         if hit is None:
             return None
-        number, found = hit
-        groups = _filled(found.groupdict())
-        if outer:
-            groups = {
-                **outer,
-                **{name: said for name, said in groups.items() if said is not None},
-            }
-        return _Found(number, text, found, groups)
+        number, match = hit
+        groups = match.groupdict()
+        alternates = self._senses[number].alternates
+        if alternates:
+            _fill(groups, alternates)
+        if narrowed is not None:
+            self._add_outer(groups, narrowed)
+        return number, match, groups
+
+    def _add_outer(self, groups: dict[str, str | None], narrowed: re.Match[str]) -> None:
+        """Add what the prefregex captured and the failregex did not."""
+        if self._outer_alternates:
+            outer = narrowed.groupdict()
+            _fill(outer, self._outer_alternates)
+            for name, said in outer.items():
+                if groups.get(name) is None:
+                    groups[name] = said
+            return
+        for name in self._outer:
+            if groups.get(name) is None:
+                groups[name] = narrowed[name]
 
     def _is_no_prefix(self, before: str) -> bool:
         """
@@ -354,6 +403,8 @@ class Filter:
         invalid user NAME` begins with a word of the message, and NAME would stand where a
         message begins: a client would write it.
         """
+        if "[" in before:
+            return False
         word = before.strip()
         daemon = self.rule.prefix.partition("[")[0].strip()
         return _ONE_WORD(word) is not None and not word.startswith(daemon or word)
@@ -377,7 +428,7 @@ class Filter:
         seen: Seen | None = None,
     ) -> Hit | None:
         """Make of a match what it is, unless an ignoreregex hits a text that the line has."""
-        if self._ignores(found.text, *texts):
+        if self._ignores(found[1].string, *texts):
             return None
         return self._make(found, texts[0], at, memory, seen)
 
@@ -403,45 +454,61 @@ class Filter:
         lines: tuple[str, ...] = (),
     ) -> Hit | None:
         """Make of a match what it is: a failure, nothing, or a part of something longer."""
-        groups: Groups = found.groups
-        users: frozenset[str] = frozenset()
-        if "mlfid" in groups and memory is not None and groups["mlfid"]:
+        number, _, groups = found
+        if memory is not None and groups.get("mlfid"):
             joined = memory.join(groups, line, at)
             if joined is None:
                 return None
-            groups, users, lines = joined.groups, joined.users, joined.lines
-        elif groups.get("nofail") or groups.get("mlfgained"):
-            return None
-        hit = self._hit(found.regex, groups, seen)
-        if len(users) > 1:
-            names = ", ".join(sorted(users))[:_LONGEST_FIELD]
-            hit = hit._replace(fields={**hit.fields, "users": names})
+            lines, users = joined.lines, joined.users
+            hit = self._hit(number, self._joined, joined.groups, seen)
+            if len(users) > 1:
+                names = ", ".join(sorted(users))[:_LONGEST_FIELD]
+                hit = hit._replace(fields={**hit.fields, "users": names})
+        else:
+            sense = self._senses[number]
+            if sense.marks and (groups.get("nofail") or groups.get("mlfgained")):
+                return None
+            hit = self._hit(number, sense, groups, seen)
         return hit._replace(lines=lines) if len(lines) > 1 else hit
 
-    def _hit(self, number: int, groups: Groups, seen: Seen | None) -> Hit:
+    def _hit(self, number: int, sense: _Sense, groups: Groups, seen: Seen | None) -> Hit:
         """Take the address and the fields out of what was captured."""
-        fields = _fields(groups) if len(groups) > 1 else _NOTHING
-        if seen is not None and seen.user:
-            fields = {"user": seen.user[:_LONGEST_FIELD], **fields}
-        if seen is not None and self.rule.address:
-            return Hit(number, seen.address, fields, "" if seen.address is not None else seen.why)
+        get = groups.get
+        fields = _NOTHING
+        if sense.data:
+            fields = {
+                name: said[:_LONGEST_FIELD]
+                for name in sense.data
+                if (said := get(name)) is not None
+            }
+        if seen is not None:
+            if seen.user:
+                fields = {"user": seen.user[:_LONGEST_FIELD], **fields}
+            if self.rule.address:
+                return Hit(
+                    number, seen.address, fields, "" if seen.address is not None else seen.why
+                )
         refused = written = ""
-        for name in _ADDRESSES:
-            text = groups.get(name)
+        prefix = get("cidr")
+        for name in sense.whose:
+            text = get(name)
             if not text:
                 continue
-            prefix = groups.get("cidr")
-            who = address(text) if not prefix else network(text, prefix)
             written = written or text
-            if who is None:
+            if not prefix:
+                who = address(text)
+                if who is not None:
+                    return _new(Hit, (number, who, fields, "", written, "", ()))
                 refused = f"{text[:64]!r} is no address"
-            elif (
-                isinstance(who, IPv4Network | IPv6Network) and who.prefixlen < _WIDEST[who.version]
-            ):
-                refused = f"{who} is wider than one line may accuse"
+                continue
+            whole = network(text, prefix)
+            if whole is None:
+                refused = f"{text[:64]!r} is no address"
+            elif whole.prefixlen < _WIDEST[whole.version]:
+                refused = f"{whole} is wider than one line may accuse"
             else:
-                return Hit(number, who, fields, written=written)
-        host = groups.get("dns") or ""
+                return Hit(number, whole, fields, written=written)
+        host = get("dns") or ""
         if host:
             refused = f"{host[:64]!r} is a name; names are not resolved"
         why = refused or "the line has no address"
@@ -449,10 +516,13 @@ class Filter:
 
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
-_NONE: Final[Groups] = MappingProxyType({})
 _ONE_WORD: Final = re.compile(r"[^\s\[\]]+").fullmatch
 _PARTS: Final = ("alt_", "skiplines")
 _SKIPPED: Final = re.compile(r"skiplines[0-9]+").fullmatch
+_MARKS: Final = frozenset(("nofail", "mlfgained"))
+
+_new: Final = tuple.__new__
+"""Makes a `Hit` in half the time that its own constructor takes: one for each line of an attack."""
 
 
 def _accused(regex: re.Pattern[str]) -> tuple[str, ...]:
@@ -463,23 +533,32 @@ def _accused(regex: re.Pattern[str]) -> tuple[str, ...]:
     return ()
 
 
-def _filled(groups: dict[str, str | None]) -> dict[str, str | None]:
-    """Have `alt_user`, `alt_user_1` stand in for a `user` that the line does not have."""
-    for name in sorted([name for name in groups if name.startswith("alt_")]):
+def _sense(names: Sequence[str]) -> _Sense:
+    """Tell what groups of these names are for."""
+    alternates = _alternates(names)
+    all_ = dict.fromkeys((*names, *(meant for _, meant in alternates)))
+    return _Sense(
+        whose=tuple(name for name in _ADDRESSES if name in all_),
+        data=tuple(n for n in all_ if n not in _NOT_DATA and not n.startswith(_PARTS)),
+        alternates=alternates,
+        marks=not _MARKS.isdisjoint(all_),
+    )
+
+
+def _alternates(names: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return which of these groups stand in for which: `alt_user`, `alt_user_1` for a `user`."""
+    found = []
+    for name in sorted(name for name in names if name.startswith("alt_")):
         meant = re.sub(r"_?\d+\Z", "", name[4:])
-        meant = GROUPS.get(meant, meant)
+        found.append((name, GROUPS.get(meant, meant)))
+    return tuple(found)
+
+
+def _fill(groups: dict[str, str | None], alternates: Iterable[tuple[str, str]]) -> None:
+    """Have captures stand in for those that the line does not have."""
+    for name, meant in alternates:
         if groups[name] and not groups.get(meant):
             groups[meant] = groups[name]
-    return groups
-
-
-def _fields(groups: Groups) -> Mapping[str, str]:
-    """Return the captures that go with a failure."""
-    return {
-        name: text[:_LONGEST_FIELD]
-        for name, text in groups.items()
-        if text is not None and name not in _NOT_DATA and not name.startswith(_PARTS)
-    }
 
 
 def _compile(kind: str, number: int, source: str, flags: int = 0) -> re.Pattern[str]:
@@ -518,7 +597,9 @@ def _explain(
 
 def _search(regex: re.Pattern[str]) -> Callable[[str], re.Match[str] | None]:
     """Return what finds the first match of `regex` in one line."""
-    return regex.match if absorbs(regex.pattern) else regex.search
+    if begin(regex.pattern, regex.flags).anchored or absorbs(regex.pattern):
+        return regex.match
+    return regex.search
 
 
 def _search_lines(regex: re.Pattern[str]) -> Callable[[str], re.Match[str] | None]:

@@ -78,7 +78,7 @@ class Check:
         if not self.journal:
             return read(self.text, NOON)
         whole = f"{self.text}\n"
-        return read(self.text, NOON)._replace(whole=whole, bare=whole)
+        return Reading(whole, whole, NOON, Stream.STDOUT, bare=whole)
 
 
 def _holds(expression: str | None, **names: object) -> bool:

@@ -15,6 +15,7 @@ from dockerjail.jail.memory import (
     TOGETHER,
     Memory,
     Scroll,
+    Session,
 )
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Stream
@@ -164,14 +165,21 @@ def test_of_too_many_connections_the_one_opened_first_is_forgotten(log: Log) -> 
     assert log.who(f"app[{SESSIONS}]: fail of bob") == "203.0.113.7"
 
 
+def _characters(known: tuple[str, Session]) -> int:
+    key, session = known
+    return sum(map(len, (key, *filter(None, session.groups.values()), *session.users))) + sum(
+        map(len, (*session.lines, *session.aside))
+    )
+
+
 def test_connections_with_long_lines_are_bounded_in_all_and_what_is_forgotten_is_counted() -> None:
     memory = Memory()
     for number in range(3 * SESSIONS):
         found = {"mlfid": f"{number}", "nofail": "x", "note": f"{number:0{LONGEST}}"}
         for _ in range(LINES):
-            memory.join(found, "x" * 2 * LONGEST, 1000.0 + number / 10)
+            memory.join({**found}, "x" * 2 * LONGEST, 1000.0 + number / 10)
         if number % 50 == 0:
-            assert sum(session.measure() for session in memory._sessions.values()) <= ROOM
+            assert sum(map(_characters, memory.sessions())) <= ROOM
     assert 0 < len(memory) < SESSIONS
     assert memory.forgotten + len(memory) == 3 * SESSIONS
     assert 1290.0 < memory.forgotten_at < 1300.0
