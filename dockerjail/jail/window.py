@@ -137,15 +137,33 @@ class Window:
 
     def fail(self, key: int, at: float) -> Full | None:
         """Do what `add` does, of a subject whose `number` is known."""
-        times = self._put(key, at)
-        full = self._full(times, at)
-        if full is not None:
-            self._drop(key)
+        # in one piece, since each line of an attack comes by here
+        often = self._often
+        times = often.get(key)
+        if times is None:
+            times = self._begin(key, at)
+        else:
+            often.move_to_end(key)
+            times.append(at)
+            self._size += TIME
+            if at < times[-2] or times[0] <= at - self._kept:
+                times = self._order(key, times)
+        full = None
+        if len(times) >= self.maxretry:
+            full = self._full(times, at)
+            if full is not None:
+                self._drop(key)
+        self._now = at
         self._unswept += 1
         if self._unswept >= SWEEP:
             self._sweep(at)
-        if self._size != self._paid:
-            self._pay()
+        more = self._size - self._paid
+        if more:
+            self._paid = self._size
+            room = self._room
+            room.used += more
+            if room.used > room.most:
+                room.take(0)
         return full
 
     def restore(self, failures: Iterable[tuple[Subject, float]]) -> None:
@@ -215,27 +233,32 @@ class Window:
             if times[-1] > now:
                 times[:] = sorted(at - seconds if at > now else at for at in times)
 
-    def _put(self, key: int, at: float) -> Sequence[float]:
+    def _put(self, key: int, at: float) -> list[float]:
         """Put a time in its place and drop those that no late failure can need."""
         self._now = at
-        first = self._once.pop(key, None)
-        if first is not None:
-            times = [first]
-            self._size += OFTEN + TIME - ONCE
-            self._often[key] = times
-        else:
-            known = self._often.get(key)
-            if known is None:
-                self._once[key] = at
-                self._size += ONCE
-                return (at,)
-            times = known
-            self._often.move_to_end(key)
-        if at >= times[-1]:
-            times.append(at)
-        else:
-            times.insert(bisect_right(times, at), at)
+        times = self._often.get(key)
+        if times is None:
+            return self._begin(key, at)
+        self._often.move_to_end(key)
+        times.append(at)
         self._size += TIME
+        return self._order(key, times)
+
+    def _begin(self, key: int, at: float) -> list[float]:
+        """Put the first or second time of a subject in its place."""
+        first = self._once.pop(key, None)
+        if first is None:
+            self._once[key] = at
+            self._size += ONCE
+            return [at]
+        times = self._often[key] = [first, at]
+        self._size += OFTEN + 2 * TIME - ONCE
+        return self._order(key, times)
+
+    def _order(self, key: int, times: list[float]) -> list[float]:
+        """Put the last of a subject's times in its place, and drop those that are too old."""
+        if times[-1] < times[-2]:
+            times.sort()
         old = times[-1] - self._kept
         if times[0] <= old:
             before = len(times)
@@ -257,7 +280,7 @@ class Window:
             first = last - maxretry + 1
             if first >= 0 and times[first] > times[last] - self.findtime:
                 since = times[last] - self.findtime
-                return Full(sum(since < t <= times[last] for t in times), times[last])
+                return Full(bisect_right(times, times[last]) - bisect_right(times, since), times[last])
         return None
 
     def _drop(self, key: int) -> None:
