@@ -94,7 +94,13 @@ class _Witness(Memory):
         super().__init__()
         self.asked = False
 
-    def join(self, found: Groups, line: str, at: float) -> Joined | None:
+    def join(
+        self,
+        found: Groups,
+        line: str,
+        at: float,
+        match: re.Match[str] | None = None,
+    ) -> Joined | None:
         """See `Memory.join`."""
         self.asked = True
         return None

@@ -33,7 +33,7 @@ from dockerjail.jail.datecut import cut
 from dockerjail.jail.datepattern import DatePatternError, cutter
 from dockerjail.jail.envelope import wrap
 from dockerjail.jail.fields import Reader, Seen
-from dockerjail.jail.first import Tries, begin
+from dockerjail.jail.first import begin, tries
 from dockerjail.jail.memory import Groups, Memory
 from dockerjail.jail.rule import Rule
 from dockerjail.jail.skeleton import absorbs
@@ -132,13 +132,15 @@ class _Sense(NamedTuple):
     What the groups of a failregex are for, those of its prefregex among them.
 
     `whose` may have an address, `data` go with a failure, `alternates` stand in for another group;
-    `marks` says whether any group says more of a line than that.
+    `marks` says whether any group says more of a line than that. `alone` is whether a match of the
+    failregex has all of it but for the id of a connection.
     """
 
     whose: tuple[str, ...]
     data: tuple[str, ...]
     alternates: tuple[tuple[str, str], ...]
     marks: bool
+    alone: bool
 
 
 class Filter:
@@ -152,6 +154,7 @@ class Filter:
     __slots__ = (
         "_cut",
         "_fail",
+        "_fail_by_first",
         "_ignore",
         "_joined",
         "_narrows",
@@ -185,13 +188,15 @@ class Filter:
         _require(rule, fail, pref)
         search = _search_lines if self._scrolls else _search
         self._pref = None if pref is None else search(pref)
-        self._fail = Tries([(regex.pattern, search(regex)) for regex in fail], flags)
+        self._fail, self._fail_by_first = tries(
+            [(regex.pattern, search(regex)) for regex in fail], flags
+        )
         outer = () if pref is None else tuple(pref.groupindex)
         self._narrows = "content" in outer
         self._outer = tuple(name for name in outer if name != "content")
         self._outer_alternates = _alternates(outer)
-        self._senses = tuple(_sense((*outer, *regex.groupindex)) for regex in fail)
-        self._joined = _sense([*outer, *(name for regex in fail for name in regex.groupindex)])
+        self._senses = tuple(_sense(tuple(regex.groupindex), outer) for regex in fail)
+        self._joined = _sense([name for regex in fail for name in regex.groupindex], outer)
         self._ignore = tuple(regex.search for regex in ignore)
         try:
             self._cut = cutter(rule.datepattern) if rule.datepattern else None
@@ -233,7 +238,9 @@ class Filter:
         if self._scrolls and memory is not None:
             return self._scrolled(bare, line, memory)
         whole = line.whole
-        found = self._either(bare, whole)
+        found = self._first(bare)
+        if found is None and bare != whole:
+            found = self._first(whole)
         if found is not None:
             if self._ignore and self._ignores(found[1].string, bare, whole):
                 return None
@@ -270,7 +277,7 @@ class Filter:
         """Find the first failregex that hits `text`."""
         number = 0
         try:
-            for number, search in self._fail.of(text):
+            for number, search in self._fail_by_first.get(text[:1], self._fail):
                 found = search(text)
                 if found is not None:
                     return number, found
@@ -379,21 +386,21 @@ class Filter:
         if alternates:
             _fill(groups, alternates)
         if narrowed is not None:
-            self._add_outer(groups, narrowed)
+            if self._outer_alternates:
+                self._add_outer(groups, narrowed)
+            else:
+                for name in self._outer:
+                    if groups.get(name) is None:
+                        groups[name] = narrowed[name]
         return number, match, groups
 
     def _add_outer(self, groups: dict[str, str | None], narrowed: re.Match[str]) -> None:
-        """Add what the prefregex captured and the failregex did not."""
-        if self._outer_alternates:
-            outer = narrowed.groupdict()
-            _fill(outer, self._outer_alternates)
-            for name, said in outer.items():
-                if groups.get(name) is None:
-                    groups[name] = said
-            return
-        for name in self._outer:
+        """Add what the prefregex captured, or its alternates, and the failregex did not."""
+        outer = narrowed.groupdict()
+        _fill(outer, self._outer_alternates)
+        for name, said in outer.items():
             if groups.get(name) is None:
-                groups[name] = narrowed[name]
+                groups[name] = said
 
     def _is_no_prefix(self, before: str) -> bool:
         """
@@ -454,33 +461,42 @@ class Filter:
         lines: tuple[str, ...] = (),
     ) -> Hit | None:
         """Make of a match what it is: a failure, nothing, or a part of something longer."""
-        number, _, groups = found
-        if memory is not None and groups.get("mlfid"):
-            joined = memory.join(groups, line, at)
+        number, match, groups = found
+        sense = self._senses[number]
+        marked = sense.marks and (
+            groups.get("nofail") or groups.get("mlfgained") or groups.get("mlfforget")
+        )
+        key = groups.get("mlfid")
+        if memory is None or not key:
+            if marked and (groups.get("nofail") or groups.get("mlfgained")):
+                return None
+        elif not (
+            sense.alone
+            and not marked
+            and (groups.get("ip4") or groups.get("ip6"))
+            and memory.alone(key, match, at)
+        ):
+            joined = memory.join(groups, line, at, match if sense.alone else None)
             if joined is None:
                 return None
-            lines, users = joined.lines, joined.users
             hit = self._hit(number, self._joined, joined.groups, seen)
-            if len(users) > 1:
-                names = ", ".join(sorted(users))[:_LONGEST_FIELD]
+            if len(joined.users) > 1:
+                names = ", ".join(sorted(joined.users))[:_LONGEST_FIELD]
                 hit = hit._replace(fields={**hit.fields, "users": names})
-        else:
-            sense = self._senses[number]
-            if sense.marks and (groups.get("nofail") or groups.get("mlfgained")):
-                return None
-            hit = self._hit(number, sense, groups, seen)
+            return hit._replace(lines=joined.lines) if len(joined.lines) > 1 else hit
+        hit = self._hit(number, sense, groups, seen)
         return hit._replace(lines=lines) if len(lines) > 1 else hit
 
     def _hit(self, number: int, sense: _Sense, groups: Groups, seen: Seen | None) -> Hit:
         """Take the address and the fields out of what was captured."""
         get = groups.get
-        fields = _NOTHING
+        fields: Mapping[str, str] = _NOTHING
         if sense.data:
-            fields = {
-                name: said[:_LONGEST_FIELD]
-                for name in sense.data
-                if (said := get(name)) is not None
-            }
+            fields = captured = {}
+            for name in sense.data:
+                said = get(name)
+                if said is not None:
+                    captured[name] = said[:_LONGEST_FIELD]
         if seen is not None:
             if seen.user:
                 fields = {"user": seen.user[:_LONGEST_FIELD], **fields}
@@ -519,7 +535,7 @@ _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _ONE_WORD: Final = re.compile(r"[^\s\[\]]+").fullmatch
 _PARTS: Final = ("alt_", "skiplines")
 _SKIPPED: Final = re.compile(r"skiplines[0-9]+").fullmatch
-_MARKS: Final = frozenset(("nofail", "mlfgained"))
+_MARKS: Final = frozenset(("nofail", "mlfgained", "mlfforget"))
 
 _new: Final = tuple.__new__
 """Makes a `Hit` in half the time that its own constructor takes: one for each line of an attack."""
@@ -533,15 +549,17 @@ def _accused(regex: re.Pattern[str]) -> tuple[str, ...]:
     return ()
 
 
-def _sense(names: Sequence[str]) -> _Sense:
-    """Tell what groups of these names are for."""
+def _sense(names: Sequence[str], outer: Sequence[str]) -> _Sense:
+    """Tell what groups of these names are for, of failregexes and what is around them."""
     alternates = _alternates(names)
-    all_ = dict.fromkeys((*names, *(meant for _, meant in alternates)))
+    others = _alternates(outer)
+    every = dict.fromkeys((*outer, *names, *(meant for _, meant in (*others, *alternates))))
     return _Sense(
-        whose=tuple(name for name in _ADDRESSES if name in all_),
-        data=tuple(n for n in all_ if n not in _NOT_DATA and not n.startswith(_PARTS)),
+        whose=tuple(name for name in _ADDRESSES if name in every),
+        data=tuple(n for n in every if n not in _NOT_DATA and not n.startswith(_PARTS)),
         alternates=alternates,
-        marks=not _MARKS.isdisjoint(all_),
+        marks=not _MARKS.isdisjoint(every),
+        alone=not alternates and {*outer} <= {"mlfid", "content"},
     )
 
 

@@ -12,7 +12,7 @@ is not provided for, makes nothing known of the regex: then it is always tried.
 
 import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Final, NamedTuple
@@ -66,28 +66,25 @@ def begin(pattern: str, flags: int = 0) -> Begin:
     return Begin(anchored=True, chars=None if empty else chars)
 
 
-class Tries:
-    """The regexes of a filter, by how a text begins."""
+def tries(
+    regexes: Sequence[tuple[str, Search]], flags: int = 0
+) -> tuple[tuple[Try, ...], Mapping[str, tuple[Try, ...]]]:
+    """
+    Return what to try on a text, in this order: in general, and by its first character.
 
-    __slots__ = ("_all", "_by_first")
-
-    def __init__(self, regexes: Sequence[tuple[str, Search]], flags: int = 0) -> None:
-        self._all = tuple((number, search) for number, (_, search) in enumerate(regexes))
-        firsts = [begin(pattern, flags).chars for pattern, _ in regexes]
-        known: dict[tuple[Try, ...], tuple[Try, ...]] = {}
-        self._by_first = {}
-        if any(chars is not None for chars in firsts):
-            for char in _ASCII:
-                those = tuple(
-                    each
-                    for each, chars in zip(self._all, firsts, strict=True)
-                    if chars is None or char in chars
-                )
-                self._by_first[char] = known.setdefault(those, those)
-
-    def of(self, text: str) -> tuple[Try, ...]:
-        """Return those that can match `text`, in their order."""
-        return self._by_first.get(text[:1], self._all)
+    A regex is its pattern and what finds it.
+    """
+    every = tuple((number, search) for number, (_, search) in enumerate(regexes))
+    firsts = [begin(pattern, flags).chars for pattern, _ in regexes]
+    if all(chars is None for chars in firsts):
+        return every, {}
+    same: dict[tuple[Try, ...], tuple[Try, ...]] = {}
+    by_first = {}
+    for char in _ASCII:
+        pairs = zip(every, firsts, strict=True)
+        those = tuple(each for each, chars in pairs if chars is None or char in chars)
+        by_first[char] = same.setdefault(those, those)
+    return every, by_first
 
 
 def _sequence(tree: Iterable[tuple[Any, Any]], flags: int) -> tuple[frozenset[str], bool]:

@@ -8,6 +8,7 @@ failregex the last lines of a stream at once (`Scroll`).
 Everything is bounded: an attacker opens as many connections as he likes.
 """
 
+import re
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -115,26 +116,29 @@ class Once(NamedTuple):
     """
     A connection with one line so far, as most have; a `Session` in little.
 
-    An attacker has as many as he likes, and each object in memory that nobody has looked at
-    for long takes its time to be found again and let go: `texts` are all captures in one.
+    An attacker has as many as he likes, and each object in memory that nobody has looked at for
+    long takes its time to be found again and let go. `match` is where its failregex hit, `aside` the
+    line if it was no failure by itself.
     """
 
     since: float
     size: int
-    names: tuple[str, ...]
-    texts: str
-    user: str
+    match: re.Match[str]
     aside: str | None
 
-    def opened(self) -> Session:
-        """Return what it is when a second line comes."""
-        session = Session(self.since, self.size)
-        texts = self.texts.split(_BETWEEN)
-        session.groups = {name: said or None for name, said in zip(self.names, texts, strict=True)}
-        if self.user:
-            session.users = (self.user,)
+    def opened(self, key: str) -> Session:
+        """Return what it is when a second line comes; `key` is its id."""
+        session = Session(self.since, len(key))
+        groups = self.match.groupdict()
+        for name in _MARKS:
+            groups.pop(name, None)
+        session.groups = groups
+        user = groups.get("user")
+        if user:
+            session.users = (user,)
         if self.aside is not None:
             session.aside = (self.aside,)
+        session.size += _size(groups.values()) + _size(session.users) + _size(session.aside)
         return session
 
 
@@ -194,7 +198,6 @@ class Memory:
     def __init__(self, maxlines: int = 1) -> None:
         self._maxlines = maxlines
         self._sessions: OrderedDict[str, Session | Once] = OrderedDict()
-        self._names: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._scrolls: dict[Stream, Scroll] = {}
         self._size = 0
         self.forgotten = 0
@@ -217,57 +220,69 @@ class Memory:
     def sessions(self) -> Iterator[tuple[str, Session]]:
         """Yield the id of each connection and what is known of it, from the one opened first on."""
         for key, known in self._sessions.items():
-            yield key, known if isinstance(known, Session) else known.opened()
+            yield key, known if isinstance(known, Session) else known.opened(key)
 
-    def join(self, found: dict[str, str | None], line: str, at: float) -> Joined | None:
+    def alone(self, key: str, match: re.Match[str], at: float) -> bool:
+        """
+        Take in a failure that says whose it is, if it is the first line of its connection.
+
+        `match` has what it captured, and says nothing else of the connection. If this returns
+        False nothing is done: then `join` knows what it is.
+        """
+        length = len(match.string)
+        if length > LONGEST or len(key) > LONGEST or key in self._sessions:
+            return False
+        length += len(key)
+        self._put(key, _new(Once, (at, length, match, None)), length, at)
+        return True
+
+    def join(
+        self,
+        found: dict[str, str | None],
+        line: str,
+        at: float,
+        match: re.Match[str] | None = None,
+    ) -> Joined | None:
         """
         Take in what a failregex found in a line of a connection; return a failure if it is one.
 
         A line marked `nofail` is none by itself, nor is one that gains access
         (`mlfgained`), unless the connection has a failure that waits for its address or
         has tried two users. A failure without an address waits for one. `found` is the memory's
-        from now on: what only marks a line is taken out of it.
+        from now on: what only marks a line is taken out of it. `match` has it too, if that is all.
         """
         take = found.pop
         key = (take("mlfid") or "")[:LONGEST]
         forget = take("mlfforget", None)
         gained = take("mlfgained", None)
         quiet = bool(take("nofail", None) or gained)
-        take("content", None)
         known = self._sessions.get(key)
         if known is not None and not -LIFE < at - known.since < LIFE:
             self._drop(key)
             known = None
-        if known is None and forget and quiet:
-            return None  # nothing waits for it, and nothing is to come
-        texts = _BETWEEN.join([said or "" for said in found.values()])
-        plain = len(texts) <= LONGEST
-        if not plain:
-            found = {name: said and said[:LONGEST] for name, said in found.items()}
-        user = found.get("user") or ""
+        if known is None and forget:
+            if quiet:
+                return None  # nothing waits for it, and nothing is to come
+            if found.get("ip4") or found.get("ip6"):
+                return Joined(found)
+        take("content", None)
         line = line.rstrip("\n")[:LONGEST]
+        if known is None and quiet and match is not None and len(match.string) <= LONGEST:
+            size = len(key) + len(match.string) + len(line)
+            self._put(key, Once(at, size, match, line), size, at)
+            return None
         if known is None:
-            said = found.get
-            if said("ip4") or said("ip6") or quiet or any(map(said, _IDENTITIES)):
-                if forget:
-                    return Joined(found)
-                if plain and "" not in found.values() and texts.count(_BETWEEN) == len(found) - 1:
-                    size = len(key) + len(texts) - len(found) + 1 + len(user)
-                    aside = None
-                    if quiet:
-                        aside = line
-                        size += len(line)
-                    names = tuple(found)
-                    names = self._names.setdefault(names, names)
-                    self._put(key, _new(Once, (at, size, names, texts, user, aside)), size, at)
-                    return None if quiet else Joined(found)
             session, before = Session(at, len(key)), 0
         else:
             before = known.size
-            session = known if isinstance(known, Session) else known.opened()
+            session = known if isinstance(known, Session) else known.opened(key)
             if forget:
                 self._drop(key)
-        failure = session.tell(found, user, line, quiet=quiet, gained=bool(gained))
+        if len("".join(filter(None, found.values()))) > LONGEST:
+            found = {name: said and said[:LONGEST] for name, said in found.items()}
+        failure = session.tell(
+            found, found.get("user") or "", line, quiet=quiet, gained=bool(gained)
+        )
         if not forget:
             self._put(key, session, session.size - before, at)
         return failure
@@ -296,10 +311,8 @@ class Memory:
             self.forgotten_at = at
 
 
-_BETWEEN: Final = "\0"
-"""Stands between the captures of a `Once`; what has it inside is kept as a `Session`."""
-
 _IDENTITIES: Final = ("ip4", "ip6", "dns", "fid", "host")
+_MARKS: Final = ("mlfid", "content", "nofail", "mlfforget", "mlfgained")
 _NOTHING: Final[Groups] = MappingProxyType({})
 _new: Final = tuple.__new__
 

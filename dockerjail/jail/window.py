@@ -280,7 +280,9 @@ class Window:
             first = last - maxretry + 1
             if first >= 0 and times[first] > times[last] - self.findtime:
                 since = times[last] - self.findtime
-                return Full(bisect_right(times, times[last]) - bisect_right(times, since), times[last])
+                return Full(
+                    bisect_right(times, times[last]) - bisect_right(times, since), times[last]
+                )
         return None
 
     def _drop(self, key: int) -> None:

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dockerjail.jail.filter import Filter
-from dockerjail.jail.first import Tries, begin
+from dockerjail.jail.first import begin, tries
 from dockerjail.jail.rule import Rule
 
 PIECES = st.sampled_from(
@@ -81,7 +81,8 @@ def _compiles(pattern: str) -> bool:
 @given(st.lists(PATTERNS, min_size=1, max_size=4), TEXTS)
 def test_what_a_regex_matches_begins_as_it_must(patterns: list[str], text: str) -> None:
     compiled = [re.compile(pattern) for pattern in patterns]
-    tried = Tries([(each.pattern, each.search) for each in compiled]).of(text)
+    every, by_first = tries([(each.pattern, each.search) for each in compiled])
+    tried = by_first.get(text[:1], every)
     assert [number for number, _ in tried] == sorted({number for number, _ in tried})
     left_out = set(range(len(patterns))).difference(number for number, _ in tried)
     assert not any(compiled[number].search(text) for number in left_out)
@@ -136,5 +137,5 @@ def test_how_a_text_must_begin_is_known(pattern: str, chars: str) -> None:
 @pytest.mark.parametrize("pattern", ["Failed", "(?m)^Failed", "^", "^a?", r"^.*from", "^(?:|a)"])
 def test_what_may_begin_with_anything_is_always_tried(pattern: str) -> None:
     other = re.compile("^zzz")
-    tries = Tries([(pattern, re.compile(pattern).search), (other.pattern, other.search)])
-    assert [number for number, _ in tries.of("Failed")] == [0]
+    _, by_first = tries([(pattern, re.compile(pattern).search), (other.pattern, other.search)])
+    assert [number for number, _ in by_first["F"]] == [0]
