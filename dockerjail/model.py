@@ -270,6 +270,8 @@ class UnbanReason(StrEnum):
     EXPIRED = "expired"
     OPERATOR = "operator"
     IGNORED = "ignored"
+    REPLACED = "replaced"
+    """Another ban holds all that this one did."""
 
 
 class Counter(NamedTuple):

@@ -286,6 +286,10 @@ class Firewall(Protocol):
         """
         ...
 
+    def problems(self) -> Sequence[Problem]:
+        """List what an operator should know of although all is blocked as it should be."""
+        ...
+
     async def adopt(self, *, allow: Collection[Subject], direct: Collection[Direct] = ()) -> bool:
         """
         Take over the table of an earlier process, with what it blocks and has counted.

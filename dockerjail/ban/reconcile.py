@@ -90,6 +90,10 @@ class Ledger:
         """Return the jails whose bans want an element."""
         return tuple(jail for jail, _ in self._holders.get(element, ()))
 
+    def end(self, element: Element) -> float | None:
+        """Return when an element that somebody wants ends, None if never."""
+        return _none(max(self._holders[element].values()))
+
     def of(self, key: BanKey) -> tuple[Element, ...]:
         """Return the elements of one ban."""
         return self._wants.get(key, ())

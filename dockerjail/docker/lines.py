@@ -13,7 +13,7 @@ A line is bounded: what is over the limit is cut off its end, and counted.
 from collections.abc import Mapping, Sequence
 
 from dockerjail.docker.cursor import Dialect, Position, Progress, positions
-from dockerjail.docker.frames import SYSTEM_ERROR
+from dockerjail.docker.frames import JOURNALD, PIECE, SYSTEM_ERROR
 from dockerjail.docker.slab import Frame, Slab
 from dockerjail.errors import EngineUnavailable
 from dockerjail.model import Chunk, Container, Cursor, Stream
@@ -79,6 +79,7 @@ class Lines:
         self._container = container
         self._limit = limit
         self._glue = dialect is Dialect.PODMAN
+        self._restamped = container.log_driver == JOURNALD and not self._glue
         if stand is None:
             stand = positions(Progress(cursors=cursors, real=False))
         self._strands: Mapping[int, _Strand] = {
@@ -241,7 +242,7 @@ class Lines:
         # Another stamp ends a line, because sometimes its LF is missing: at the
         # end of a run, and for long lines with the `local` driver before Engine 23.
         # Podman splits where a read ended, and the stamps of pieces may differ.
-        if strand.pieces and not self._glue and position.stamp != strand.piece_stamp:
+        if strand.pieces and not self._glue and self._stands_alone(strand):
             self._complete(strand)
         start = payload.index(b" ") + 1
         ends = payload[-1:] == b"\n"
@@ -257,6 +258,12 @@ class Lines:
         if ends:
             self._complete(strand)
         return True
+
+    def _stands_alone(self, strand: _Strand) -> bool:
+        """Say whether what is in hand, which has no LF, is a line: the frame admitted now is another."""
+        if self._restamped:
+            return strand.size % PIECE > 0  # only the last piece of a line is shorter
+        return strand.position.stamp != strand.piece_stamp
 
     def _complete(self, strand: _Strand) -> None:
         """Glue the pieces together: a line."""

@@ -45,9 +45,10 @@ from dockerjail.docker.cursor import (
     positions,
     reaches,
     resumed,
+    stamp,
     windows,
 )
-from dockerjail.docker.frames import SYSTEM_ERROR, Reader
+from dockerjail.docker.frames import JOURNALD, SYSTEM_ERROR, Reader
 from dockerjail.docker.frames import reader as frames_of
 from dockerjail.docker.inspect import bounded, readable
 from dockerjail.docker.lines import LIMIT, Lines
@@ -70,6 +71,15 @@ _LITTLE = 2000
 
 _LAG = 0.3
 """Seconds behind the usual at which a follower is given up: 3 s lost lines, 0.3 s none."""
+
+_LAG_JOURNALD = 1.0
+"""The same for the driver journald: it tells of new lines after 0.25 s, and its journal is large."""
+
+_LAST_WORDS = 3.0
+"""
+Seconds without a new line until the log of a run that ended is over, for the driver journald: what
+was sent to it in time it may write later. (Engine 26 itself waits 2 s for that, 20.10 not at all.)
+"""
 
 _QUIET_FIRST, _QUIET_LONGEST = 2.0, 30.0
 """Seconds of silence until a followed stream is opened anew; grows while nothing was missed."""
@@ -296,9 +306,9 @@ class Tail:
         try:
             await self._persist()
         except ContainerGone:
+            await self._finish(State.GONE)
             if not self._whole:
                 self._gap("it was removed before its log was read to the end", "")
-            await self._finish(State.GONE)
         except LogsUnreadable as error:
             self.state = State.UNREADABLE
             what = f"its log cannot be read, the Engine says: {error}"
@@ -321,6 +331,9 @@ class Tail:
                     self._recall = None
                 await self._catch_up()
                 if not running:
+                    if not await self._over():
+                        look = True
+                        continue
                     await self._finish(State.ENDED)
                     return
                 if wait:
@@ -341,6 +354,20 @@ class Tail:
                 self.reconnects += 1
             if clock() - began >= _BRIEF:
                 delays, wait = self._backoff.delays(), False
+
+    async def _over(self) -> bool:
+        """Say whether nothing comes any more of a run that ended and was read."""
+        if self.container.log_driver != JOURNALD:
+            return True
+        self._whole = True
+        quiet, read = 0.0, (self.cursors.copy(), self._held)
+        while quiet < _LAST_WORDS:
+            await asyncio.sleep(_LAST_WORDS / 6)
+            await self._catch_up()
+            quiet = quiet + _LAST_WORDS / 6 if read == (self.cursors, self._held) else 0.0
+            read = self.cursors.copy(), self._held
+        before, self.container = self.container, await self._look()
+        return not self.container.running and self.container.started_at == before.started_at
 
     async def _remind(self, begin: Recall) -> None:
         """Show what an earlier process has judged to who has forgotten it."""
@@ -602,7 +629,7 @@ class Tail:
             hidden = self._doubted - lines.met - lines.lost
             self._doubted = lines.lost
             if need is _Need.SAY and self._sure and (lines.lost or hidden):
-                self._lose(lines.lost)
+                self._lose(lines.lost, hidden)
                 self._doubted = frozenset()
             if lines.lost:
                 return _End.UNREACHED
@@ -667,13 +694,18 @@ class Tail:
                 return window.since is None
         return True
 
-    def _lose(self, streams: frozenset[Stream]) -> None:
-        """Take note that the last lines that were read are not in the log any more."""
+    def _lose(self, streams: frozenset[Stream], hidden: frozenset[Stream] = frozenset()) -> None:
+        """
+        Take note that the last lines that were read are not in the log any more.
+
+        Of `hidden` streams they are not either, but what is new is told by the other stream.
+        """
         self._lost |= {stream for stream in streams if self.cursors[stream].seen}
         self._last = None
         self._gap(
             "its log was rotated away or truncated before it was read",
             "allow larger or more files (log options max-size and max-file)",
+            streams | hidden,
         )
 
     def _fell(self, by: int) -> None:
@@ -712,10 +744,11 @@ class Tail:
         self._offset = min(self._offset, late)
         if self._dialect() is Dialect.PODMAN:
             return False  # its stamps are up to a second old, and to leave it would help nothing
-        if late - self._offset <= _LAG:
+        most = _LAG_JOURNALD if self.container.log_driver == JOURNALD else _LAG
+        if late - self._offset <= most:
             self._late = None
             return False
-        if self._late is not None and abs(late - self._late) <= _LAG:
+        if self._late is not None and abs(late - self._late) <= most:
             self._offset, self._late = late, None
             return False
         self._late = late
@@ -776,10 +809,15 @@ class Tail:
         self.dropped += lines.dropped
         lines.overlong = lines.dropped = 0
 
-    def _gap(self, what: str, remedy: str) -> None:
-        """Count and tell that lines may have been missed."""
+    def _gap(self, what: str, remedy: str, streams: frozenset[Stream] = frozenset(Stream)) -> None:
+        """Count and tell that lines may have been missed, and of each gap behind which line."""
         self.gaps += 1
         self._warn(what, f"{what}, lines may have been missed", remedy)
+        read = ((s, c) for s, c in self.cursors.items() if s in streams and self._real and c.seen)
+        behind = [f"{stamp(c.ns).decode()} ({s.name.lower()})" for s, c in read]
+        where = "behind the line of " + " and ".join(behind) if behind else "before its first line"
+        name = self.container.name
+        logger.info("container %s: gap %d of %.12s %s", name, self.gaps, self.container.id, where)
 
     def _warn(self, kind: str, what: str, remedy: str, *, stands: float | None = None) -> None:
         problem = Problem(place=f"container {self.container.name}", what=what, remedy=remedy)

@@ -38,6 +38,7 @@ class Checked:
     def __init__(self, chains: Mapping[int, Chain], find: Finder) -> None:
         self._chains = dict(chains)
         self._find = find
+        self._folds = any(g.folded for groups in chains.values() for g in groups)
         self._certain = all(len(groups) == 1 for groups in chains.values())
         self._doubts = lru_cache(maxsize=4096)(self._unpack)
 
@@ -52,7 +53,7 @@ class Checked:
             doubts = self._doubts(bits)
             if doubts:
                 line = data[data.rfind(b"\n", 0, end) + 1 : end]
-                lower = line.lower()
+                lower = line.lower() if self._folds else line
                 for bit, groups in doubts:
                     if not _holds(groups, line, lower):
                         left ^= bit
@@ -154,6 +155,12 @@ def _holds(groups: Iterable[Group], line: bytes, lower: bytes) -> bool:
     start = 0
     for group in groups:
         find = (lower if group.folded else line).find
+        if len(group.literals) == 1:
+            at = find(group.literals[0], start)
+            if at < 0:
+                return False
+            start = at + len(group.literals[0])
+            continue
         behind = -1
         for literal in group.literals:
             at = find(literal, start)

@@ -35,6 +35,9 @@ Bytes after which a log is worth engines that take long to make, and after how m
 again: four times as many each time, and these at most.
 """
 
+LIGHT: Final = 20
+"""Chains up to which whole ones take no longer to make than an idle log is worth: 50 ms."""
+
 ROUNDS: Final = 3
 """How often engines search the sample; the best time of each counts."""
 
@@ -144,7 +147,7 @@ class Sieves:
         if native is None:
             return [plain(chains, sample)]
         engines = [native.literals(chains, sample)]
-        if busy:
+        if busy or len(chains) <= LIGHT:
             if plan.whole is None:
                 plan.whole = native.chains(chains)
             engines.append(plan.whole)

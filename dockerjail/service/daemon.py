@@ -246,6 +246,10 @@ class Daemon:
 
     # What the rooms ask
 
+    def steady(self) -> float:
+        """Return the time of a clock that nobody sets: for durations."""
+        return asyncio.get_running_loop().time()
+
     def policy(self, jail: str) -> JailPolicy | None:
         """
         Return the policy of a running jail (`name@service`), or the host's recidive.
@@ -366,7 +370,7 @@ class Daemon:
                 continue
             self.ignored.counted(failure.container)
             held = self.warden.holding(failure.jail, failure.subject)
-            if held is not None and self.effect.note(*held, failure):
+            if held is not None and self.effect.note(*held, failure, self.steady()):
                 logger.error(
                     "[%s] the ban of %s is not effective: container %s goes on logging failures",
                     held[0].jail,
@@ -376,8 +380,8 @@ class Daemon:
 
     def _ignore(self, ignored: IgnoredFailure, container: str) -> None:
         """Take note of a failure that did not count."""
-        jail, address, why, at = ignored
-        if self.ignored.note(container, address, why, at):
+        jail, address, why, _ = ignored
+        if self.ignored.note(container, address, why, self.steady()):
             logger.warning(
                 "[%s] Ignore %s, accused by container %s: %s", jail, address, container, why
             )
@@ -534,7 +538,7 @@ class Daemon:
                 ahead += step
                 if step < 0:
                     await self.warden.set_back(-step)
-                await self.warden.verify(f"the clock was set by {step:+.0f} seconds")
+                await self.warden.retime(step)
             await self.warden.flush()
             await self.warden.count_some()
             await self._explain()
@@ -591,8 +595,8 @@ class Daemon:
 
     async def _explain(self) -> None:
         """Find out by which way those come whose bans do not work."""
-        self.effect.prune(self.warden.enforced, self.clock())
-        leaking = self.effect.leaking(self.clock())
+        self.effect.prune(self.warden.enforced, self.steady())
+        leaking = self.effect.leaking(self.steady())
         for container in [c for c in self.intake.containers.values() if c.name in leaking]:
             with suppress(FirewallError):  # then it is said without the way
                 seen = await way(container, self.world.flows, self.intake.containers.values())

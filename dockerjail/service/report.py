@@ -218,7 +218,7 @@ class Report:
             "blocktype": ban.blocktype.value,
             "mode": ban.mode.value,
             "forced": ban.forced,
-            "effective": daemon.effect.works(ban, daemon.clock()),
+            "effective": daemon.effect.works(ban, daemon.steady()),
             "packets": blocked.packets if blocked else None,
             "bytes": blocked.bytes if blocked else None,
         }

@@ -47,6 +47,9 @@ SEEDS: Final = (
     ),
     # found by fuzzing: a variable's name is shown as it is
     seed("", "DOCKERJAIL_JAILS__\x1f_SSHD__MAXRERTRY=x"),
+    # found: so was that of a table
+    seed("[containers.'w\t']\nformat = 'x'\n[docker]\n'\t' = 1\n"),
+    seed("'\t' = 1\n[jails.x]\n\"\\u001b\" = 1\n"),
 )
 
 

@@ -93,6 +93,20 @@ def of_the_kernel(found: list[Problem]) -> list[str]:
     return [problem.what for problem in found if problem.place == "kernel"]
 
 
+class Displacing(DryRun):
+    """Put its table where somebody else's stood."""
+
+    def problems(self) -> Sequence[Problem]:
+        return [Problem(place="kernel", what="it had 1 chain", remedy="another name")]
+
+
+async def test_status_tells_of_a_table_that_gave_way(tmp_path: Path) -> None:
+    async with daemon_of(tmp_path, firewall=Displacing()) as (daemon, _):
+        status = await Report(daemon).status()
+        assert [problem["what"] for problem in status["problems"]] == ["it had 1 chain"]
+        assert status["kernel"]["in_sync"]
+
+
 @pytest.mark.parametrize(
     ("rejects", "blocktype", "said"),
     [(False, "reject", [WHY]), (False, "drop", []), (False, "", []), (True, "reject", [])],
@@ -362,7 +376,7 @@ async def test_thousands_of_containers_that_fail_do_not_keep_status_from_answeri
     tmp_path: Path,
 ) -> None:
     async with daemon_of(tmp_path, WEB) as (daemon, _):
-        daemon.ignored.note("web", ip_address("172.18.0.1"), "a gateway", daemon.clock())
+        daemon.ignored.note("web", ip_address("172.18.0.1"), "a gateway", daemon.steady())
         for number in range(5000):
             daemon.ignored.counted(f"job-{number}")
         assert problems(daemon) == []

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dockerjail.docker.cursor import dialect
+from dockerjail.docker.cursor import dialect, stamp
 from dockerjail.docker.tail import State, Tail
 from dockerjail.errors import EngineUnavailable
 from dockerjail.framed import plain
@@ -468,6 +468,33 @@ async def test_a_gap_in_one_stream_is_said_though_the_other_goes_on(version, cou
         assert desk.texts(stream) == before + [text for text, where in later if where is stream]
 
 
+async def test_each_gap_is_logged_with_the_line_behind_which_it_is(caplog):
+    caplog.set_level("INFO")
+    desk = Desk()
+    expected = []
+    async with desk.running():
+        desk.say("read", stream=OUT)
+        desk.say("read", stream=ERR)
+        for number in (1, 2):
+            await asyncio.sleep(5)
+            behind = [
+                f"{stamp(desk.cursors[stream].ns).decode()} ({stream.name.lower()})"
+                for stream in (OUT, ERR)
+            ]
+            where = " and ".join(behind)
+            expected.append(
+                f"container web: gap {number} of {WEB.id[:12]} behind the line of {where}"
+            )
+            desk.engine.cut()
+            desk.say("lost")
+            desk.log.frames.clear()
+            desk.say("next", stream=OUT)
+            desk.say("next", stream=ERR)
+        await asyncio.sleep(30)
+    assert [text for text in caplog.messages if ": gap " in text] == expected
+    assert caplog.text.count("rotated away or truncated") == 1
+
+
 async def test_a_gap_is_no_problem_for_ever(monkeypatch):
     monkeypatch.setattr("dockerjail.docker.tail._STANDS", 600.0)
     desk = Desk()
@@ -510,6 +537,21 @@ async def test_a_container_removed_before_it_was_read_to_the_end_is_a_gap(caplog
         assert "removed before its log was read to the end" in caplog.text
 
 
+async def test_a_gap_at_the_end_is_behind_the_last_words_that_had_no_end(caplog):
+    caplog.set_level("INFO")
+    desk = Desk()
+    async with desk.running():
+        desk.say("read")
+        desk.say("no end", end=b"")
+        await asyncio.sleep(10)
+        desk.engine.cut()
+        desk.engine.remove(desk.container)
+        await asyncio.sleep(5)
+        assert desk.texts() == ["read", "no end"]
+    last = stamp(desk.cursors[OUT].ns).decode()
+    assert f"gap 1 of c1 behind the line of {last} (stdout)" in caplog.text
+
+
 async def test_a_container_removed_after_its_end_is_none(caplog):
     desk = Desk()
     async with desk.running():
@@ -520,6 +562,65 @@ async def test_a_container_removed_after_its_end_is_none(caplog):
         assert desk.tail.state is State.GONE
         assert desk.tail.gaps == 0
         assert "missed" not in caplog.text
+
+
+JOURNALED = replace(WEB, log_driver="journald")
+
+
+async def test_what_journald_writes_after_the_end_of_a_run_is_delivered():
+    desk = Desk(container=JOURNALED)
+    async with desk.running():
+        desk.say("one")
+        await asyncio.sleep(10)
+        desk.engine.stop(JOURNALED)
+        await asyncio.sleep(2)
+        desk.say("two")
+        await asyncio.sleep(2)
+        desk.say("three", end=b"")
+        assert desk.tail.state is not State.ENDED
+        await asyncio.sleep(5)
+        assert desk.texts() == ["one", "two", "three"]
+        assert desk.tail.state is State.ENDED
+
+
+async def test_a_run_that_begins_while_journald_may_still_write_is_followed():
+    desk = Desk(container=JOURNALED)
+    async with desk.running():
+        desk.say("one")
+        await asyncio.sleep(10)
+        desk.engine.stop(JOURNALED)
+        await asyncio.sleep(1)
+        desk.engine.start(JOURNALED)
+        desk.say("two")
+        await asyncio.sleep(10)
+        assert desk.tail.state is State.FOLLOWING
+        assert desk.texts() == ["one", "two"]
+
+
+async def test_a_removal_while_journald_may_still_write_is_no_gap():
+    desk = Desk(container=JOURNALED)
+    async with desk.running():
+        desk.say("one")
+        await asyncio.sleep(10)
+        desk.engine.stop(JOURNALED)
+        await asyncio.sleep(1)
+        desk.engine.remove(JOURNALED)
+        await asyncio.sleep(10)
+        assert desk.tail.state is State.GONE
+        assert desk.tail.gaps == 0
+
+
+@pytest.mark.parametrize(("driver", "left"), [("journald", False), ("json-file", True)])
+async def test_a_follower_of_a_journal_may_be_told_late(driver, left):
+    desk = Desk(container=replace(WEB, log_driver=driver))
+    async with desk.running():
+        for _ in range(10):
+            desk.say("in time")
+            await asyncio.sleep(1)
+            desk.say("late", at=desk.clock() - 0.5)
+            await asyncio.sleep(0.5)
+        assert (sum(follow for follow, *_ in desk.log.opened) > 5) is left
+        assert desk.texts() == ["in time", "late"] * 10
 
 
 class Stalling(SteppedEngine):
