@@ -36,7 +36,7 @@ from dockerjail.jail.envelope import wrap
 from dockerjail.jail.fields import Reader, Seen
 from dockerjail.jail.memory import Groups, Memory
 from dockerjail.jail.rule import Rule
-from dockerjail.jail.skeleton import absorbs
+from dockerjail.jail.skeleton import absorbs, keys
 from dockerjail.jail.tags import GROUPS, Expanded, TagError, expand
 from dockerjail.model import Address, Stream, Subject
 
@@ -133,6 +133,7 @@ class Filter:
         "_cut",
         "_fail",
         "_ignore",
+        "_keys",
         "_pref",
         "_quick",
         "_reader",
@@ -168,6 +169,7 @@ class Filter:
             raise FilterError(str(error)) from None
         self._reader = Reader(rule) if rule.structured else None
         self.patterns = tuple(regex.pattern for regex in fail)
+        self._keys = keys(self.patterns) if self._scrolls else ()
         narrows = pref is not None or bool(rule.prefix) or rule.wrapped or rule.structured
         self._quick = None if narrows or self._scrolls else tuple(map(_accused, fail))
         groups = (regex.groupindex for regex in (*fail, *([pref] if pref else [])))
@@ -296,6 +298,8 @@ class Filter:
         """Judge a line together with those before it."""
         scroll = memory.scroll(line.stream)
         text = scroll.add(bare)
+        if self._keys and not any(map(text.__contains__, self._keys)):
+            return None
         try:
             found = self._first(text)
         except Overdue:

@@ -239,9 +239,9 @@ class Sifter:
 
     def candidates(self, data: bytes) -> Sequence[Candidate]:
         """Return the lines to look at."""
+        self.due = False
         if self._rest:
             self._rest -= 1
-            self.due = False
             return self._everything(data)
         self._seen += len(data)
         if self._seen >= self._fit_at:

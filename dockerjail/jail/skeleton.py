@@ -32,7 +32,7 @@ FOLDS: Final = tuple(c.encode() for c in "\u0130\u0131\u017f\u212a")
 SHORTEST: Final = 2
 """Characters that a literal must have to say anything."""
 
-_SET = 8
+_SET = 9
 """Characters that a set may have and still count as literal."""
 
 _SPREAD = 64
@@ -114,6 +114,17 @@ def chain(pattern: str, prefregex: str = "") -> Chain:
         return tuple(_groups(nodes))
     except NOT_READ:
         return ()  # a parser that this was not written for: every line is shown to the regex
+
+
+def keys(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Return texts of which one is in all that any of `patterns` matches; none if nothing is known."""
+    found: set[str] = set()
+    for pattern in patterns:
+        exact = [group for group in chain(pattern) if not group.folded]
+        if not exact:
+            return ()
+        found.update(text.decode() for text in min(exact, key=lambda group: group.cost).literals)
+    return tuple(sorted(found))
 
 
 def _around(tree: Any, inner: Sequence["_Node"]) -> tuple["_Node", ...]:
