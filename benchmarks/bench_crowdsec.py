@@ -56,7 +56,13 @@ def comparisons(options: Options) -> Iterable[Comparison]:
         with theirs.api():
             for name, log, kind, filters, count in (
                 ("sshd", "sshd", "syslog", [AGGRESSIVE], options.size(500_000, 200)),
-                ("nginx", "web", "nginx", ["nginx-botsearch", "nginx-http-auth"], options.size(50_000, 200)),
+                (
+                    "nginx",
+                    "web",
+                    "nginx",
+                    ["nginx-botsearch", "nginx-http-auth"],
+                    options.size(50_000, 200),
+                ),
             ):
                 texts = lines(log, count, SHARE)
                 plain, raw = place / f"{name}.log", place / f"{name}.raw"
