@@ -115,10 +115,7 @@ class Sieves:
             self._looking = False
             self._load()
         while self._waiting:
-            try:
-                sieve, (sample, busy) = self._waiting.popitem()
-            except KeyError:
-                break  # distrusted in this moment, in the other thread
+            sieve, (sample, busy) = self._waiting.popitem()
             self._made.append((sieve, sample, self._engines(sieve.plan, sample, busy=busy)))
 
     def settle(self) -> None:
@@ -200,8 +197,6 @@ class Sieves:
             )
         )
         self.engine, self.why, self._native, self._faulty = "python", what, None, True
-        self._waiting.clear()
-        self._made.clear()
         for plan in self._plans.values():
             plan.whole = None
         for sieve in self._sieves:
