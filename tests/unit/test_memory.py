@@ -1,7 +1,7 @@
 """What a filter remembers of the lines before: connections, and the last lines of a stream."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dockerjail.jail.filter import Filter, Hit, read
@@ -270,6 +270,7 @@ SEVERAL = (
 
 
 @pytest.mark.parametrize("rule", SEVERAL)
+@settings(deadline=None)
 @given(
     st.lists(
         st.sampled_from(

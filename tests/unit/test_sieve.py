@@ -273,6 +273,7 @@ def test_no_match_of_any_filter_is_held_back_from_arbitrary_text(
     assert not missed(filters, f"{text} 203.0.113.7")
 
 
+@settings(deadline=None)
 @example("error: [] user")
 @given(st.text(ALPHABET, min_size=1, max_size=20))
 def test_a_literal_is_found_with_a_date_in_every_legal_place(literal: str) -> None:
@@ -309,6 +310,7 @@ OBJECTS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(
     line=OBJECTS,
     nested=VALUES,
