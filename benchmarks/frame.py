@@ -226,7 +226,7 @@ class Row:
         return (
             f"{self.name:<60} {_number(self.value):>7} {self.unit} "
             f"[{_number(self.low)} to {_number(self.high)}] {bar}\n"
-            f"{'':60}    {self.against}; {self.detail}"
+            f"{'':60}    {'; '.join(filter(None, (self.against, self.detail)))}"
         )
 
     def plain(self) -> Mapping[str, Any]:
