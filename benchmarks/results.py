@@ -7,6 +7,7 @@ A benchmark that cannot run here (no root, no apt) is named there with its reaso
 """
 
 import argparse
+import ast
 import json
 import math
 import os
@@ -24,17 +25,20 @@ KEPT: Final = HERE / "results"
 LONGEST: Final = 3600.0
 """Seconds that one benchmark may take."""
 
-BENCHMARKS: Final[Mapping[str, str]] = {
-    "bench_matching": "Matching",
-    "bench_crowdsec": "Whole processes beside CrowdSec",
-    "bench_growth": "How cost grows",
-    "bench_backtracking": "Lines made for a regex",
-    "bench_kernel": "Bans in the kernel",
-    "bench_store": "The database",
-}
-"""Each by its module, in the order of the table, with a heading."""
+FIRST: Final = ("bench_matching", "bench_crowdsec", "bench_growth")
+ALONE: Final = frozenset({"bench_soak"})
+"""Those that take an hour and have no row are left to themselves."""
 
-Rows = Sequence[Mapping[str, Any]]
+
+def benchmarks() -> Mapping[str, str]:
+    """Return the heading of each benchmark, in the order of the table: its docstring's first line."""
+    names = [file.stem for file in sorted(HERE.glob("bench_*.py")) if file.stem not in ALONE]
+    names.sort(key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
+    headings = {}
+    for name in names:
+        said = ast.get_docstring(ast.parse((HERE / f"{name}.py").read_text())) or name
+        headings[name] = said.splitlines()[0].removesuffix(".")
+    return headings
 
 
 def machine() -> Mapping[str, str]:
@@ -96,7 +100,7 @@ def written(known: Mapping[str, str], kept: Mapping[str, Any]) -> str:
         "",
         "![growth](results/growth.svg)",
     ]
-    for name, heading in BENCHMARKS.items():
+    for name, heading in benchmarks().items():
         rows = kept.get(name)
         if rows is None:
             continue
@@ -179,10 +183,11 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="fail below a bar")
     parser.add_argument("--only-draw", action="store_true", help="out of what was kept")
     asked = parser.parse_args()
-    names = asked.names or [*BENCHMARKS]
-    unknown = [name for name in names if name not in BENCHMARKS]
+    known = benchmarks()
+    names = asked.names or [*known]
+    unknown = [name for name in names if name not in known]
     if unknown:
-        sys.exit(f"no benchmark {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+        sys.exit(f"no benchmark {unknown[0]}; there are {', '.join(known)}")
     KEPT.mkdir(exist_ok=True)
     options = [
         *(["--rounds", asked.rounds] if asked.rounds else []),
@@ -197,7 +202,7 @@ def main() -> None:
         fine = all(taken)
     kept = {
         name: json.loads(file.read_text())
-        for name in BENCHMARKS
+        for name in known
         if (file := KEPT / f"{name}.json").exists()
     }
     (HERE / "RESULTS.md").write_text(written(json.loads(told.read_text()), kept))
