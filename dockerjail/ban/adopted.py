@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from dockerjail.ban.reconcile import SLACK, Ledger
+from dockerjail.ban.reconcile import SLACK, Ledger, sortable
 from dockerjail.model import Ban, Blocktype, Cause, Element, Scope, Subject
 
 REASON = "kept from the kernel: the database was lost"
@@ -42,7 +42,7 @@ def adopted(
     wanted = ledger.wanted()
     groups: dict[tuple[Subject, Blocktype, bool], list[tuple[float, Element]]] = defaultdict(list)
     for element, until in present.items():
-        end = _inf(until)
+        end = sortable(until)
         if end > at and not (element in wanted and _lasts(wanted[element], end)):
             everything = element.port is None and element.to is None
             groups[element.subject, element.blocktype, everything].append((end, element))
@@ -76,21 +76,17 @@ def _prolonged(
     known: Iterable[Ban], ledger: Ledger, present: Mapping[Element, float | None]
 ) -> Iterator[Ban]:
     """Yield, and enter, bans all of which the kernel blocks until the same later moment."""
-    for ban in sorted(known, key=lambda each: _inf(each.until), reverse=True):
+    for ban in sorted(known, key=lambda each: sortable(each.until), reverse=True):
         wanted = ledger.of(ban.key)
         if not wanted or not all(element in present for element in wanted):
             continue
-        ends = [_inf(present[element]) for element in wanted]
+        ends = [sortable(present[element]) for element in wanted]
         first, last = min(ends), max(ends)
-        held = max(_inf(ledger.end(element)) for element in wanted)
+        held = max(sortable(ledger.end(element)) for element in wanted)
         if first > held + SLACK and (first == last or last - first <= SLACK):
             longer = replace(ban, until=None if last == math.inf else last)
             ledger.put(longer)
             yield longer
-
-
-def _inf(until: float | None) -> float:
-    return math.inf if until is None else until
 
 
 def _lasts(until: float | None, end: float) -> bool:

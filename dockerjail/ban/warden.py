@@ -68,6 +68,7 @@ from dockerjail.ports import (
     Entry,
     Firewall,
     Guarded,
+    Rewound,
     Settled,
     State,
     Store,
@@ -713,6 +714,8 @@ class Warden:
         now = self._clock()
         self._enforced.set_back(seconds, now - NOTICED, now)
         self._neighbours.set_back(seconds, now - NOTICED, now)
+        # before the bans in force, which are written with their own new stamps
+        batch.entries.append(Rewound(seconds=seconds, now=now))
         for each in list(self._allowances.values()):
             set_since = now - NOTICED <= each.at <= now
             if each.until is not None and not set_since:

@@ -29,6 +29,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from dockerjail.errors import FilterError, Overdue
+from dockerjail.jail import possessive
 from dockerjail.jail.address import address, network
 from dockerjail.jail.datecut import cut
 from dockerjail.jail.datepattern import DatePatternError, cutter
@@ -495,7 +496,7 @@ def _compile(kind: str, number: int, source: str, flags: int = 0) -> re.Pattern[
         expanded = expand(source)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "possible nested set" helps nobody at run time
-            return re.compile(expanded.pattern, flags)
+            compiled = re.compile(expanded.pattern, flags)
     except TagError as error:
         raise FilterError(_message(kind, number, source, error.at, str(error))) from None
     except re.error as error:
@@ -503,6 +504,10 @@ def _compile(kind: str, number: int, source: str, flags: int = 0) -> re.Pattern[
     except (OverflowError, RecursionError, MemoryError):
         what = "it is too big or too deeply nested; write several failregexes"
         raise FilterError(_message(kind, number, source, 0, what)) from None
+    if possessive.forgets(compiled.pattern):
+        what = f"Python loses what is captured in a possessive repeat; {possessive.REMEDY}"
+        raise FilterError(f"{_which(kind, number)} {_shorten(source, 0)}: {what}")
+    return compiled
 
 
 def _explain(

@@ -191,7 +191,7 @@ def _pumped(pattern: str) -> Iterator[tuple[str, str, str]]:
         char
         for room in rooms
         for char in "x1 -.a:\"'/,_"
-        if isinstance(room.body[0], Chars) and len(room.body) == 1 and room.body[0].accepts(char)
+        if len(room.body) == 1 and isinstance(room.body[0], Chars) and room.body[0].accepts(char)
     )
     chars = [char for char, _ in shared.most_common(3)]
     bodies = [once(body) for room in rooms for body in _ways(room.body)]
@@ -519,6 +519,8 @@ class _Search:
                     self._pay(TRY)
                     places.append(end)
                     open_.append(many(end))
+                elif len(open_) == node.least:
+                    yield end  # often enough, and nothing the last time
 
         return ends
 
@@ -537,6 +539,8 @@ class _Search:
                     yield end
                     break
                 if end == places[-1] and len(places) >= least:
+                    if len(places) == least:
+                        yield end  # often enough, and nothing the last time
                     break
                 self._pay(TRY)
                 places.append(end)
@@ -565,7 +569,7 @@ class _Search:
                 self._pay(TRY)
                 if len(open_) >= node.least:
                     yield end
-                if len(open_) < node.most and end != places[-1]:
+                if len(open_) < node.most and (end != places[-1] or len(open_) < node.least):
                     places.append(end)
                     open_.append(many(end))
 

@@ -73,6 +73,7 @@ from dockerjail.store.place import (
 )
 from dockerjail.store.refusal import ELSEWHERE, refusal
 from dockerjail.store.rows import (
+    REWIND,
     SELECT_BAN,
     SELECT_FAILURE,
     SELECT_NAMED,
@@ -483,6 +484,7 @@ class SqliteStore:
     async def load(self, *, now: float, findtime: float) -> State:
         """See `Store.load`."""
         self._findtime = findtime
+        await self._rewind(now)
         # Nobody writes meanwhile, so the seven answers fit together. `+id` sorts what
         # an index found; plain `id` would make SQLite walk through all of history.
         async with self._writing:
@@ -519,6 +521,16 @@ class SqliteStore:
                 direct=frozenset(Direct(device, ip_address(text)) for device, text in guarded),
                 names=[*map(named, names)],
             )
+
+    async def _rewind(self, now: float) -> None:
+        """Have nothing begin later than `now`."""
+        sql = "SELECT EXISTS (SELECT 1 FROM ban WHERE at > ?) OR EXISTS (SELECT 1 FROM allowance WHERE at > ?)"
+        ((later,),) = await self._read(sql, now, now)
+        if later:
+            with self._saying("follow a clock that was set back"):
+                async with self._transaction() as db:
+                    for each in REWIND:
+                        await db.execute(each, {"now": now})
 
     async def record(
         self,

@@ -33,6 +33,7 @@ from tests.chaos import generator, oracle
 from tests.lab import images
 from tests.lab.engine import Engine, EngineFailed
 from tests.lab.jailer import Jailer
+from tests.lab.journald import Journal
 from tests.lab.proxy import Proxy
 
 LASTS = 8.0
@@ -55,6 +56,7 @@ DRIVERS = {
     "local": _LOCAL,
     "local rotated": (*_LOCAL, *_PLENTY),
     "local scarce": (*_LOCAL, *_SCARCE),
+    "journald": ("--log-driver", "journald"),
     "syslog cached": ("--log-driver", "syslog", "--log-opt", "syslog-address=udp://127.0.0.1:514"),
 }
 _ON_PODMAN = {
@@ -129,9 +131,14 @@ async def play(engine: Engine, seed: int, place: Path) -> Result:
         await asyncio.to_thread(engine.stop)
     await asyncio.to_thread(engine.start, *options)
     version = await asyncio.to_thread(engine.version)
-    with Proxy(engine.socket, place / "proxy.sock") as proxy, _sink(engine):
+    journal = None if kind == "podman" else Journal(engine)
+    with (
+        journal or contextlib.nullcontext(),
+        Proxy(engine.socket, place / "proxy.sock") as proxy,
+        _sink(engine),
+    ):
         jailer = Jailer(engine, place, _SETTINGS, DOCKER_HOST=proxy.host)
-        round_ = Round(engine, jailer, proxy, seed, place, chance)
+        round_ = Round(engine, jailer, proxy, seed, place, chance, journal)
         round_.old = int(version.partition(".")[0]) < 23 and not round_.podman
         verdict = oracle.Verdict()
         try:
@@ -169,8 +176,10 @@ class Round:
         seed: int,
         place: Path,
         chance: random.Random,
+        journal: Journal | None,
     ) -> None:
         self.engine = engine
+        self.journal = journal
         self.jailer = jailer
         self.proxy = proxy
         self.boxes: list[Box] = []
@@ -255,6 +264,8 @@ class Round:
             "remove": (2, self._plug_remove),
             "engine": (2, self._plug_engine),
         }
+        if any(box.driver == "journald" for box in self.boxes):
+            plugs["journal"] = (2, self._plug_journal)
         while self._goes_on:
             await asyncio.sleep(chance.uniform(0.1, 1.2))
             names = list(plugs)
@@ -301,6 +312,18 @@ class Round:
             self._pulled("Engine SIGKILL")
         await asyncio.sleep(chance.choice((0.0, 0.5)))
         await asyncio.to_thread(self.engine.start, *self.engine.options)
+
+    async def _plug_journal(self, chance: random.Random) -> None:
+        """Have journald begin new files, or stop it for a while; its socket keeps what is sent."""
+        assert self.journal is not None
+        if chance.random() < 0.5:
+            await asyncio.to_thread(self.journal.rotate)
+            self._pulled("journald rotate")
+            return
+        await asyncio.to_thread(self.journal.stop)
+        self._pulled("journald stop")
+        await asyncio.sleep(chance.choice((0.0, 0.3, 1.0)))
+        await asyncio.to_thread(self.journal.start)
 
     async def _hurt_connection(self, chance: random.Random) -> None:
         proxy = self.proxy

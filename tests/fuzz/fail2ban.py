@@ -96,6 +96,11 @@ SEEDS: Final = (
         "[Definition]\nfailregex=<a>\na=<a>",
     ),
     seed(
+        "[x]\nfilter = x\n",
+        "[Definition]\n_daemon = (?:x|y\n__prefix_line = %(_daemon)s\\[\\d+\\]: \nfailregex = ^no <HOST>\n"
+        "prefregex = ^%(__prefix_line)s<F-CONTENT>.+</F-CONTENT>$\n",
+    ),
+    seed(
         "\ufeff[x]\r\nusedns = no\rdatepattern = {^LN-BEG}\nlogencoding",
         "[Definition]\nfailregex=<HOST>\nprefregex=^<F-CONTENT>.+</F-CONTENT>$",
     ),

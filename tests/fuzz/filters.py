@@ -34,6 +34,9 @@ PATIENCE: Final = 0.005
 _STAMP: Final = b"2026-11-22T10:52:40.409746684Z "
 _BEFORE: Final = _STAMP + b"login failed x from 203.0.113.7 or \xff\n"
 _BESIDE: Final = Filter(Rule(failregex=("login failed .* from <IP4>",)))
+_DATE: Final = "2026-11-22T10:52:40Z"
+_FOLDED: Final = str.maketrans("ksi\u00e9", "\u212a\u017f\u0131\u00c9")
+_WORD: Final = re.compile(r"\w").match
 _JOINED: Final = frozenset({"mlfid", "nofail", "mlfgained"})
 _WHOSE: Final = ("fid", "ip4", "ip6", "host", "dns")
 
@@ -43,34 +46,44 @@ SEEDS: Final = (
     seed(
         "^login failed for <F-USER>\\S+</F-USER> from <HOST>$",
         "login failed for bob from 203.0.113.7",
-        choices=(0, 0),
+        choices=(0, 0, 0),
     ),
     seed(
         "from <IP4>(?: port \\d+)?",
         "x from 203.0.113.7 port 22",
         "user (?:a|b)",
-        choices=(0, 0),
+        choices=(0, 0, 0),
     ),
     seed(
         "(?i)denied.*<SUBNET>",
         "Denied 203.0.113.0/24",
         "",
         "^x: <F-CONTENT>.+</F-CONTENT>$",
-        choices=(0, 0),
+        choices=(0, 0, 0),
     ),
-    seed("^<F-MLFID>\\d+</F-MLFID> <IP4> fail", "7 203.0.113.7 fail", choices=(0, 0)),
-    seed("a<SKIPLINES>b <IP4>", "b 203.0.113.7", choices=(3, 0)),
-    seed("((?i)x)[[:alpha:]]{2,3}(?=y)(?<!z)\\1 <DNS>", "xaby x evil.test", choices=(0, 0)),
-    seed("(?:a|ab)(?>c+)d*+(?(1)e|f) <IP4>", "abcdf 203.0.113.7", choices=(0, 0)),
-    seed("<F-ID>\\S+</F-ID> <hst>", "x", choices=(0, 0)),
-    seed("^\\s*\\S+ (?P<x>\u00e9|\u017f|K)/<CIDR>", "a \u017f/64", choices=(0, 0)),
-    seed("", '{"a": "203.0.113.7"}', choices=(0, 4)),
-    seed("^a b\n^.*b=<F-USER>\\S+</F-USER> <IP4>$\n(?:x|yy?)+ <F-ID/>", "", "c", choices=(0, 8)),
-    seed("^x <IP4>", "", "", "^\\S+: <F-CONTENT>.+</F-CONTENT>$", choices=(0, 0)),
+    seed("^<F-MLFID>\\d+</F-MLFID> <IP4> fail", "7 203.0.113.7 fail", choices=(0, 0, 0)),
+    seed("a<SKIPLINES>b <IP4>", "b 203.0.113.7", choices=(3, 0, 0)),
+    seed("((?i)x)[[:alpha:]]{2,3}(?=y)(?<!z)\\1 <DNS>", "xaby x evil.test", choices=(0, 0, 0)),
+    seed("(?:a|ab)(?>c+)d*+(?(1)e|f) <IP4>", "abcdf 203.0.113.7", choices=(0, 0, 0)),
+    seed("<F-ID>\\S+</F-ID> <hst>", "x", choices=(0, 0, 0)),
+    seed("^\\s*\\S+ (?P<x>\u00e9|\u017f|K)/<CIDR>", "a \u017f/64", choices=(0, 0, 0)),
+    seed("", '{"a": "203.0.113.7"}', choices=(0, 4, 0)),
+    seed("^a b\n^.*b=<F-USER>\\S+</F-USER> <IP4>$\n(?:x|yy?)+ <F-ID/>", "", "c", choices=(0, 8, 0)),
+    seed("^ ?login a <IP4>", "2026-11-22 10:52:40 login a 203.0.113.7", "^2026", choices=(0, 0, 0)),
+    seed(r"^\d{4}-\d\d-\d\d \S+ x <IP4>$", "2026-11-22 10:52:40 x 203.0.113.7", choices=(0, 0, 0)),
+    seed("(?:ab+|cd+) .*xxy (?:cd|ef)* <IP4>", "ab xxy cd 203.0.113.7", choices=(0, 0, 0)),
+    seed("(?i)x+: kiss  ab <IP4>", choices=(0, 0, 23)),
+    # found by fuzzing the linter: Python raises SystemError (python/cpython#101955)
+    seed("((x)|y|<IP4>)*+z", "xy203.0.113.7z", choices=(0, 0, 0)),
+    seed("<IP4>(?:(?P<x>b)|c|(d))++", "203.0.113.7 bcd", "((x)|y|z)*+", choices=(0, 0, 0)),
+    seed("(?i)caf\u00e9: ab <IP4>", choices=(0, 0, 22)),
+    seed("x: y  ab <IP4>", choices=(0, 0, 8)),
+    seed(".{0,2}b <IP4>", choices=(0, 0, 1)),
+    seed("^x <IP4>", "", "", "^\\S+: <F-CONTENT>.+</F-CONTENT>$", choices=(0, 0, 0)),
     seed(
         "^ ?login (?:a|b) <IP4>",
         "2026-11-22 10:52:40 login a 203.0.113.7\nlogin b 203.0.113.8",
-        choices=(0, 0),
+        choices=(0, 0, 0),
     ),
 )
 
@@ -87,6 +100,7 @@ def check(data: bytes) -> None:
     material = Material(data)
     maxlines = 1 + material.number(3)
     more = material.number(15)
+    changes = material.number(255)
     failregex, line, ignoreregex, prefregex = material.texts(4)
     rule = Rule(
         failregex=_lines(failregex),
@@ -105,7 +119,7 @@ def check(data: bytes) -> None:
             return
         memory = Memory(made.rule.maxlines) if made.remembers else None
         for text in _lines(line) or _made_up(made):
-            _judged(made, memory, text, sampled=bool(more & 8))
+            _judged(made, memory, _changed(text, changes), sampled=bool(more & 8))
 
 
 def _lines(text: str) -> tuple[str, ...]:
@@ -121,6 +135,18 @@ def _made_up(made: Filter) -> Iterator[str]:
                 yield each.text.encode("utf-8", "replace").decode().replace("\n", " ")
         except tree.Unknown:
             continue
+
+
+def _changed(line: str, how: int) -> str:
+    """Write a line in another way that a regex may match, too: the sieve must not mind."""
+    if how & 1:
+        line = f"zz {line}"
+    if how & 2:
+        line = line.translate(_FOLDED)
+    at = how >> 2
+    if at and at < len(line) and not (_WORD(line[at - 1]) or _WORD(line[at])):
+        line = f"{line[:at]}{_DATE}{line[at:]}"
+    return line
 
 
 def _judged(made: Filter, memory: Memory | None, line: str, *, sampled: bool) -> None:

@@ -187,6 +187,23 @@ async def test_cursors_on_both_sides_of_a_step_are_told_apart_after_a_restart(ve
     assert desk.texts(ERR) == ["err before"]
 
 
+@pytest.mark.parametrize("version", VERSIONS[:2])
+async def test_a_log_that_begins_before_a_step_back_and_goes_on_after_it_is_not_read_again(version):
+    """Of one stream there is a frame of a later stamp before that of the cursor."""
+    desk = Desk(version)
+    async with desk.running():
+        desk.say("before", stream=ERR)
+        desk.clock.ahead -= DAY
+        desk.say("between", stream=ERR)
+        desk.clock.ahead += DAY
+        desk.say(*(f"after {n}" for n in range(16)))
+        await asyncio.sleep(5)
+    async with desk.running():
+        await asyncio.sleep(10)
+    assert desk.texts(ERR) == ["before", "between"]
+    assert desk.texts(OUT) == [f"after {n}" for n in range(16)]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_clock_set_back_again_and_again_loses_nothing(version):
     desk = Desk(version)
@@ -222,6 +239,35 @@ async def test_a_log_that_is_all_from_after_the_step_is_read(version):
         assert desk.texts() == ["before", *(f"after {n}" for n in range(20))]
         assert "rotated away or truncated" in desk.said
         assert desk.tail.gaps == 1
+
+
+class Cutting(SteppedEngine):
+    """Cuts a connection once, after so many bytes."""
+
+    cut_after = 0
+
+    async def _body(self, *asked):
+        async for data in super()._body(*asked):
+            if 0 < self.cut_after < len(data):
+                yield data[: self.cut_after]
+                self.cut_after = 0
+                raise EngineUnavailable("cut")
+            yield data
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_first_read_that_is_cut_behind_a_step_back_loses_nothing(version):
+    desk = Desk(version)
+    desk.engine = Cutting(clock=desk.clock, version=version)
+    desk.engine.start(WEB)
+    desk.say("first", "second")
+    desk.clock.ahead -= DAY
+    desk.say(*(f"err {n}" for n in range(9)), stream=ERR)
+    desk.engine.cut_after = 50  # behind the first line
+    async with desk.running():
+        await asyncio.sleep(60)
+    assert desk.texts(OUT) == ["first", "second"]
+    assert desk.texts(ERR) == [f"err {n}" for n in range(9)]
 
 
 async def test_after_a_step_a_large_log_is_not_read_whole_again_and_again():

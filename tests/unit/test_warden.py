@@ -1231,6 +1231,64 @@ async def test_bans_that_were_only_observed_do_not_count_in_a_recidive_that_enfo
         assert [(ban.jail, ban.mode) for ban in house.bans] == [("recidive@web", Mode.OBSERVE)]
 
 
+@pytest.mark.parametrize("noticed", [True, False], ids=["while it runs", "while it is down"])
+@pytest.mark.parametrize("step", [-86400.0, -864000.0])
+async def test_bans_of_before_the_clock_was_set_back_count_in_recidive_for_its_findtime(
+    step, noticed
+):
+    async def begin(wait, store):
+        """Ban twice, set the clock back, wait, and offend once more."""
+        house = House(bantime=60, store=store)
+        house.policies["recidive@web"] = replace(recidive(), findtime=7200.0, bantime=100.0)
+        async with house.running():
+            await again(house, 2)
+            house.ahead += step
+            if noticed:
+                await house.warden.set_back(-step)
+                await asyncio.sleep(wait)
+                await house.offend()
+                return sorted(ban.jail for ban in house.bans)
+        later = House(bantime=60, store=store)
+        later.policies, later.ahead = house.policies, house.ahead
+        async with later.running():
+            await asyncio.sleep(wait)
+            await later.offend()
+            return sorted(ban.jail for ban in later.bans)
+
+    assert await begin(60, MemoryStore()) == [JAIL, "recidive@web"]
+    assert await begin(7201, MemoryStore()) == [JAIL]
+
+
+async def test_recidive_of_before_the_clock_was_set_back_hides_no_later_bans():
+    house = House(bantime=60)
+    house.policies["recidive@web"] = replace(recidive(), findtime=7200.0, bantime=100.0)
+    async with house.running():
+        await again(house, 3)
+        await asyncio.sleep(200)
+        house.ahead -= 86400
+        await house.warden.set_back(86400)
+        await again(house, 2)
+        assert house.bans == []
+        await again(house, 1)
+        assert [ban.jail for ban in house.bans] == ["recidive@web"]
+
+
+async def test_a_ban_grows_with_those_of_before_the_clock_was_set_back_until_they_decay():
+    for wait, expected in ((0, 240), (7201, 60)):
+        house = House(bantime=60)
+        house.policy = replace(house.policy, growth=Growth(decay=7200.0))
+        async with house.running():
+            for _ in range(2):
+                await house.offend()
+                await asyncio.sleep(130)
+            house.ahead -= 86400
+            await house.warden.set_back(86400)
+            await asyncio.sleep(wait)
+            await house.offend()
+            (ban,) = house.bans
+            assert round(ban.until - ban.at) == expected
+
+
 # ---- against abuse of the log
 
 
