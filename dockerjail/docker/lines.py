@@ -12,7 +12,7 @@ A line is bounded: what is over the limit is cut off its end, and counted.
 
 from collections.abc import Mapping, Sequence
 
-from dockerjail.docker.cursor import ROUND, Dialect, Position, Progress, positions, waiting
+from dockerjail.docker.cursor import ROUND, Dialect, Position, Progress, positions, stamp, waiting
 from dockerjail.docker.frames import JOURNALD, PIECE, SYSTEM_ERROR
 from dockerjail.docker.slab import Frame, Slab
 from dockerjail.errors import EngineUnavailable
@@ -85,14 +85,15 @@ class Lines:
         dialect: Dialect,
         limit: int = LIMIT,
         stand: Mapping[Stream, Position] | None = None,
-        measure: bool = False,
+        ahead: int | None = None,
     ) -> None:
         """
         Leave out what `cursors` say is consumed, by its stamps; or what `stand` says is.
 
-        `peak` is known if it is asked to `measure`.
+        With `ahead`, nanoseconds, `reached` says whether a frame of that stamp came, or a later one.
         """
-        self._measure = measure
+        self._ahead = ahead
+        self.reached = ahead is None
         self._container = container
         self._limit = limit
         self._glue = dialect is Dialect.PODMAN
@@ -116,7 +117,6 @@ class Lines:
         self.errors: list[str] = []
         self.oldest: int | None = None
         self.newest: int | None = None
-        self.peak = 0
         self._place = 0
         self._joint = b""
 
@@ -164,9 +164,9 @@ class Lines:
             self.oldest = _moment(first) if first else None
             if last:
                 self.newest = _moment(last)
-            if self._measure:
+            if self._ahead is not None and not self.reached:
                 top = max((line[:30] for kind, line in frames if kind in strands), default=b"")
-                self.peak = max(self.peak, _moment(top + b" ") if top else 0)
+                self.reached = bool(top) and _moment(top + b" ") >= self._ahead
         except ValueError as error:
             raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
         chunks, self._chunks = self._chunks, []
@@ -175,13 +175,15 @@ class Lines:
     def _leap(self, slab: Slab) -> Chunk | None:
         """Take a slab as it is, if all in it is new and nothing stands before it."""
         strand = self._strands[slab.kind]
-        if self._measure or strand.pieces or strand.other.pieces or strand.torn:
+        if strand.pieces or strand.other.pieces or strand.torn:
             return None
         cursor = slab.cursor
         if not strand.position.leap(slab.first, slab.stamp, cursor.seen):
             return None
         self.fresh += len(slab.data) // _USUAL + 1
         self.oldest, self.newest = nanoseconds(slab.first), cursor.ns
+        if self._ahead is not None and not self.reached:
+            self.reached = cursor.ns >= self._ahead or slab.has(stamp(self._ahead))
         self._joint = b""
         self._place += 1
         strand.place = strand.done = self._place

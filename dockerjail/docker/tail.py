@@ -57,7 +57,7 @@ from dockerjail.docker.lateness import Lateness
 from dockerjail.docker.lines import LIMIT, Lines
 from dockerjail.docker.pace import Pace, file_size
 from dockerjail.docker.recall import Recall, recall
-from dockerjail.docker.slab import Frame
+from dockerjail.docker.slab import Frame, Slab
 from dockerjail.errors import ContainerGone, ContainerUnknown, EngineUnavailable, LogsUnreadable
 from dockerjail.framed import count
 from dockerjail.model import Chunk, Container, Cursor, Problem, Stream
@@ -625,7 +625,7 @@ class Tail:
             dialect=self._dialect(),
             limit=self._limit,
             stand=stand,
-            measure=self._ahead is not None,
+            ahead=self._ahead,
         )
         clock = asyncio.get_running_loop().time
         met = False
@@ -670,7 +670,9 @@ class Tail:
                             if not follow and self._begins_late(progress, window, frames[0]):
                                 lines.tear()
                         chunks = lines.feed(frames)
-                        count += len(frames)
+                        count += (
+                            0 if isinstance(frames, Slab) else len(frames)
+                        )  # behind the cursors' frames
                         if need is _Need.SEEK:
                             await asyncio.sleep(0)
                             continue
@@ -713,7 +715,7 @@ class Tail:
             return _End.CLOSED if there else _End.UNREACHED
         if not met:
             return _End.CLOSED if self._accept_nothing(window, need) else _End.UNREACHED
-        if self._ahead is not None and lines.peak < self._ahead and not self._regressed:
+        if not lines.reached and not self._regressed:
             # A narrower window showed something newer: it is behind damage, at which
             # Engines before 23 stop without a word.
             return _End.DAMAGED

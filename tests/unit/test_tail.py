@@ -763,4 +763,4 @@ async def test_a_flood_that_was_read_at_once_leaves_others_their_turn():
         tail.cancel()
     assert len(seen) > 5
     assert all(after[0] > before[0] for before, after in itertools.pairwise(seen))
-    assert max(size for _, size in seen) <= 32 * 1024
+    assert max(size for _, size in seen) <= 33 * 1024  # a slice, and the line that it ends
