@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from ipaddress import ip_address, ip_network
 
@@ -54,9 +54,9 @@ def bans(count: int) -> Sequence[Ban]:
 
 
 @asynccontextmanager
-async def stalls() -> AsyncIterator[list[float]]:
+async def stalls(into: list[float] | None = None) -> AsyncIterator[list[float]]:
     """Measure for how long the event loop does nothing else, the longest time first."""
-    seen: list[float] = []
+    seen = [] if into is None else into
     stop = asyncio.Event()
 
     async def watch() -> None:
@@ -127,26 +127,27 @@ def nft_many(count: int) -> Turn:
     return Turn(seconds=took, pieces=count)
 
 
-async def _restore(count: int) -> tuple[float, float]:
-    """Return the seconds that it took until all bans stood, and for how long the loop did."""
+async def _restore(count: int, watched: AbstractAsyncContextManager[object]) -> float:
+    """Return the seconds that it took until all bans stood in a kernel that knew none."""
     async with Kernel() as kernel:
         await kernel.remove()
         table = Table(kernel, clock=time.time)
         all_ = bans(count)
-        async with stalls() as stood:
-            took = await timed(table.restore(all_))
-        return took, stood[0]
+        async with watched:
+            return await timed(table.restore(all_))
 
 
 def our_many(count: int) -> Turn:
     """Have bans stand in a kernel that knows none."""
-    took, _ = asyncio.run(_restore(count))
-    return Turn(seconds=took, pieces=count)
+    return Turn(seconds=asyncio.run(_restore(count, nullcontext())), pieces=count)
 
 
 def stall(count: int) -> Taken:
     """Return for how many milliseconds the loop stood still meanwhile."""
-    took, stood = asyncio.run(_restore(count))
+
+    seen: list[float] = []
+    took = asyncio.run(_restore(count, stalls(seen)))
+    stood = seen[0]
     return Taken(stood * 1e3, f"all of it took {took * 1e3:.3g} ms")
 
 
