@@ -692,6 +692,8 @@ class Tail:
                             end = _End.DAMAGED
                             break
                         await asyncio.sleep(0)
+                    # what came last may be hundreds of lines, and nothing may come for days
+                    data, frames, chunks = data and b"", (), []
             except _Silence:
                 end = _End.QUIET
         if end is _End.QUIET and not follow:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dockerjail.docker.cursor import dialect, stamp
+from dockerjail.docker.slab import Slab
 from dockerjail.docker.tail import State, Tail
 from dockerjail.errors import EngineUnavailable
 from dockerjail.framed import plain
@@ -474,6 +476,28 @@ async def test_a_small_log_is_never_consumed_from_a_follower():
         desk.say("behind")
         await asyncio.sleep(3)
         assert desk.texts() == ["one", "skipped", "behind"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("count", [200, 2000])
+async def test_a_follower_that_waits_keeps_no_lines_in_memory(version, count):
+    desk = Desk(version)
+    async with desk.running():
+        desk.say(*(f"line {number}" for number in range(count)))
+        await asyncio.sleep(1)
+        desk.engine.cut()  # what a follower is shown first is the last of what was read before
+        await asyncio.sleep(1)
+        assert desk.tail.state is State.FOLLOWING
+        assert len(desk.texts()) == count
+        assert [each for each in gc.get_objects() if is_log(each)] == []
+
+
+def is_log(one):
+    """Say whether this is a part of a log, taken apart or not."""
+    if type(one) is not list:
+        return isinstance(one, Slab)
+    first = one[0] if len(one) > 20 else None
+    return type(first) is tuple and len(first) == 2 and type(first[1]) is bytes
 
 
 async def test_gaps_are_counted_and_said_once_each(caplog):
