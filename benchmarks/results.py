@@ -53,9 +53,16 @@ def machine() -> Mapping[str, str]:
         "kernel": platform.release(),
         "Python": platform.python_version(),
         "hyperscan": _version("hyperscan"),
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "commit": _git("rev-parse", "--short=12", "HEAD") + ("+" if _git("status", "-s") else ""),
     }
+
+
+def circumstances(options: Sequence[str]) -> str:
+    """Say when, of what and beside how much else a benchmark is run now."""
+    changed = " and changes" if _git("status", "--short", "--untracked-files=no") else ""
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    asked = f", {' '.join(options)}" if options else ""
+    load = f"load {os.getloadavg()[0]:.1f} before it"
+    return f"{datetime.now(UTC):%Y-%m-%d}, commit {commit}{changed}, {load}{asked}"
 
 
 def _version(package: str) -> str:
@@ -85,8 +92,8 @@ def take(name: str, options: Sequence[str]) -> bool:
     return not done.returncode
 
 
-def written(known: Mapping[str, str], kept: Mapping[str, Any]) -> str:
-    """Write the table."""
+def written(known: Mapping[str, str], runs: Mapping[str, str], kept: Mapping[str, Any]) -> str:
+    """Write the table; `known` is of the machine, `runs` of each benchmark."""
     text = [
         "# What was measured",
         "",
@@ -104,7 +111,7 @@ def written(known: Mapping[str, str], kept: Mapping[str, Any]) -> str:
         rows = kept.get(name)
         if rows is None:
             continue
-        text += ["", f"## {heading}", "", f"`python -m benchmarks.{name}`", ""]
+        text += ["", f"## {heading}", "", f"`python -m benchmarks.{name}`; {runs[name]}", ""]
         if isinstance(rows, Mapping):
             text.append(f"Left out on this machine: {rows['left out']}")
             continue
@@ -194,18 +201,21 @@ def main() -> None:
         *(["--quick"] if asked.quick else []),
         *(["--check"] if asked.check else []),
     ]
-    told = KEPT / "machine.json"
+    about = KEPT / "machine.json"
+    told = json.loads(about.read_text()) if about.exists() else {"runs": {}}
     fine = True
     if not asked.only_draw:
-        told.write_text(json.dumps(machine(), indent=1) + "\n")
-        taken = [take(name, options) for name in names]
-        fine = all(taken)
+        told["machine"] = machine()
+        for name in names:
+            told["runs"][name] = circumstances(options)
+            fine = take(name, options) and fine
+            about.write_text(json.dumps(told, indent=1) + "\n")
     kept = {
         name: json.loads(file.read_text())
         for name in known
         if (file := KEPT / f"{name}.json").exists()
     }
-    (HERE / "RESULTS.md").write_text(written(json.loads(told.read_text()), kept))
+    (HERE / "RESULTS.md").write_text(written(told["machine"], told["runs"], kept))
     drawn(kept)
     if not fine:
         sys.exit(1)

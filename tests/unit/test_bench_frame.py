@@ -112,8 +112,10 @@ def test_the_table_names_what_was_not_met_and_what_was_left_out(
     file = tmp_path / "rows.json"
     run(monkeypatch, "--json", str(file))
     kept = {"bench_matching": json.loads(file.read_text()), "bench_kernel": {"left out": "no root"}}
-    text: Sequence[str] = results.written({"processor": "a fast one"}, kept).splitlines()
+    runs = {"bench_matching": "commit abc", "bench_kernel": ""}
+    text: Sequence[str] = results.written({"processor": "a fast one"}, runs, kept).splitlines()
     assert "* processor: a fast one" in text
+    assert "`python -m benchmarks.bench_matching`; commit abc" in text
     assert "| a figure |  | 3 ms | 3 to 3 | ≤ 2 | **not met** |" in text
     assert "| another |  | 1 ms | 1 to 1 | ≤ 2 | met |" in text
     assert "* a figure: why" in text
