@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 ROUNDS: Final = 5
 
@@ -121,18 +121,26 @@ class Comparison:
             )
 
 
+class Taken(NamedTuple):
+    """A number, and what else is worth knowing of that round."""
+
+    value: float
+    detail: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
     """A number of our own, `unit` behind it."""
 
     name: str
     unit: str
-    take: Callable[[], float]
+    take: Callable[[], Taken]
     bar: Bar | None = None
-    detail: str = ""
 
     def rows(self, options: "Options") -> Iterable["Row"]:
-        values = [self.take() for _ in range(options.rounds)]
+        """Take it in each round."""
+        rounds = [self.take() for _ in range(options.rounds)]
+        values = [each.value for each in rounds]
         yield Row(
             name=self.name,
             against="",
@@ -141,7 +149,7 @@ class Figure:
             high=max(values),
             unit=self.unit,
             bar=self.bar,
-            detail=self.detail,
+            detail=rounds[-1].detail,
         )
 
 
@@ -218,7 +226,7 @@ class Row:
         return (
             f"{self.name:<60} {_number(self.value):>7} {self.unit} "
             f"[{_number(self.low)} to {_number(self.high)}] {bar}\n"
-            f"{'':60}    {self.against}; {self.detail}"
+            f"{'':60}    {'; '.join(filter(None, (self.against, self.detail)))}"
         )
 
     def plain(self) -> Mapping[str, Any]:

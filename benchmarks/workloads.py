@@ -19,6 +19,9 @@ PACE: Final = 10_000
 """Nanoseconds between two lines."""
 
 ATTACKERS: Final = 3000
+CLIENTS: Final = 2000
+"""How many of each there are."""
+
 ATTACKING: Final = "11.47."
 
 Dice = random.Random
@@ -80,7 +83,8 @@ def _moment(number: int) -> Moment:
 
 
 def _client(dice: Dice) -> str:
-    return f"198.{dice.randrange(18, 20)}.{dice.randrange(256)}.{dice.randrange(1, 255)}"
+    number = dice.randrange(CLIENTS)
+    return f"198.18.{number >> 8}.{number & 255}"
 
 
 def attacker(number: int) -> str:

@@ -84,7 +84,8 @@ class Container:
     `addresses` its own on them. `direct` are its addresses on macvlan and ipvlan
     networks; a device that nobody can name is empty. Clients live in the subnets of
     these, so they are none of its `networks` and `subnets`. Of a container that uses another one's
-    network (`network_mode: service:x`) all these are the other one's.
+    network (`network_mode: service:x`) all these are the other one's. It runs since `started_at`,
+    or did until `finished_at`; while it runs that is when the run before ended.
     """
 
     id: str
@@ -106,6 +107,7 @@ class Container:
     log_options: Mapping[str, str] = field(default_factory=dict)
     created_at: float = 0.0
     started_at: float = 0.0
+    finished_at: float = 0.0
 
 
 class Cursor(NamedTuple):
@@ -114,7 +116,8 @@ class Cursor(NamedTuple):
 
     `ns` is the Engine's timestamp of the last consumed frame in nanoseconds
     since the epoch, `seen` how many frames with that very timestamp were
-    consumed: several frames may share one.
+    consumed: several frames may share one. If that is not above 0, a line behind these
+    waits for its end, and has for long (`docker/cursor.waiting`).
     """
 
     ns: int
@@ -128,7 +131,8 @@ class Chunk:
 
     Each line in `data` is `TIMESTAMP SP TEXT LF`: the Engine's RFC 3339 stamp,
     one blank, the bytes that the container wrote (long lines already glued
-    together, a TTY's CR removed). `cursor` is where to resume after the last.
+    together, a TTY's CR removed). `cursor` is where to resume after the last. Where there is no
+    line, it is all there is to say.
     A `framed` chunk has the Engine's header before each line (`dockerjail.framed`).
     """
 
@@ -270,6 +274,8 @@ class UnbanReason(StrEnum):
     EXPIRED = "expired"
     OPERATOR = "operator"
     IGNORED = "ignored"
+    REPLACED = "replaced"
+    """Another ban holds all that this one did."""
 
 
 class Counter(NamedTuple):

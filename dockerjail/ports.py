@@ -64,12 +64,14 @@ class Engine(Protocol):
         *,
         follow: bool,
         since: int | None = None,
+        until: int | None = None,
         tail: int | None = None,
     ) -> AbstractAsyncContextManager[AsyncGenerator[bytes]]:
         """
         Open the raw body of a container's log, with timestamps, both streams.
 
-        `since` is inclusive, in nanoseconds; `tail` the last N frames. Raises
+        `since` is inclusive, in nanoseconds, nothing later than `until` comes; `tail` the last N
+        frames. Raises
         `LogsUnreadable` or `ContainerGone` for what trying again does not mend,
         `EngineUnavailable` for a cut connection. Leaving the context closes it. Empty
         bytes mean nothing but that it was silent for a while: it can be waited on.
@@ -119,6 +121,18 @@ class Answered:
     id: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewound:
+    """
+    The clock of this host was set back by `seconds`, to `now`.
+
+    Bans that are stamped later are as long ago as they were.
+    """
+
+    seconds: float
+    now: float
+
+
 Entry = (
     Failure
     | Settled
@@ -130,6 +144,7 @@ Entry = (
     | Disallowed
     | Guarded
     | Unguarded
+    | Rewound
 )
 """
 What the warden writes, in the order it happened.
@@ -190,6 +205,9 @@ class Store(Protocol):
     async def load(self, *, now: float, findtime: float) -> State:
         """
         Read bans and allowances still in force, failures that still count, and all cursors.
+
+        Bans and allowances that began later than `now` begin now, and go on as long as they were to: the
+        clock was set back while nobody ran.
 
         Failures come in the order they were written, only those younger than
         `findtime` seconds; so do those that wait for a name.
@@ -284,6 +302,10 @@ class Firewall(Protocol):
 
         An element `to` an address behind one is taken, and blocks nothing.
         """
+        ...
+
+    def problems(self) -> Sequence[Problem]:
+        """List what an operator should know of although all is blocked as it should be."""
         ...
 
     async def adopt(self, *, allow: Collection[Subject], direct: Collection[Direct] = ()) -> bool:

@@ -31,6 +31,7 @@ def main() -> None:
     fast = project["project"]["optional-dependencies"]["fast"]
     build = project["build-system"]["requires"]
     development = project["dependency-groups"]["dev"]
+    charts = project["dependency-groups"]["bench"]
     flask = (FLASK / "requirements.in").read_text().split()
     upgrade = "keep" not in sys.argv[1:]
     with tempfile.TemporaryDirectory() as scratch:
@@ -45,6 +46,7 @@ def main() -> None:
         everything = [*run, *fast, *build, editable, *development]
         fixed = (HERE / "run.txt", HERE / "fast.txt", HERE / "build.txt")
         lock(work, everything, HERE / "dev.txt", *fixed, upgrade=upgrade)
+        lock(work, charts, HERE / "bench.txt", HERE / "dev.txt", upgrade=upgrade)
         lock(work, FUZZ, HERE / "fuzz.txt", upgrade=upgrade)
         lock(work, flask, FLASK / "requirements.txt", upgrade=upgrade)
 

@@ -41,6 +41,7 @@ from dockerjail.ports import (
     Entry,
     Guarded,
     History,
+    Rewound,
     Settled,
     State,
     Unguarded,
@@ -76,6 +77,12 @@ class MemoryStore:
 
     async def load(self, *, now: float, findtime: float) -> State:
         self._findtime = findtime
+        for number, record in self._bans.items():
+            self._bans[number] = _earlier(record, max(0.0, record.ban.at - now))
+        for who, each in self._allowances.items():
+            later = max(0.0, each.at - now)
+            until = None if each.until is None else each.until - later
+            self._allowances[who] = replace(each, at=each.at - later, until=until)
         return State(
             bans=[
                 record.ban
@@ -155,6 +162,10 @@ class MemoryStore:
                 self._names[entry.id] = entry
             case Answered():
                 self._names.pop(entry.id, None)
+            case Rewound(seconds=seconds, now=now):
+                for number, record in self._bans.items():
+                    if record.ban.at > now:
+                        self._bans[number] = _earlier(record, seconds)
 
     def _count(self, jail: str, *, failures: int = 0, bans: int = 0) -> None:
         before = self._totals.get(jail, (0, 0))
@@ -215,6 +226,16 @@ class MemoryStore:
         unasked = now - self._findtime
         self._names = {number: each for number, each in self._names.items() if each.at > unasked}
         return before - sum(map(len, (self._failures, self._bans, self._allowances, self._names)))
+
+
+def _earlier(record: BanRecord, seconds: float) -> BanRecord:
+    ban, ended = record.ban, record.ended_at
+    until = None if ban.until is None else ban.until - seconds
+    return replace(
+        record,
+        ban=replace(ban, at=ban.at - seconds, until=until),
+        ended_at=None if ended is None else ended - seconds,
+    )
 
 
 def _is_over(record: BanRecord, *, before: float) -> bool:
@@ -323,21 +344,35 @@ class FakeEngine:
 
     def start(self, container: Container) -> None:
         """Create the container, or start it again."""
-        self._known[container.id] = replace(container, running=True, started_at=self._clock())
+        before = self._known.get(container.id, container)
+        self._known[container.id] = replace(
+            container, running=True, started_at=self._clock(), finished_at=before.finished_at
+        )
         self._logs.setdefault(container.id, FakeLog())
         self._tell(container.id)
 
-    def stop(self, container: Container, *, last: Sequence[str] = ()) -> None:
-        """End the container; its `last` lines are written but not sent to followers."""
+    def stop(
+        self, container: Container, *, last: Sequence[str] = (), unnoticed: bool = False
+    ) -> None:
+        """
+        End the container; its `last` lines are written but not sent to followers.
+
+        These end too, unless it goes `unnoticed`, as with Podman if it starts again soon.
+        """
         for text in last:
             self.log(container).frames.append(
                 self._entry(Stream.STDOUT, f"{text}\n".encode(), None)
             )
         self._known[container.id] = replace(
-            self._known[container.id], running=False, addresses=frozenset(), direct=frozenset()
+            self._known[container.id],
+            running=False,
+            addresses=frozenset(),
+            direct=frozenset(),
+            finished_at=self._clock(),
         )
         for follower in self.log(container).followers:
-            follower.put_nowait(None)
+            if not unnoticed:
+                follower.put_nowait(None)
         self._tell(container.id)
 
     def remove(self, container: Container) -> None:
@@ -416,6 +451,7 @@ class FakeEngine:
         *,
         follow: bool,
         since: int | None = None,
+        until: int | None = None,
         tail: int | None = None,
     ) -> AsyncGenerator[AsyncGenerator[bytes]]:
         self._answer()
@@ -424,11 +460,16 @@ class FakeEngine:
         if container.id in self.unreadable:
             raise LogsUnreadable(self.unreadable[container.id])
         self._logs[container.id].opened.append((follow, since, tail))
-        async with contextlib.aclosing(self._body(container, follow, since, tail)) as body:
+        async with contextlib.aclosing(self._body(container, follow, since, tail, until)) as body:
             yield body
 
     async def _body(
-        self, container: Container, follow: bool, since: int | None, tail: int | None
+        self,
+        container: Container,
+        follow: bool,
+        since: int | None,
+        tail: int | None,
+        until: int | None,
     ) -> AsyncGenerator[bytes]:
         log = self._logs[container.id]
         follows = follow and self._known[container.id].running
@@ -438,6 +479,8 @@ class FakeEngine:
         def passes(entry: _Entry) -> bool:
             # From 23 on the Engine lets everything pass behind the first frame that it does.
             nonlocal begun
+            if until is not None and entry.ns > until:
+                return False
             passed = begun or since is None or entry.ns >= since
             begun = passed and not self._version.startswith(("20.", "Podman"))
             return passed

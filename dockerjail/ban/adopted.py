@@ -3,14 +3,16 @@ Bans made of what the kernel blocks, when nobody remembers why. Elements in, ban
 
 Nobody is let in because a database was lost: each element becomes part of a ban by hand with
 its own end. What is blocked until another moment, or in another way, is another ban; there is
-one ban for a jail and subject, so further ones are in jails `JAIL-2`, `JAIL-3` and so on.
+one ban for a jail and subject, so further ones are in jails `JAIL-2`, `JAIL-3` and so on. A ban that
+is known, and all of which the kernel blocks for longer, was prolonged: it is no second one.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
-from dockerjail.ban.reconcile import SLACK, Ledger
+from dockerjail.ban.reconcile import SLACK, Ledger, sortable
 from dockerjail.model import Ban, Blocktype, Cause, Element, Scope, Subject
 
 REASON = "kept from the kernel: the database was lost"
@@ -28,28 +30,30 @@ def adopted(
     """
     Return bans in `jail`, numbered from `first` on, for what is `present` and not wanted by `known` ones.
 
-    `rejects` as for `Ledger`.
+    And those of the `known` that have to last longer. `rejects` as for `Ledger`.
     """
     ledger = Ledger(rejects=rejects)
     taken: dict[Subject, set[str]] = defaultdict(set)
+    known = list(known)
     for ban in known:
         ledger.put(ban)
         taken[ban.subject].add(ban.jail)
+    prolonged = list(_prolonged(known, ledger, present))
     wanted = ledger.wanted()
     groups: dict[tuple[Subject, Blocktype, bool], list[tuple[float, Element]]] = defaultdict(list)
     for element, until in present.items():
-        end = math.inf if until is None else until
+        end = sortable(until)
         if end > at and not (element in wanted and _lasts(wanted[element], end)):
             everything = element.port is None and element.to is None
             groups[element.subject, element.blocktype, everything].append((end, element))
-    bans: list[Ban] = []
+    made: list[Ban] = []
     for (subject, blocktype, _), found in sorted(groups.items(), key=str):
         for end, elements in _together(found):
             free = _free(jail, taken[subject])
             taken[subject].add(free)
-            bans.append(
+            made.append(
                 Ban(
-                    id=first + len(bans),
+                    id=first + len(made),
                     jail=free,
                     subject=subject,
                     scope=_scope(elements),
@@ -60,7 +64,29 @@ def adopted(
                     cause=Cause.OPERATOR,
                 )
             )
-    return bans
+    return [*prolonged, *made]
+
+
+def is_adopted(ban: Ban) -> bool:
+    """Say whether a ban was made of what the kernel blocked."""
+    return ban.cause is Cause.OPERATOR and ban.reason == REASON
+
+
+def _prolonged(
+    known: Iterable[Ban], ledger: Ledger, present: Mapping[Element, float | None]
+) -> Iterator[Ban]:
+    """Yield, and enter, bans all of which the kernel blocks until the same later moment."""
+    for ban in sorted(known, key=lambda each: sortable(each.until), reverse=True):
+        wanted = ledger.of(ban.key)
+        if not wanted or not all(element in present for element in wanted):
+            continue
+        ends = [sortable(present[element]) for element in wanted]
+        first, last = min(ends), max(ends)
+        held = max(sortable(ledger.end(element)) for element in wanted)
+        if first > held + SLACK and (first == last or last - first <= SLACK):
+            longer = replace(ban, until=None if last == math.inf else last)
+            ledger.put(longer)
+            yield longer
 
 
 def _lasts(until: float | None, end: float) -> bool:

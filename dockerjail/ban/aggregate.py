@@ -74,6 +74,19 @@ class Neighbours:
         self._sweep(at)
         return None
 
+    def set_back(self, seconds: float, after: float, now: float) -> None:
+        """Follow a clock that was set back; what was banned from `after` to `now` goes by its new time."""
+        for network in self._networks.values():
+            counting = network.until - network.bans[-1].at
+            network.bans = sorted(
+                (
+                    each if after <= each.at <= now else each._replace(at=each.at - seconds)
+                    for each in network.bans
+                ),
+                key=lambda each: each.at,
+            )
+            network.until = network.bans[-1].at + counting
+
     def forget(self, jail: str) -> None:
         """Let go of what a jail banned: it runs no more."""
         for key in [key for key in self._networks if key[0] == jail]:

@@ -97,6 +97,7 @@ class Backlog:
         self._deaf_until = -math.inf  # by the loop's clock, which nobody sets
         self.rows = 0
         self.since: float | None = None
+        self._began = 0.0  # the same moment by the loop's clock
         self.trouble: StoreUnavailable | None = None
         self.unread: StoreError | None = None
         self.broken: StoreError | None = None
@@ -265,8 +266,8 @@ class Backlog:
         return True
 
     async def _write(self, page: _Page) -> None:
-        self._writing, began = True, self._clock()
-        slow = asyncio.get_running_loop().call_later(SLOW, self._begin, _SILENT, began)
+        self._writing = True
+        slow = asyncio.get_running_loop().call_later(SLOW, self._begin, _SILENT, SLOW)
         try:
             await self._store.record(page.entries, page.cursors, gone=page.gone)
         finally:
@@ -289,9 +290,11 @@ class Backlog:
             if not fresh:
                 del self._bans[ban.subject]
 
-    def _begin(self, error: StoreUnavailable, since: float | None = None) -> None:
+    def _begin(self, error: StoreUnavailable, lasting: float = 0.0) -> None:
+        """Take note of trouble that has been `lasting` for so many seconds."""
         if self.trouble is None:
-            self.since = self._clock() if since is None else since
+            self.since = self._clock() - lasting
+            self._began = asyncio.get_running_loop().time() - lasting
             logger.error(
                 "store: %s; bans are enforced all the same, and written when it works again", error
             )
@@ -299,10 +302,11 @@ class Backlog:
         self._settled.set()
 
     def _end(self) -> None:
-        if self.trouble is not None and self.since is not None:
+        if self.trouble is not None:
+            lasted = asyncio.get_running_loop().time() - self._began
             logger.warning(
                 "store: it works again after %s, and everything is written",
-                duration.format(max(1, round(self._clock() - self.since))),
+                duration.format(max(1, round(lasted))),
             )
         self.trouble = self.since = None
         self._late = False

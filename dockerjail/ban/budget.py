@@ -1,5 +1,5 @@
 """
-How many bans the log of one container may lead to. Pure: times come in.
+How many bans the log of one container may lead to. Pure: times come in, of a clock that nobody sets.
 
 Who can write into a log can have others banned. A container that bans more than its budget
 goes to observation: its bans are recorded and not carried out, until it has kept
@@ -59,15 +59,6 @@ class _Purse:
     over_at: float = 0.0
     held: int = 0
     untold: bool = False
-
-    def follow(self, at: float) -> None:
-        """Follow a clock that was set back to `at`: else no coin came until it is what it was."""
-        back = self.at - at
-        if back > 0:
-            self.at = at
-            self.over_at -= back
-            self.since = None if self.since is None else self.since - back
-            self.paid = OrderedDict((whom, paid - back) for whom, paid in self.paid.items())
 
 
 class Crowd:
@@ -147,7 +138,6 @@ class Budget:
         purse = self._purses.get(container)
         if purse is None:
             return None
-        purse.follow(at)
         rested = at >= purse.over_at + self.rest and not self.crowded(active)
         return None if rested else purse.since
 
@@ -172,7 +162,6 @@ class Budget:
                 self._purses.popitem(last=False)
             purse = self._purses[container] = _Purse(coins=self.per_minute, at=at)
         self._purses.move_to_end(container)
-        purse.follow(at)
         if at > purse.at:
             back = (at - purse.at) * self.per_minute / 60
             purse.coins = min(self.per_minute, purse.coins + back)

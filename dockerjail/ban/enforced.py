@@ -53,6 +53,12 @@ class Enforced:
         if not self._widths[width]:
             del self._widths[width]
 
+    def set_back(self, seconds: float, after: float, now: float) -> None:
+        """Follow a clock that was set back; what stands since `after` to `now` goes by its new time."""
+        for key, since in self._since.items():
+            if not after <= since <= now:
+                self._since[key] = since - seconds
+
     def get(self, key: BanKey) -> tuple[Ban, float] | None:
         """Return the ban that is carried out under this jail and subject, and since when."""
         ban = self._bans.get(key)

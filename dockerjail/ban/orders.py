@@ -112,9 +112,14 @@ class Ground:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verify:
-    """Compare the kernel with what it should hold; without a `reason` only if others changed it."""
+    """
+    Compare the kernel with what it should hold; without a `reason` only if others changed it.
+
+    What differs is somebody else's doing, unless it is `ours`: the clock was set.
+    """
 
     reason: str = ""
+    ours: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ class Ledger:
         before = {element: self._end(element) for element in (*old, *new)}
         self._leave(ban.key, old)
         for element in new:
-            self._holders.setdefault(element, {})[ban.key] = _inf(ban.until)
+            self._holders.setdefault(element, {})[ban.key] = sortable(ban.until)
         self._wants[ban.key] = new
         return self._change(before)
 
@@ -89,6 +89,10 @@ class Ledger:
     def holders(self, element: Element) -> tuple[str, ...]:
         """Return the jails whose bans want an element."""
         return tuple(jail for jail, _ in self._holders.get(element, ()))
+
+    def end(self, element: Element) -> float | None:
+        """Return when an element that somebody wants ends, None if never."""
+        return _none(max(self._holders[element].values()))
 
     def of(self, key: BanKey) -> tuple[Element, ...]:
         """Return the elements of one ban."""
@@ -124,7 +128,7 @@ def reconcile(
     add = [
         Block(element=element, until=until)
         for element, until in wanted.items()
-        if element not in present or _differ(_inf(until), _inf(present[element]))
+        if element not in present or _differ(sortable(until), sortable(present[element]))
     ]
     remove = [element for element in present if element not in wanted]
     return Change(add=tuple(add), remove=tuple(remove))
@@ -134,7 +138,7 @@ def _differ(one: float, other: float) -> bool:
     return one != other and not abs(one - other) <= SLACK
 
 
-def _inf(until: float | None) -> float:
+def sortable(until: float | None) -> float:
     """Turn "for good" into a time later than any."""
     return math.inf if until is None else until
 

@@ -5,6 +5,7 @@ Reads the past (earlier bans) and, where a jail wants it, the kernel's connectio
 nothing. Why there is no ban is logged, in fail2ban's words where it has some.
 """
 
+import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
@@ -112,13 +113,14 @@ class Sentencing:
         known: Known,
         active: int,
         observed: int = 0,
+        held: bool = False,
         cause: Cause = Cause.FAILURES,
     ) -> Ban | None:
         """
         Return the ban for an offence, the `standing` one with a later end, or None.
 
         `active` is how many households are banned because of the offence's container, `observed`
-        how many in name only.
+        how many in name only. A subject that is `held` already by the ban of an unknown jail costs no budget.
         """
         jail, subject, name = offence.jail, offence.subject, written(offence.subject)
         if offence.at > self._bar.clock():
@@ -143,11 +145,11 @@ class Sentencing:
             logger.info("[%s] %s already banned", jail, name)
             if standing.mode is not mode:
                 return standing  # a jail that only observes by now makes no ban longer
-            return replace(standing, until=_later(standing.until, until))
+            return replace(standing, until=later(standing.until, until))
         scope = self._scope_for(offence, policy)
         if scope is None or not await self._borne_out(offence, policy, scope):
             return None
-        if mode is Mode.ENFORCE and not self._affordable(offence, active):
+        if mode is Mode.ENFORCE and not held and not self._affordable(offence, active):
             mode = Mode.OBSERVE
         if mode is Mode.OBSERVE and standing is None and not self._worth_noting(offence, observed):
             return None
@@ -157,7 +159,7 @@ class Sentencing:
             subject=subject,
             scope=scope,
             at=offence.at,
-            until=_later(standing.until, until) if standing else until,
+            until=later(standing.until, until) if standing else until,
             failures=offence.failures,
             count=standing.count if standing else sum(ban.jail == jail for ban in earlier) + 1,
             reason=_reason(offence, cause),
@@ -287,7 +289,8 @@ class Sentencing:
     def _affordable(self, offence: Offence, active: int) -> bool:
         """Say whether the container may ban one more."""
         container = offence.container
-        fits = self._budget.admit(container, offence.subject, self._bar.clock(), active)
+        now = asyncio.get_running_loop().time()
+        fits = self._budget.admit(container, offence.subject, now, active)
         if not fits and self._budget.newly_tripped(container):
             logger.error(
                 "container %s bans more than its budget: its bans are only observed for now",
@@ -330,6 +333,6 @@ def _reason(offence: Offence, cause: Cause) -> str:
             return ""
 
 
-def _later(one: float | None, other: float | None) -> float | None:
+def later(one: float | None, other: float | None) -> float | None:
     """Return the later of two ends; None, for good, is later than any."""
     return None if one is None or other is None else max(one, other)

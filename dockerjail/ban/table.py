@@ -8,6 +8,7 @@ refusal is never raised: it stays in `sync` until a later attempt succeeds.
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
@@ -39,13 +40,17 @@ T = TypeVar("T")
 
 @dataclass(slots=True, kw_only=True)
 class Sync:
-    """Whether the kernel holds what it should, as far as the warden knows."""
+    """
+    Whether the kernel holds what it should, as far as the warden knows.
+
+    `verified_at` is the clock's time, `storm_at` the loop's, which nobody sets.
+    """
 
     ok: bool = False
     error: str = "the table is not in place yet"
     verified_at: float = 0.0
     healed: int = 0
-    storm_at: float = 0.0
+    storm_at: float = -math.inf
     storm_by: str = ""
 
 
@@ -56,7 +61,7 @@ class Table:
         self._firewall = firewall
         self._clock = clock
         self._ledger = Ledger()
-        self._mends: deque[float] = deque(maxlen=STORM)
+        self._mends: deque[float] = deque(maxlen=STORM)  # by the loop's clock
         self._allow: frozenset[Subject] = frozenset()
         self._forced: frozenset[Subject] = frozenset()
         self._direct: frozenset[Direct] = frozenset()
@@ -149,8 +154,12 @@ class Table:
             self.sync.ok, self.sync.error = False, str(error)
             await self.verify(str(error))
 
-    async def verify(self, reason: str = "") -> None:
-        """Mend what differs; without a `reason` look only whether anybody changed something."""
+    async def verify(self, reason: str = "", *, ours: bool = False) -> None:
+        """
+        Mend what differs; without a `reason` look only whether anybody changed something.
+
+        What differs is counted as somebody else's doing, unless the reason is `ours`.
+        """
         try:
             if not reason and self.sync.ok and not await self._firewall.disturbed():
                 self.sync.verified_at = self._clock()
@@ -166,6 +175,9 @@ class Table:
                 change = await self._difference()
                 if change:
                     await self._firewall.apply(add=change.add, remove=change.remove)
+                if ours:
+                    logger.warning("%s: elements with a new end: %d", reason, len(change.add))
+                elif change:
                     self._mended(reason)
                     logger.warning(
                         "%d elements put back, %d taken out (%s)",
@@ -196,7 +208,7 @@ class Table:
 
         Two programs that each put back what the other changed would do nothing else.
         """
-        since = self._clock() - MINUTE
+        since = asyncio.get_running_loop().time() - MINUTE
         if len(self._mends) < STORM or self._mends[0] < since:
             return 0.0
         return LONGEST_PAUSE
@@ -208,12 +220,13 @@ class Table:
 
     def storm(self) -> str:
         """Say who changed the table again and again lately; empty if nobody did."""
-        lately = self._clock() - self.sync.storm_at < REMEMBERED
+        lately = asyncio.get_running_loop().time() - self.sync.storm_at < REMEMBERED
         return self.sync.storm_by if lately else ""
 
     def _mended(self, reason: str) -> None:
         self.sync.healed += 1
-        self._mends.append(self._clock())
+        now = asyncio.get_running_loop().time()
+        self._mends.append(now)
         if self.pause():
             if not self.storm():
                 logger.error(
@@ -223,7 +236,7 @@ class Table:
                     reason,
                     LONGEST_PAUSE,
                 )
-            self.sync.storm_at, self.sync.storm_by = self._clock(), reason
+            self.sync.storm_at, self.sync.storm_by = now, reason
 
     def _well(self) -> None:
         self.sync.ok, self.sync.error, self._told = True, "", ""

@@ -4,7 +4,7 @@ The warden: the one task that stores bans and programs the packet filter.
 In: reports of what a chunk led to, operators' orders, word that containers or
 the kernel changed. Out: rows, then elements. Nobody else writes either, so
 there is nothing to lock. The queue at this door is the only one in the house.
-What a ban is decided by is in `sentencing`, how the kernel is kept in `table`.
+What a ban is decided by is in `sentencing`, which stand in `register`, how the kernel is kept in `table`.
 
 Store before kernel: what is enforced is always known. Only where the store refuses or does
 not answer does a ban come first; what is unwritten then waits in `backlog`. The kernel ends
@@ -12,17 +12,16 @@ bans by itself; the warden only notes it.
 """
 
 import asyncio
-import heapq
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Final
 
+from dockerjail.ban import words
 from dockerjail.ban.aggregate import Neighbours
 from dockerjail.ban.backlog import LAST_WORDS, ROWS, Backlog
-from dockerjail.ban.budget import HOUSEHOLD, MOST_BANS, MOST_ELEMENTS, Budget, Crowd, household
+from dockerjail.ban.budget import HOUSEHOLD, MOST_BANS, MOST_ELEMENTS, Budget, household
 from dockerjail.ban.enforced import Enforced
 from dockerjail.ban.orders import (
     EVERYTHING,
@@ -41,15 +40,15 @@ from dockerjail.ban.orders import (
     SetBack,
     Verify,
 )
-from dockerjail.ban.reconcile import BanKey, Change
-from dockerjail.ban.sentencing import Bar, Known, Sentencing
+from dockerjail.ban.reconcile import BanKey, Change, elements
+from dockerjail.ban.register import Register
+from dockerjail.ban.sentencing import Bar, Known, Sentencing, later
 from dockerjail.ban.table import Sync, Table
 from dockerjail.ban.tally import Tally
 from dockerjail.errors import FirewallError, Refused
 from dockerjail.model import (
     Allowance,
     Ban,
-    Blocktype,
     Cause,
     Cursor,
     Direct,
@@ -69,6 +68,7 @@ from dockerjail.ports import (
     Entry,
     Firewall,
     Guarded,
+    Rewound,
     Settled,
     State,
     Store,
@@ -134,7 +134,7 @@ class _Batch:
     news: list[tuple[int, str]] = field(default_factory=list)
     ground: bool = False
     allowances: bool = False
-    verify: str | None = None
+    verify: Verify | None = None
     closing: bool = False
 
     def say(self, level: int, text: str) -> None:
@@ -187,11 +187,8 @@ class Warden:
         self._crowd = 0
         self._door = asyncio.Lock()  # tails go through in turn
         self._room = asyncio.Event()
-        self._active: dict[BanKey, Ban] = {}
+        self._register = Register()
         self._enforced = Enforced()
-        self._ends: list[tuple[float, int, BanKey]] = []
-        self._by_container: dict[tuple[str, Mode], Crowd] = {}
-        self._forced_keys: set[BanKey] = set()
         self._idle: set[BanKey] = set()  # enforced before this dry run, and after it
         self._allowances: dict[str, Allowance] = {}
         self._noted: dict[CursorKey, Cursor] = {}
@@ -244,23 +241,25 @@ class Warden:
 
     def standing(self, container: str, mode: Mode = Mode.ENFORCE) -> int:
         """Return how many households are banned, or observed, because of a container."""
-        return len(self._by_container.get((container, mode), ()))
+        return len(self._register.because_of(container, mode))
 
     @property
     def crowded(self) -> bool:
         """Whether so many bans stand that no more are made."""
-        return len(self._active) >= MOST_BANS or len(self.table) >= MOST_ELEMENTS
+        return len(self._register) >= MOST_BANS or len(self.table) >= MOST_ELEMENTS
 
     def over_budget(self, container: str) -> float | None:
         """Return since when the bans that a container leads to are only observed, None if not."""
-        return self.budget.tripped(container, self._clock(), self.standing(container))
+        now = asyncio.get_running_loop().time()
+        since = self.budget.tripped(container, now, self.standing(container))
+        return None if since is None else self._clock() - (now - since)
 
     async def count(self, bans: Iterable[Ban]) -> None:
         """Read what some bans have blocked into the tally; the kernel's silence changes nothing."""
-        elements = [element for ban in bans for element in self.elements_of(ban)]
-        for at in range(0, len(elements), READ):
+        wanted = [element for ban in bans for element in self.elements_of(ban)]
+        for at in range(0, len(wanted), READ):
             with suppress(FirewallError):  # `sync` and the next look tell of it
-                self.tally.update(await self._firewall.counters(elements[at : at + READ]))
+                self.tally.update(await self._firewall.counters(wanted[at : at + READ]))
 
     async def count_some(self) -> None:
         """Read what the next of all bans have blocked: called often, it gets around."""
@@ -300,7 +299,7 @@ class Warden:
 
     def forget_jails(self, jails: Iterable[str]) -> None:
         """Let go of what is known of jails that run no more, unless they still ban somebody."""
-        banning = {ban.jail for ban in self._active.values()}
+        banning = {ban.jail for ban in self._register}
         for jail in jails:
             self._neighbours.forget(jail)
             self._settled.discard(jail)
@@ -330,6 +329,11 @@ class Warden:
     async def verify(self, reason: str = "") -> None:
         """Have the kernel compared with what it should hold; without a reason if it was changed."""
         await self._orders.put(Verify(reason=reason))
+
+    async def retime(self, step: float) -> None:
+        """Have the kernel end bans by the new time of a clock that was set by so many seconds."""
+        reason = f"the clock was set by {step:+.0f} seconds"
+        await self._orders.put(Verify(reason=reason, ours=True))
 
     async def set_back(self, seconds: float) -> None:
         """Say that this host's clock was set back: no ban lasts longer for it."""
@@ -371,9 +375,8 @@ class Warden:
             self._idle = {ban.key for ban in bans if ban.mode is Mode.ENFORCE}
             bans = [replace(ban, mode=Mode.OBSERVE) for ban in bans]
         for ban in bans:
-            self._enter(ban)
-            observed = " (only observed)" if ban.mode is Mode.OBSERVE else ""
-            logger.info("[%s] Restore Ban %s%s", ban.jail, written(ban.subject), observed)
+            self._register.enter(ban)
+            logger.info("%s", words.restored(ban))
         self._guarded = state.direct
         self.table.ground(allow, state.direct)
         self._force()
@@ -454,7 +457,7 @@ class Warden:
                 for entry in order.entries:
                     if isinstance(entry, Failure):
                         batch.entries.append(entry)
-                        batch.say(logging.INFO, _found(entry))
+                        batch.say(logging.INFO, words.found(entry))
                     elif isinstance(entry, Offence):
                         await self._judge(entry, batch)
                     else:
@@ -476,8 +479,9 @@ class Warden:
                 batch.ground = True
                 self._guard(batch)
                 batch.grounds.append(done)
-            case Verify(reason=reason):
-                batch.verify = batch.verify or reason
+            case Verify():
+                if batch.verify is None or batch.verify.ours or not batch.verify.reason:
+                    batch.verify = order
             case SetBack(seconds=seconds):
                 await self._set_back(seconds, batch)
             case Close():
@@ -511,10 +515,9 @@ class Warden:
     def _whole(self, offence: Offence) -> Offence | None:
         """Return the offence of a whole household, if more of it is banned than is banned one by one."""
         home = household(offence.subject)
-        if home == offence.subject or (offence.jail, offence.subject) in self._active:
+        if home == offence.subject or (offence.jail, offence.subject) in self._register:
             return None
-        crowds = (self._by_container.get((offence.container, mode)) for mode in Mode)
-        banned = sum(crowd.of(home) for crowd in crowds if crowd is not None)
+        banned = self._register.of_household(offence.container, home)
         if banned < HOUSEHOLD:
             return None
         return replace(offence, subject=home, address=None, failures=banned)
@@ -535,7 +538,7 @@ class Warden:
         if ban.jail not in self._settled:
             # bans of before a restart stand, too; no jail ran yet when they were restored
             self._settled.add(ban.jail)
-            for old in self._active.values():
+            for old in self._register:
                 if old.jail == ban.jail and old.cause is Cause.FAILURES and old.key != ban.key:
                     self._neighbours.add(old.jail, old.subject, old.at, policy.aggregate)
         network = self._neighbours.add(ban.jail, ban.subject, ban.at, policy.aggregate)
@@ -549,7 +552,7 @@ class Warden:
 
     async def _ban(self, offence: Offence, cause: Cause, batch: _Batch) -> tuple[Ban | None, bool]:
         """Decide on an offence; return the ban, and whether it is more than a longer one."""
-        standing = self._active.get((offence.jail, offence.subject))
+        standing = self._register.get((offence.jail, offence.subject))
         if standing is None and self._full(offence):
             return None, False
         ban = await self.sentencing.decide(
@@ -559,9 +562,28 @@ class Warden:
             known=batch.known,
             active=self.standing(offence.container),
             observed=self.standing(offence.container, Mode.OBSERVE),
+            held=bool(self._register.adopted(offence.subject)),
             cause=cause,
         )
+        if ban is not None and standing is None:
+            # what the kernel has for longer was this ban, or one like it, before the database was lost
+            for old in self._replaceable(ban):
+                ban = replace(ban, until=later(ban.until, old.until))
         return ban, standing is None or (ban is not None and ban.mode is not standing.mode)
+
+    def _replaceable(self, ban: Ban) -> Sequence[Ban]:
+        """Return bans made of what the kernel blocked, of which `ban` blocks all, whatever the end."""
+        found = self._register.adopted(ban.subject)
+        if not found or ban.mode is not Mode.ENFORCE:
+            return ()
+        mine = {*elements(ban, rejects=self._firewall.rejects)}
+        return [
+            old
+            for old in found
+            if old.key != ban.key
+            and old.mode is ban.mode
+            and mine.issuperset(self.elements_of(old))
+        ]
 
     async def _request(self, request: Request, batch: _Batch) -> Sequence[Ban]:
         """Carry out an operator's order; raises `Refused`."""
@@ -584,7 +606,7 @@ class Warden:
         if why and not sentence.force:
             raise Refused(f"{name} is never banned: {why}; with --force it is all the same")
         now = self._clock()
-        standing = self._active.get((sentence.jail, sentence.subject))
+        standing = self._register.get((sentence.jail, sentence.subject))
         if standing is None and self.crowded:
             raise Refused(f"{name} is not banned: {FULL}")
         ban = Ban(
@@ -606,7 +628,7 @@ class Warden:
     async def _pardon(self, pardon: Pardon, batch: _Batch) -> Sequence[Ban]:
         ended = [
             ban
-            for ban in self._active.values()
+            for ban in self._register
             if pardon.jail in (None, ban.jail, ban.jail.partition("@")[0])
             and _overlap(ban.subject, pardon.subject)
         ]
@@ -618,7 +640,7 @@ class Warden:
     async def _admit(self, admit: Admit, batch: _Batch) -> Sequence[Ban]:
         ended = [
             ban
-            for ban in self._active.values()
+            for ban in self._register
             if any(
                 net.prefixlen <= ban.subject.prefixlen and _overlap(net, ban.subject)
                 for net in admit.networks
@@ -630,7 +652,9 @@ class Warden:
         self._allowances[admit.allowance.who] = admit.allowance
         batch.entries.append(admit.allowance)
         batch.allowances = True
-        batch.say(logging.WARNING, f"{admit.allowance.who} is let pass {_end(admit.allowance)}")
+        batch.say(
+            logging.WARNING, f"{admit.allowance.who} is let pass {words.end(admit.allowance)}"
+        )
         return ended
 
     def _revoke(self, who: str, batch: _Batch) -> None:
@@ -662,9 +686,9 @@ class Warden:
         """
         scopes = {
             jail: self._bar.scopes(jail)
-            for jail in {ban.jail for ban in self._active.values() if _follows(ban)}
+            for jail in {ban.jail for ban in self._register if _follows(ban)}
         }
-        for number, ban in enumerate(list(self._active.values())):
+        for number, ban in enumerate(self._register):
             if not number % STRETCH:
                 await asyncio.sleep(0)
             ordered = ban.cause is Cause.OPERATOR
@@ -688,13 +712,17 @@ class Warden:
     async def _set_back(self, seconds: float, batch: _Batch) -> None:
         """Move ends with the clock, but for those set since: they go by its new time."""
         now = self._clock()
+        self._enforced.set_back(seconds, now - NOTICED, now)
+        self._neighbours.set_back(seconds, now - NOTICED, now)
+        # before the bans in force, which are written with their own new stamps
+        batch.entries.append(Rewound(seconds=seconds, now=now))
         for each in list(self._allowances.values()):
             set_since = now - NOTICED <= each.at <= now
             if each.until is not None and not set_since:
                 moved = replace(each, at=each.at - seconds, until=each.until - seconds)
                 self._allowances[each.who] = moved
                 batch.entries.append(moved)
-        for number, ban in enumerate(list(self._active.values())):
+        for number, ban in enumerate(self._register):
             if not number % STRETCH:
                 await asyncio.sleep(0)
             made_since = now - NOTICED <= ban.at <= now
@@ -703,18 +731,16 @@ class Warden:
 
     def _expire(self, batch: _Batch) -> None:
         now = self._clock()
-        while self._ends and self._ends[0][0] <= now:
-            until, number, key = heapq.heappop(self._ends)
-            ban = self._active.get(key)
-            if ban is not None and (ban.id, ban.until) == (number, until):
-                self._end(ban, UnbanReason.EXPIRED, batch)
+        for ban in self._register.over(now):
+            self._end(ban, UnbanReason.EXPIRED, batch)
         for each in [a for a in self._allowances.values() if a.until and a.until <= now]:
             self._disallow(each.who, batch)
 
     def _until_next_expiry(self) -> float | None:
         """Return the seconds to the next expiry, None when there is none."""
         ends = [each.until for each in self._allowances.values() if each.until is not None]
-        ends += [self._ends[0][0]] if self._ends else []
+        if (next_end := self._register.next_end) is not None:
+            ends.append(next_end)
         if not ends:
             return None
         return min(max(BLINK, min(ends) - self._clock()), NAP)
@@ -725,57 +751,32 @@ class Warden:
 
     def _put(self, ban: Ban, batch: _Batch) -> None:
         """Make a ban, or give a standing one its new end or scope."""
-        standing = self._active.get(ban.key)
+        standing = self._register.get(ban.key)
         if standing == ban:
             return
         if standing is None or ban.cause is Cause.OPERATOR or ban.mode is not standing.mode:
-            batch.say(logging.WARNING, _banned(ban))
+            batch.say(logging.WARNING, words.banned(ban))
         batch.touched.add(ban.key)
-        self._enter(ban)
+        self._register.enter(ban)
         batch.entries.append(replace(ban, mode=Mode.ENFORCE) if ban.key in self._idle else ban)
         batch.known.put(ban)
         change = self.table.put(ban)
         self.tally.forget(change.remove)
         batch.take(change)
         batch.ground |= self._force()
+        if standing is None:
+            for old in self._replaceable(ban):
+                if later(ban.until, old.until) == ban.until:
+                    self._end(old, UnbanReason.REPLACED, batch)
 
     def _force(self) -> bool:
         """Tell the table who is blocked in spite of all; say whether that is new."""
-        return self.table.force(ban.subject for ban in self._forced())
-
-    def _forced(self) -> Iterable[Ban]:
-        return (self._active[key] for key in self._forced_keys)
-
-    def _enter(self, ban: Ban) -> None:
-        self._leave(ban.key)
-        self._active[ban.key] = ban
-        if ban.forced:
-            self._forced_keys.add(ban.key)
-        if ban.container:
-            self._by_container.setdefault((ban.container, ban.mode), Crowd()).add(ban.subject)
-        if ban.until is not None:
-            heapq.heappush(self._ends, (ban.until, ban.id, ban.key))
-        if len(self._ends) > 2 * len(self._active) + BATCH:  # prolonged bans left theirs behind
-            self._ends = [
-                (each.until, each.id, each.key)
-                for each in self._active.values()
-                if each.until is not None
-            ]
-            heapq.heapify(self._ends)
-
-    def _leave(self, key: BanKey) -> None:
-        ban = self._active.pop(key, None)
-        self._forced_keys.discard(key)
-        if ban is not None and ban.container:
-            crowd = self._by_container[ban.container, ban.mode]
-            crowd.drop(ban.subject)
-            if not crowd:
-                del self._by_container[ban.container, ban.mode]
+        return self.table.force(self._register.forced)
 
     def _end(self, ban: Ban, reason: UnbanReason, batch: _Batch) -> None:
-        batch.say(logging.WARNING, _ended(ban, reason))
+        batch.say(logging.WARNING, words.ended(ban, reason))
         batch.touched.add(ban.key)
-        self._leave(ban.key)
+        self._register.strike(ban.key)
         self._idle.discard(ban.key)
         blocked = self.tally.of(self.elements_of(ban))
         batch.entries.append(Unban(ban=ban, at=self._clock(), reason=reason, blocked=blocked))
@@ -793,10 +794,10 @@ class Warden:
             add=tuple(batch.add.values()), remove=tuple(batch.remove), ground=batch.ground
         )
         if batch.verify is not None:
-            await self.table.verify(batch.verify)
+            await self.table.verify(batch.verify.reason, ours=batch.verify.ours)
         for key in batch.touched:
-            if key in self._active:
-                self._enforced.put(self._active[key], self._clock())
+            if (ban := self._register.get(key)) is not None:
+                self._enforced.put(ban, self._clock())
             else:
                 self._enforced.drop(key)
         for level, text in batch.news:
@@ -820,37 +821,3 @@ def _overlap(one: Subject, other: Subject) -> bool:
         return False
     shift = one.max_prefixlen - min(one.prefixlen, other.prefixlen)
     return int(one.network_address) >> shift == int(other.network_address) >> shift
-
-
-def _found(failure: Failure) -> str:
-    """Tell of a failure in fail2ban's words, so that people's greps go on working."""
-    at = datetime.fromtimestamp(failure.at).astimezone()
-    return f"[{failure.jail}] Found {written(failure.subject)} - {at:%Y-%m-%d %H:%M:%S}"
-
-
-def _banned(ban: Ban) -> str:
-    """Tell of a ban in fail2ban's words, then from what, how, until when, and why by hand."""
-    how = " by reject" if ban.blocktype is Blocktype.REJECT else ""
-    why = f" ({ban.reason})" if ban.reason else ""
-    verb = "Ban" if ban.mode is Mode.ENFORCE else "Observe, would ban"
-    return f"[{ban.jail}] {verb} {written(ban.subject)} from {ban.scope}{how} {_end(ban)}{why}"
-
-
-_WHY_ENDED: Final = {
-    UnbanReason.EXPIRED: "",
-    UnbanReason.OPERATOR: " by an operator's word",
-    UnbanReason.IGNORED: ": never banned any more",
-}
-
-
-def _ended(ban: Ban, reason: UnbanReason) -> str:
-    """Tell of the end of a ban, in fail2ban's words and then why it ended before its time."""
-    observed = " (only observed)" if ban.mode is Mode.OBSERVE else ""
-    return f"[{ban.jail}] Unban {written(ban.subject)}{observed}{_WHY_ENDED[reason]}"
-
-
-def _end(what: Ban | Allowance) -> str:
-    """Say until when."""
-    if what.until is None:
-        return "for good"
-    return f"until {datetime.fromtimestamp(what.until).astimezone():%Y-%m-%d %H:%M:%S}"

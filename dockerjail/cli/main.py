@@ -101,12 +101,12 @@ def status(
 
 
 @app.command()
-def bans(config: Config = None, json: Json = False) -> None:
-    """List the bans in force."""
+def bans(jail: JailOption = None, config: Config = None, json: Json = False) -> None:
+    """List the bans in force, in every jail or in one."""
     from dockerjail.cli import bans as verb
     from dockerjail.cli.talk import Talk, socket_path
 
-    _leave(verb.bans(Talk(socket_path(config)), json=json))
+    _leave(verb.bans(Talk(socket_path(config)), jail, json=json))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """`dockerjail status`: the operator's first command."""
 
+import shlex
 from typing import Any
 
 from rich.text import Text
@@ -12,7 +13,7 @@ from dockerjail.escape import plain
 Json = dict[str, Any]
 
 SHOWN = 20
-"""Bans that the overview shows; `dockerjail bans` shows all."""
+"""Bans that are shown of all, or of a jail; `dockerjail bans` shows them all."""
 
 
 def overview(talk: Talk, *, json: bool) -> int:
@@ -25,7 +26,7 @@ def overview(talk: Talk, *, json: bool) -> int:
         show.problems(status["problems"])
         _containers(status["containers"])
         _jails(status["jails"])
-        _bans(status)
+        _bans(status["bans"], status["banned"] + status["observed"], "dockerjail bans")
     return 0 if status["ok"] else 4
 
 
@@ -68,9 +69,7 @@ def jail(talk: Talk, name: str, *, json: bool) -> int:
                 f"  verify     {each['verify']}; not banned since no connection was known: "
                 f"{each['unverified']}"
             )
-    if report["bans"]:
-        show.heading("Banned now")
-        show.bans(report["bans"])
+    _bans(report["bans"], len(report["bans"]), f"dockerjail bans --jail {shlex.quote(name)}")
     if report["last_failures"]:
         show.heading("Last failures")
         show.table(
@@ -153,14 +152,14 @@ def _jails(jails: list[Json]) -> None:
     )
 
 
-def _bans(status: Json) -> None:
-    if not status["bans"]:
+def _bans(newest: list[Json], count: int, command: str) -> None:
+    """Show the newest of so many bans, and the command that shows all."""
+    if not newest:
         return
     show.heading("Banned now")
-    show.bans(status["bans"][:SHOWN])
-    left = status["banned"] + status["observed"] - SHOWN
-    if left > 0:
-        show.say(f"… and {left} more: dockerjail bans")
+    show.bans(newest[:SHOWN])
+    if count > SHOWN:
+        show.say(f"… and {count - SHOWN} more: {command}")
 
 
 def _clients(jail: Json) -> None:

@@ -70,9 +70,10 @@ class Talk:
         """Ask about one jail."""
         return self._ask("GET", f"/v1/jails/{quote(name, safe='@')}")
 
-    def bans(self) -> Json:
-        """Ask who is banned."""
-        return self._ask("GET", "/v1/bans")
+    def bans(self, jail: str | None = None) -> Json:
+        """Ask who is banned, in one jail or in all."""
+        query = f"?{urlencode({'jail': jail})}" if jail else ""
+        return self._ask("GET", f"/v1/bans{query}")
 
     def ban(self, order: Json) -> Json:
         """Have somebody banned."""

@@ -9,6 +9,8 @@ table or an array has none of its own and is found by the table it is in.
 import re
 from collections.abc import Mapping
 
+from dockerjail.escape import plain
+
 Path = tuple[str, ...]
 
 _PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
@@ -42,10 +44,12 @@ def lines(text: str) -> Mapping[Path, int]:
 
 
 def header(path: Path) -> str:
-    """Return a path as a reader of the file knows it: `[jails.x] maxretry`, `docker`."""
+    """Return a path as a reader of the file knows it, in one line: `[jails.x] maxretry`, `docker`."""
     if len(path) == 1:
-        return path[0]
-    quoted = [part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"' for part in path]
+        return plain(path[0])
+    quoted = [
+        part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{plain(part)}"' for part in path
+    ]
     depth = 2 if path[0] in ("jails", "filters", "containers") else 1
     return f"[{'.'.join(quoted[:depth])}] {'.'.join(quoted[depth:])}".rstrip()
 

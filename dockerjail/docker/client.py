@@ -20,23 +20,18 @@ container is `ContainerUnknown`.
 
 import asyncio
 import json
-import os
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from errno import EACCES, ECONNREFUSED, ENOENT, EPERM
-from pathlib import Path
 from re import fullmatch
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
-from aiodocker import Docker
-
 from dockerjail.docker import inspect
+from dockerjail.docker.address import certificates, engine_at
 from dockerjail.docker.answers import ID, EventReader, ListReader
+from dockerjail.docker.bare import without_certificates
 from dockerjail.errors import (
-    ConfigError,
     ContainerGone,
     ContainerUnknown,
     EngineUnavailable,
@@ -44,6 +39,10 @@ from dockerjail.errors import (
 )
 from dockerjail.model import Container, Problem
 from dockerjail.stamp import NANO
+
+with without_certificates():
+    import aiohttp
+    from aiodocker import Docker
 
 NEWEST_TESTED = (1, 45)
 """API of Engine 26.1; a newer Engine is asked in this version as long as it answers."""
@@ -95,8 +94,8 @@ class DockerEngine:
     """
 
     def __init__(self, url: str | None = None) -> None:
-        self.url = url or os.environ.get("DOCKER_HOST") or _usual_socket()
-        self._tls = _tls(self.url)
+        self.url = engine_at(url)
+        self._tls = certificates(self.url)
         self._docker: Docker | None = None
         self._version = ""
         self._server = ""
@@ -235,25 +234,20 @@ class DockerEngine:
         *,
         follow: bool,
         since: int | None = None,
+        until: int | None = None,
         tail: int | None = None,
     ) -> AbstractAsyncContextManager[AsyncGenerator[bytes]]:
         """
         Open the raw body of a container's log, with timestamps, both streams.
 
-        `since` is inclusive, in nanoseconds; `tail` the last N frames. Raises
+        `since` is inclusive, in nanoseconds, nothing later than `until` comes; `tail` the last N
+        frames. Raises
         `LogsUnreadable` or `ContainerGone` for what trying again does not mend,
         `EngineUnavailable` for a cut connection. Leaving the context closes it.
 
         There is no time limit, not even for the headers: some Engines send them
         only with the first line. Empty bytes say that two seconds went by without any.
         """
-        return self._logs(container, follow=follow, since=since, tail=tail)
-
-    @asynccontextmanager
-    async def _logs(
-        self, container: Container, *, follow: bool, since: int | None, tail: int | None
-    ) -> AsyncIterator[AsyncGenerator[bytes]]:
-        await self._ready()
         parameters = {
             "stdout": "1",
             "stderr": "1",
@@ -261,8 +255,16 @@ class DockerEngine:
             "follow": "1" if follow else "0",
             "tail": "all" if tail is None else str(tail),
         }
-        if since is not None:
-            parameters["since"] = f"{since // NANO}.{since % NANO:09d}"
+        for name, moment in (("since", since), ("until", until)):
+            if moment is not None:
+                parameters[name] = f"{moment // NANO}.{moment % NANO:09d}"
+        return self._logs(container, parameters)
+
+    @asynccontextmanager
+    async def _logs(
+        self, container: Container, parameters: Mapping[str, str]
+    ) -> AsyncIterator[AsyncGenerator[bytes]]:
+        await self._ready()
         async with AsyncExitStack() as stack:
             try:
                 response = await stack.enter_async_context(
@@ -601,36 +603,3 @@ def _message(text: str) -> str:
     if isinstance(body, dict) and body.get("message"):
         text = str(body["message"])
     return " ".join(text.split())[:300]
-
-
-def _usual_socket() -> str:
-    """Find the socket where one is when nothing was said; the first when there is none."""
-    places = [Path("/var/run/docker.sock"), Path("/run/podman/podman.sock")]
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        places += [Path(runtime, "docker.sock"), Path(runtime, "podman", "podman.sock")]
-    found = next((place for place in places if place.is_socket()), places[0])
-    return f"unix://{found}"
-
-
-def _tls(url: str) -> ssl.SSLContext | None:
-    """Read the certificates for a remote Engine as Docker's own command does."""
-    scheme, separator, rest = url.partition("://")
-    if not separator or not rest or scheme not in ("unix", "tcp", "http", "https"):
-        raise ConfigError(
-            f"Docker's address {url!r} cannot be used; write unix:///var/run/docker.sock, "
-            "tcp://host:2375 or https://host:2376"
-        )
-    if scheme != "https" and not (scheme == "tcp" and os.environ.get("DOCKER_TLS_VERIFY")):
-        return None
-    directory = os.environ.get("DOCKER_CERT_PATH")
-    if directory is None:
-        return ssl.create_default_context()
-    try:
-        context = ssl.create_default_context(cafile=str(Path(directory, "ca.pem")))
-        context.load_cert_chain(Path(directory, "cert.pem"), Path(directory, "key.pem"))
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"the certificates for Docker at {url} cannot be read: {error}; put ca.pem, "
-            f"cert.pem and key.pem into DOCKER_CERT_PATH={directory}"
-        ) from error
-    return context

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import lru_cache
 
-from dockerjail.model import Cursor, Stream
+from dockerjail.model import Container, Cursor, Stream
 from dockerjail.stamp import NANO, nanoseconds
 
 ROUND = 10
@@ -33,6 +33,12 @@ _ASKEW = 2.0
 _SLACK = 600
 """Seconds of Podman's log that are read again after a start: `since` hides what a clock that
 was set back meanwhile stamped earlier."""
+
+_TICK = 10_000_000
+"""Nanoseconds by which a moment that an Engine takes from a file may be too early."""
+
+_HEADSTART = 20_000_000
+"""Nanoseconds by which a first line may be stamped before the start: 3 ms were seen."""
 
 _TAILS = (256, 8192, 262144)
 _TINY = 8
@@ -329,10 +335,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """How much of a log to ask for; `since` in nanoseconds, inclusive."""
+    """How much of a log to ask for; `since` and `until` in nanoseconds, inclusive."""
 
     tail: int | None = None
     since: int | None = None
+    until: int | None = None
 
 
 def windows(
@@ -438,17 +445,48 @@ def narrower(tail: int | None) -> tuple[Window, ...]:
     return tuple(Window(tail=size) for size in sizes if tail is None or size < tail)
 
 
+def parting(container: Container, progress: Progress, dialect: Dialect) -> int | None:
+    """
+    Return a moment between a container's run and the one before, in nanoseconds.
+
+    None where nobody asks: on Docker another stamp ends a line anyway, a terminal's log does
+    not show where a run began, and what is consumed cannot be parted any more. Podman sets down the end of a run, when its log is written, by the time of a file. Of
+    a container that does not run the end of the run before is not known, only that it takes longer
+    than this to start one.
+    """
+    if dialect is not Dialect.PODMAN or container.tty or progress.regressed:
+        return None
+    start, end = (int(at * NANO) for at in (container.started_at, container.finished_at))
+    if not start or (container.running and not end):
+        return None
+    moment = end + _TICK if 0 < end < start else start - _HEADSTART
+    wanted = min((cursor.ns for cursor in progress.cursors.values()), default=0)
+    return moment if wanted <= moment else None
+
+
 def first_sight(moment: float) -> dict[Stream, Cursor]:
     """Make cursors that want every line from `moment`, seconds, on."""
     return dict.fromkeys(Stream, Cursor(max(int(moment * NANO), 0), 0))
 
 
-def resumed(stored: Mapping[Stream, Cursor]) -> dict[Stream, Cursor]:
+def waiting(cursor: Cursor, first: int) -> Cursor:
+    """Have a cursor say that a line behind it waits for its end; `first` is the line's stamp."""
+    return Cursor(cursor.ns, -cursor.seen) if cursor.seen else Cursor(first - 1, 0)
+
+
+def settled(cursor: Cursor) -> Cursor:
+    """Return what a cursor says is consumed, whatever waits."""
+    return Cursor(cursor.ns, abs(cursor.seen))
+
+
+def resumed(stored: Mapping[Stream, Cursor]) -> tuple[dict[Stream, Cursor], int | None]:
     """
     Complete stored cursors: a stream without one had nothing to consume.
 
-    At least not up to a round before the newest line of the other stream.
+    At least not up to a round before the newest line of the other stream; or since the moment,
+    in nanoseconds, that is returned if some line waited for its end.
     """
     newest = max(cursor.ns for cursor in stored.values())
     missing = Cursor(max(newest - (ROUND + 1) * NANO, 0), 0)
-    return {stream: stored.get(stream, missing) for stream in Stream}
+    held = min((cursor.ns for cursor in stored.values() if cursor.seen <= 0), default=None)
+    return {stream: settled(stored.get(stream, missing)) for stream in Stream}, held

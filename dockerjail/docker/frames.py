@@ -35,7 +35,10 @@ _LONGEST_BARE = PIECE + _LONGEST_STAMP
 _SPLIT_AT_LF = frozenset({"json-file", "local"})
 """Drivers whose messages are what stood between two LFs."""
 
-_KEEP_LF = frozenset({"json-file", "journald"})
+JOURNALD = "journald"
+"""The logging driver whose pieces of a long line each have a time of their own."""
+
+_KEEP_LF = frozenset({"json-file", JOURNALD})
 
 _STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}(?:Z|[+-]\d\d:\d\d) ")
 
@@ -55,7 +58,9 @@ def reader(container: Container, dialect: Dialect) -> "Reader":
         return FrameReader(slabs=lines)
     if dialect is Dialect.PODMAN:
         return PodmanTtyReader()
-    return TtyReader(bare=dialect is Dialect.OLD and container.log_driver not in _KEEP_LF)
+    driver = container.log_driver
+    bare = dialect is Dialect.OLD and driver not in _KEEP_LF
+    return TtyReader(bare=bare, restamped=driver == JOURNALD)
 
 
 class FrameReader:
@@ -109,7 +114,8 @@ class TtyReader:
 
     Each line is `STAMP SP TEXT CR LF`. In a line of more than 16 KiB the same
     stamp stands again after each 16384 bytes; there a piece ends, as it does in a
-    multiplexed log. A line without a stamp is an error of the Engine's.
+    multiplexed log. A line without a stamp is an error of the Engine's. Where it is `restamped`,
+    each piece has a stamp of its own.
 
     Before Engine 23 the driver `local` (and the copy that is kept for drivers which cannot
     be read) loses the LF of such a line's last piece: `bare`. The next line's stamp
@@ -121,12 +127,13 @@ class TtyReader:
     terminal's log shows where it ends: the next run's first line is a part of it.
     """
 
-    __slots__ = ("_bare", "_prefix", "_rest")
+    __slots__ = ("_bare", "_prefix", "_rest", "_restamped")
 
-    def __init__(self, *, bare: bool = False) -> None:
+    def __init__(self, *, bare: bool = False, restamped: bool = False) -> None:
         self._rest = b""
         self._prefix = b""  # `STAMP SP` of the line whose next piece is to come
         self._bare = bare
+        self._restamped = restamped
 
     def feed(self, data: bytes) -> list[Frame]:
         """Return the frames that `data` completes."""
@@ -160,7 +167,7 @@ class TtyReader:
                     continue
                 prefix = buffer[start:text]
             if (newline if newline >= 0 else end) - text >= PIECE:
-                stop, self._prefix = text + PIECE, prefix
+                stop, self._prefix = text + PIECE, b"" if self._restamped else prefix
             elif newline >= 0:
                 stop, self._prefix = newline + 1, b""
             else:

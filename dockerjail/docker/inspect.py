@@ -138,6 +138,7 @@ def container(
         log_options=options,
         created_at=_time(data.get("Created")),
         started_at=_time(_part(data, "State").get("StartedAt")),
+        finished_at=_time(_part(data, "State").get("FinishedAt")),
     )
 
 

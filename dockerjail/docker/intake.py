@@ -442,7 +442,7 @@ class Intake:
     def _keep(self, container: str, tail: Tail) -> None:
         """Remember how far a log was read: should it be wanted again, nothing is to come twice."""
         if tail.consumed:
-            self._stored[container] = dict(tail.cursors)
+            self._stored[container] = tail.stand
 
     def _forget(self, container: str) -> None:
         self.tails.pop(container, None)

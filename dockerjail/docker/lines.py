@@ -4,7 +4,7 @@ Frames in, chunks of complete lines out. Pure.
 Frames that were consumed before are left out, the pieces of long lines are glued
 together, and all lines of one stream that came with one read leave as one chunk,
 whose cursor stands behind its last line: pieces of a line whose end has not come
-are not consumed. Bytes pass as they are (NUL, invalid UTF-8, a lone CR); only the
+are not consumed. If that takes long, a chunk without lines says so in its cursor. Bytes pass as they are (NUL, invalid UTF-8, a lone CR); only the
 CR that a terminal puts before each LF goes.
 
 A line is bounded: what is over the limit is cut off its end, and counted.
@@ -12,18 +12,21 @@ A line is bounded: what is over the limit is cut off its end, and counted.
 
 from collections.abc import Mapping, Sequence
 
-from dockerjail.docker.cursor import Dialect, Position, Progress, positions
-from dockerjail.docker.frames import SYSTEM_ERROR
+from dockerjail.docker.cursor import ROUND, Dialect, Position, Progress, positions, stamp, waiting
+from dockerjail.docker.frames import JOURNALD, PIECE, SYSTEM_ERROR
 from dockerjail.docker.slab import Frame, Slab
 from dockerjail.errors import EngineUnavailable
 from dockerjail.model import Chunk, Container, Cursor, Stream
-from dockerjail.stamp import nanoseconds
+from dockerjail.stamp import NANO, nanoseconds
 
 LIMIT = 64 * 1024
 """How many bytes of text a line may have; the rest is dropped and counted."""
 
 _USUAL = 128
 """Bytes of a usual frame: of a slab nobody counts them."""
+
+_LONG_WAIT = ROUND * NANO // 2
+"""Nanoseconds of log behind a piece; while it waits for fewer, whoever resumes finds it anyway."""
 
 _BUCKET = 18
 """As much of a stamp as is the same for ten seconds (`cursor.ROUND`)."""
@@ -33,8 +36,19 @@ class _Strand:
     """One stream while it is being read."""
 
     __slots__ = (
-        *("before", "lines", "met", "other", "piece_stamp", "pieces", "position", "size"),
-        *("stream", "torn"),
+        *(
+            "before",
+            "done",
+            "frames",
+            "lines",
+            "marked",
+            "met",
+            "other",
+            "piece_stamp",
+            "pieces",
+            "place",
+        ),
+        *("position", "size", "stream", "torn"),
     )
 
     def __init__(self, stream: Stream, position: Position) -> None:
@@ -43,10 +57,13 @@ class _Strand:
         self.lines: list[bytes] = []
         self.pieces: list[bytes] = []  # `STAMP SP`, then texts
         self.piece_stamp = b""
+        self.frames = 0  # that the pieces came in
         self.size = 0  # of the pieces' text, with what was cut off
         self.before = position.cursor  # where the stream stood before the pieces
+        self.marked = False  # whether it was told that the pieces wait
         self.other = self
         self.met = False
+        self.place = self.done = 0  # of the newest frame, and of the newest that is consumed
         self.torn = False  # what comes is the rest of a line whose beginning is lost
 
 
@@ -68,17 +85,19 @@ class Lines:
         dialect: Dialect,
         limit: int = LIMIT,
         stand: Mapping[Stream, Position] | None = None,
-        measure: bool = False,
+        ahead: int | None = None,
     ) -> None:
         """
         Leave out what `cursors` say is consumed, by its stamps; or what `stand` says is.
 
-        `peak` is known if it is asked to `measure`.
+        With `ahead`, nanoseconds, `reached` says whether a frame of that stamp came, or a later one.
         """
-        self._measure = measure
+        self._ahead = ahead
+        self.reached = ahead is None
         self._container = container
         self._limit = limit
         self._glue = dialect is Dialect.PODMAN
+        self._restamped = container.log_driver == JOURNALD and not self._glue
         if stand is None:
             stand = positions(Progress(cursors=cursors, real=False))
         self._strands: Mapping[int, _Strand] = {
@@ -98,8 +117,8 @@ class Lines:
         self.errors: list[str] = []
         self.oldest: int | None = None
         self.newest: int | None = None
-        self.last: Stream | None = None
-        self.peak = 0
+        self._place = 0
+        self._joint = b""
 
     def feed(self, frames: Sequence[Frame]) -> list[Chunk]:
         """
@@ -113,8 +132,8 @@ class Lines:
             return [chunk]
         strands = self._strands
         limit = self._limit
-        first = last = b""
-        latest: _Strand | None = None
+        first = last = self._joint = b""
+        place = self._place
         try:
             for kind, payload in frames:
                 strand = strands.get(kind)
@@ -133,18 +152,21 @@ class Lines:
                 if new:
                     self.fresh += 1
                     first = first or payload
-                    last, latest = payload, strand
+                    last = payload
+                    strand.place = place = place + 1
+                    if not strand.pieces:
+                        strand.done = place
                 elif strand.position.met and not strand.met:
-                    strand.met, latest = True, strand
+                    strand.met = True
+                    strand.place = strand.done = place = place + 1
+            self._place = place
             self._close_round()
             self.oldest = _moment(first) if first else None
             if last:
                 self.newest = _moment(last)
-            if latest is not None:
-                self.last = latest.stream
-            if self._measure:
+            if self._ahead is not None and not self.reached:
                 top = max((line[:30] for kind, line in frames if kind in strands), default=b"")
-                self.peak = max(self.peak, _moment(top + b" ") if top else 0)
+                self.reached = bool(top) and _moment(top + b" ") >= self._ahead
         except ValueError as error:
             raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
         chunks, self._chunks = self._chunks, []
@@ -153,14 +175,18 @@ class Lines:
     def _leap(self, slab: Slab) -> Chunk | None:
         """Take a slab as it is, if all in it is new and nothing stands before it."""
         strand = self._strands[slab.kind]
-        if self._measure or strand.pieces or strand.other.pieces or strand.torn:
+        if strand.pieces or strand.other.pieces or strand.torn:
             return None
         cursor = slab.cursor
         if not strand.position.leap(slab.first, slab.stamp, cursor.seen):
             return None
         self.fresh += len(slab.data) // _USUAL + 1
         self.oldest, self.newest = nanoseconds(slab.first), cursor.ns
-        self.last = strand.stream
+        if self._ahead is not None and not self.reached:
+            self.reached = cursor.ns >= self._ahead or slab.has(stamp(self._ahead))
+        self._joint = b""
+        self._place += 1
+        strand.place = strand.done = self._place
         return Chunk(
             container=self._container,
             stream=strand.stream,
@@ -204,6 +230,17 @@ class Lines:
         return frozenset(s.stream for s in self._strands.values() if s.position.met)
 
     @property
+    def last(self) -> Stream | None:
+        """The stream whose newest consumed frame stands last in the log, as far as it is known."""
+        last = max(self._strands.values(), key=lambda strand: strand.done)
+        return last.stream if last.done else None
+
+    @property
+    def stands(self) -> tuple[tuple[bytes, int], ...]:
+        """Where both streams stand by their newest frames, consumed or not: stamps and numbers."""
+        return tuple((s.position.stamp, s.position.seen) for s in self._strands.values())
+
+    @property
     def fell(self) -> int:
         """By how many nanoseconds the stamps of new frames went back, at most."""
         return max(strand.position.fell for strand in self._strands.values())
@@ -212,6 +249,20 @@ class Lines:
     def regressed(self) -> bool:
         """Whether behind frames of the log there are some with earlier stamps."""
         return any(strand.position.regressed for strand in self._strands.values())
+
+    @property
+    def pending(self) -> int:
+        """How many of the new frames wait for the end of their line."""
+        return sum(strand.frames for strand in self._strands.values() if strand.pieces)
+
+    @property
+    def joined(self) -> int | None:
+        """
+        The stamp, in nanoseconds, of the newest piece that the last `feed` put behind another.
+
+        One that brought nothing but the end of a line is none.
+        """
+        return nanoseconds(self._joint) if self._joint else None
 
     @property
     def held(self) -> int | None:
@@ -241,7 +292,7 @@ class Lines:
         # Another stamp ends a line, because sometimes its LF is missing: at the
         # end of a run, and for long lines with the `local` driver before Engine 23.
         # Podman splits where a read ended, and the stamps of pieces may differ.
-        if strand.pieces and not self._glue and position.stamp != strand.piece_stamp:
+        if strand.pieces and not self._glue and self._stands_alone(strand):
             self._complete(strand)
         start = payload.index(b" ") + 1
         ends = payload[-1:] == b"\n"
@@ -249,7 +300,11 @@ class Lines:
         if not strand.pieces:
             nanoseconds(payload[: start - 1])  # `held` is asked for it
             strand.pieces.append(payload[:start])
-            strand.piece_stamp, strand.before, strand.size = position.stamp, before, 0
+            strand.piece_stamp, strand.before = position.stamp, before
+            strand.size = strand.frames = 0
+        elif text and self._glue:
+            self._joint = max(self._joint, position.stamp)
+        strand.frames += 1
         room = self._limit - strand.size
         strand.size += len(text)
         if room > 0:
@@ -258,17 +313,27 @@ class Lines:
             self._complete(strand)
         return True
 
+    def _stands_alone(self, strand: _Strand) -> bool:
+        """Say whether what is in hand, which has no LF, is a line: the frame admitted now is another."""
+        if self._restamped:
+            return strand.size % PIECE > 0  # only the last piece of a line is shorter
+        return strand.position.stamp != strand.piece_stamp
+
     def _complete(self, strand: _Strand) -> None:
         """Glue the pieces together: a line."""
         if strand.size > self._limit:
             self.overlong += 1
             self.dropped += strand.size - self._limit
         line = b"".join((*strand.pieces, b"\n"))
-        strand.pieces = []
+        strand.pieces, strand.marked = [], False
+        strand.done = strand.place
         self._line(strand, line)
 
     def _close_round(self) -> None:
         """Make chunks of the lines so far; everything admitted is a line or a held piece."""
+        for strand in self._strands.values():
+            if strand.pieces and strand.other.lines and not (strand.lines or strand.marked):
+                self._mark(strand)
         for strand in self._strands.values():
             if lines := strand.lines:
                 strand.lines = []
@@ -280,6 +345,19 @@ class Lines:
                         cursor=strand.before if strand.pieces else strand.position.cursor,
                     )
                 )
+
+    def _mark(self, strand: _Strand) -> None:
+        """
+        Tell, by a chunk without lines, that a line of one stream waits while the other goes on.
+
+        Whoever resumed from the other's cursor would else begin behind the waiting pieces.
+        """
+        first = nanoseconds(strand.piece_stamp)
+        if nanoseconds(strand.other.position.stamp) - first > _LONG_WAIT:
+            cursor, strand.marked = waiting(strand.before, first), True
+            self._chunks.append(
+                Chunk(container=self._container, stream=strand.stream, data=b"", cursor=cursor)
+            )
 
     def _join(self, lines: list[bytes]) -> bytes:
         data = b"".join(lines)

@@ -64,6 +64,15 @@ class Slab(Sequence[Frame]):
             self._frames = [(self.kind, payload) for payload in payloads(self.data)]
         return self._frames
 
+    def has(self, stamp: bytes) -> bool:
+        """Say whether one of the frames has this stamp."""
+        at = self.data.find(stamp)
+        while at >= 0:
+            if at >= HEADER and whole(self.data, at - HEADER, self.data.find(b"\n", at)):
+                return True
+            at = self.data.find(stamp, at + 1)
+        return False
+
     def __len__(self) -> int:
         return len(self.frames)
 

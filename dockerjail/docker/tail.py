@@ -42,18 +42,22 @@ from dockerjail.docker.cursor import (
     Window,
     first_sight,
     narrower,
+    parting,
     positions,
     reaches,
     resumed,
+    settled,
+    stamp,
     windows,
 )
-from dockerjail.docker.frames import SYSTEM_ERROR, Reader
+from dockerjail.docker.frames import JOURNALD, SYSTEM_ERROR, Reader
 from dockerjail.docker.frames import reader as frames_of
 from dockerjail.docker.inspect import bounded, readable
+from dockerjail.docker.lateness import Lateness
 from dockerjail.docker.lines import LIMIT, Lines
 from dockerjail.docker.pace import Pace, file_size
 from dockerjail.docker.recall import Recall, recall
-from dockerjail.docker.slab import Frame
+from dockerjail.docker.slab import Frame, Slab
 from dockerjail.errors import ContainerGone, ContainerUnknown, EngineUnavailable, LogsUnreadable
 from dockerjail.framed import count
 from dockerjail.model import Chunk, Container, Cursor, Problem, Stream
@@ -70,6 +74,15 @@ _LITTLE = 2000
 
 _LAG = 0.3
 """Seconds behind the usual at which a follower is given up: 3 s lost lines, 0.3 s none."""
+
+_LAG_JOURNALD = 1.0
+"""The same for the driver journald: it tells of new lines after 0.25 s, and its journal is large."""
+
+_LAST_WORDS = 3.0
+"""
+Seconds without a new line until the log of a run that ended is over, for the driver journald: what
+was sent to it in time it may write later. (Engine 26 itself waits 2 s for that, 20.10 not at all.)
+"""
 
 _QUIET_FIRST, _QUIET_LONGEST = 2.0, 30.0
 """Seconds of silence until a followed stream is opened anew; grows while nothing was missed."""
@@ -102,8 +115,8 @@ _HELD_UP = 1.0
 _SLICE = 32 * 1024
 """Bytes that are taken apart before others get a turn."""
 
-_STEP = 0.5
-"""Seconds by which this host's clock must jump to have been set."""
+_ASKEW = 3.0
+"""Seconds by which stamps, which may be whole seconds, and our clock are apart at most."""
 
 _STANDS = 86400.0
 """Seconds for which something that is over, but may have cost lines, stays a problem."""
@@ -142,12 +155,21 @@ class _Need(Enum):
     SAY = auto()
     """The same; but it is all there is, and nothing wider can be tried."""
     SEEK = auto()
-    """That frame; nothing is taken, it is only to be known which cursors' frames are there."""
+    """
+    The same; but nothing is taken, it is only to be known which cursors' frames are there. So
+    it must be no narrower than what is read then.
+    """
+    PART = auto()
+    """Nothing: it ends where a run of the container did, perhaps before that frame."""
     NOTHING = auto()
 
 
 class _Silence(Exception):
     """Nothing came for longer than we have patience."""
+
+
+class _Restarted(Exception):
+    """The container ended or began a run while its log was read."""
 
 
 @asynccontextmanager
@@ -197,7 +219,11 @@ class Tail:
         self._clock = clock
         self._limit = limit
         self.container = container
-        self.cursors = resumed(stored) if stored else first_sight(start)
+        self._held: int | None = None
+        self.cursors = first_sight(start)
+        if stored:
+            self.cursors, self._held = resumed(stored)
+        self._told: dict[Stream, Cursor] = {}
         self.state = State.WAITING
         self.lines = 0
         self.bytes = 0
@@ -217,12 +243,12 @@ class Tail:
         self._sure = False
         self._doubted: frozenset[Stream] = frozenset()
         self._whole = False
-        self._held: int | None = None
         self._empty = False
+        self._parted = -1.0
+        self._inspected = -math.inf
         self._assembly: Lines | None = None
         self._quiet = _QUIET_FIRST
-        self._offset = 0.0
-        self._late: float | None = None
+        self._lateness = Lateness()
         self._lag = self._lag_at = 0.0
         self._waiting_since: float | None = None
         self._missed = False
@@ -230,7 +256,6 @@ class Tail:
         self._ahead: int | None = None
         self._pace = Pace(file_size(container.log_driver, container.log_options))
         self._busy = False
-        self._clock_ahead = math.inf
         self._reset = False
         self._task: asyncio.Task[None] | None = None
         self._delivering = False
@@ -273,6 +298,11 @@ class Tail:
         return self._real
 
     @property
+    def stand(self) -> dict[Stream, Cursor]:
+        """What to resume from, some time later."""
+        return {**self.cursors, **self._told}
+
+    @property
     def lag(self) -> float:
         """How many seconds late the newest line came, or is by now if it or the next still waits."""
         since = self._waiting_since
@@ -296,9 +326,9 @@ class Tail:
         try:
             await self._persist()
         except ContainerGone:
+            await self._finish(State.GONE)
             if not self._whole:
                 self._gap("it was removed before its log was read to the end", "")
-            await self._finish(State.GONE)
         except LogsUnreadable as error:
             self.state = State.UNREADABLE
             what = f"its log cannot be read, the Engine says: {error}"
@@ -321,13 +351,16 @@ class Tail:
                     self._recall = None
                 await self._catch_up()
                 if not running:
+                    if not await self._over():
+                        look = True
+                        continue
                     await self._finish(State.ENDED)
                     return
                 if wait:
                     await asyncio.sleep(next(delays))
                 began = clock()
                 look = wait = await self._follow() is _End.CLOSED
-            except (EngineUnavailable, ContainerUnknown) as error:
+            except (EngineUnavailable, ContainerUnknown, _Restarted) as error:
                 # A cut connection is normal (restarts, proxies that end idle
                 # streams): only one that fails again at once has to wait.
                 logger.debug("log of %s: %s", self.container.name, error)
@@ -341,6 +374,20 @@ class Tail:
                 self.reconnects += 1
             if clock() - began >= _BRIEF:
                 delays, wait = self._backoff.delays(), False
+
+    async def _over(self) -> bool:
+        """Say whether nothing comes any more of a run that ended and was read."""
+        if self.container.log_driver != JOURNALD:
+            return True
+        self._whole = True
+        quiet, read = 0.0, (self.cursors.copy(), self._held)
+        while quiet < _LAST_WORDS:
+            await asyncio.sleep(_LAST_WORDS / 6)
+            await self._catch_up()
+            quiet = quiet + _LAST_WORDS / 6 if read == (self.cursors, self._held) else 0.0
+            read = self.cursors.copy(), self._held
+        before, self.container = self.container, await self._look()
+        return not self.container.running and self.container.started_at == before.started_at
 
     async def _remind(self, begin: Recall) -> None:
         """Show what an earlier process has judged to who has forgotten it."""
@@ -387,7 +434,7 @@ class Tail:
             _, fresh = await self._read(follow=False)
             total += fresh
         if total >= _LITTLE:
-            self._late = None
+            self._lateness.caught_up()
         if total and self._missed:
             self._quiet = _QUIET_FIRST
         self._missed = self._reset = False
@@ -418,11 +465,11 @@ class Tail:
         plan = self._plan(follow=follow)
         end, fresh, window = _End.UNREACHED, 0, plan[-1]
         self._ahead = None
-        if not follow and self._progress().torn:
-            for window in plan:
-                end, _ = await self._request(window, _Need.SEEK, follow=False)
-                if end is not _End.UNREACHED:
-                    break
+        if not follow:
+            plan = await self._seek(plan)
+            if self._parted != self.container.started_at and (left := await self._part()):
+                fresh += left
+                plan = await self._seek(self._plan(follow=False))
         self._doubted = frozenset()
         for self._sure in (False, True):
             # what is to be believed lost must not be in any part of the log
@@ -457,18 +504,82 @@ class Tail:
                 raise EngineUnavailable("the Engine cannot read the end of the log")
         return end, fresh
 
-    async def _brought_all(self) -> bool:
+    async def _seek(self, plan: Sequence[Window]) -> Sequence[Window]:
         """
-        Say whether a stream that is silent has brought all there is; False to open it anew.
+        Look up which cursors' frames are in the log, if their order or stamps do not tell.
+
+        Returns what is left of the plan: narrower windows do not reach back to them.
+        """
+        progress = self._progress()
+        unsure = progress.real and not progress.exact and progress.ahead(self._now)
+        if not (progress.torn or unsure):
+            return plan
+        for number, window in enumerate(plan):
+            end, _ = await self._request(window, _Need.SEEK, follow=False)
+            if end is not _End.UNREACHED:
+                return plan[number:]
+        return plan
+
+    async def _part(self) -> int:
+        """
+        Read what runs before this one left, if nothing else ends their last lines.
+
+        Returns how many frames were new.
+        """
+        started, progress = self.container.started_at, self._progress()
+        until = parting(self.container, progress, self._dialect())
+        fresh = 0
+        if until is not None and not self._reset and not progress.ahead(self._now):
+            window = replace(self._plan(follow=True)[-1], until=until)
+            before, earlier = self._last, self._assembly
+            try:
+                end, fresh = await self._request(window, _Need.PART, follow=False)
+                read = self._assembly
+                if read is not None and read is not earlier and end is _End.CLOSED:
+                    fresh += read.pending
+                    await self._give(read, read.finish())
+            finally:
+                # what is behind may be consumed of the other stream: no last frame is known
+                self._last = None
+            self._assembly = self._held = None
+            if not fresh:
+                self._last = before
+        self._parted = started
+        return fresh
+
+    async def _see_that_it_runs_on(self, joint: int) -> None:
+        """
+        Raise `_Restarted` if the pieces of a line may be of two runs; the last is stamped `joint`.
+
+        Podman's followers may go on from one run to the next without a word.
+        """
+        known = self.container
+        if known.tty or joint / NANO + _ASKEW < self._inspected:
+            return
+        asked = self._now
+        try:
+            found = await self._engine.inspect(known.id)
+        except ContainerUnknown:
+            return
+        if found is None:
+            return  # no run can have begun
+        if (found.started_at, found.finished_at) != (known.started_at, known.finished_at):
+            raise _Restarted(f"container {known.name} was started anew")
+        self._inspected = asked
+
+    async def _brought_all(self, lines: Lines) -> bool:
+        """
+        Say whether a silent stream has brought `lines` all there is; False to open it anew.
 
         Podman reads all of a log's file to open a stream, but only the end of it for this.
         """
         if self._dialect() is not Dialect.PODMAN:
             return False
-        _, fresh = await self._read(follow=False)
-        if fresh:
-            self._quiet = _QUIET_FIRST
-        return not fresh
+        await self._read(follow=False)
+        if self._assembly is None or self._assembly.stands == lines.stands:
+            return True
+        self._quiet = _QUIET_FIRST
+        return False
 
     def _progress(self) -> Progress:
         return Progress(
@@ -484,7 +595,7 @@ class Tail:
     @property
     def _now(self) -> float:
         """The Engine's time, as far as its lines tell how it differs from ours."""
-        return self._clock() - self._offset
+        return self._clock() - self._lateness.offset
 
     def _plan(self, *, follow: bool) -> Sequence[Window]:
         if self._empty:
@@ -495,7 +606,7 @@ class Tail:
         return plan[-1:] if self._polls else plan
 
     async def _request(self, window: Window, need: _Need, *, follow: bool) -> tuple[_End, int]:
-        """Open the log once; return how that ended and how many frames were new."""
+        """Open the log once; return how that ended and how many frames of lines were new."""
         searched = window.tail is None and window.since is not None
         patience = self._quiet if follow else _STUCK_FAR if searched else _STUCK
         progress = self._progress()
@@ -514,7 +625,7 @@ class Tail:
             dialect=self._dialect(),
             limit=self._limit,
             stand=stand,
-            measure=self._ahead is not None,
+            ahead=self._ahead,
         )
         clock = asyncio.get_running_loop().time
         met = False
@@ -526,7 +637,11 @@ class Tail:
                     # Some Engines send even the headers only with the first line.
                     body = await stack.enter_async_context(
                         self._engine.logs(
-                            self.container, follow=follow, since=window.since, tail=window.tail
+                            self.container,
+                            follow=follow,
+                            since=window.since,
+                            until=window.until,
+                            tail=window.tail,
                         )
                     )
                 if follow:
@@ -541,11 +656,12 @@ class Tail:
                     if data == b"":
                         if clock() - spoke < patience:
                             continue
-                        if follow and await self._brought_all():
+                        if follow and await self._brought_all(lines):
                             self._quiet = patience = min(patience * 2, _QUIET_LONGEST)
                         else:
                             end = _End.QUIET
                     spoke = clock()
+                    sure = need is _Need.PART
                     for frames in _frames(reader, data):
                         if not met and frames and frames[0][0] != SYSTEM_ERROR:
                             met = True
@@ -554,13 +670,20 @@ class Tail:
                             if not follow and self._begins_late(progress, window, frames[0]):
                                 lines.tear()
                         chunks = lines.feed(frames)
-                        count += len(frames)
+                        count += (
+                            0 if isinstance(frames, Slab) else len(frames)
+                        )  # behind the cursors' frames
                         if need is _Need.SEEK:
                             await asyncio.sleep(0)
                             continue
+                        if lines.joined is not None and not sure:
+                            await self._see_that_it_runs_on(lines.joined)
+                            sure = True
                         if follow and (why := self._unsure(lines, chunks, count, window)):
                             self._assembly = None
-                            return why, 0
+                            # frames of one stamp may stand apart: a wider window has them all
+                            narrow = why is _End.LAGGED and lines.astray and need is _Need.REACH
+                            return _End.UNREACHED if narrow else why, 0
                         self._assembly = lines
                         if chunks and await self._take(lines, chunks, stack if follow else None):
                             end = _End.LAGGED
@@ -569,6 +692,8 @@ class Tail:
                             end = _End.DAMAGED
                             break
                         await asyncio.sleep(0)
+                    # what came last may be hundreds of lines, and nothing may come for days
+                    data, frames, chunks = data and b"", (), []
             except _Silence:
                 end = _End.QUIET
         if end is _End.QUIET and not follow:
@@ -577,18 +702,22 @@ class Tail:
             end = self._conclude(lines, window, need, met=met)
         if met and need is not _Need.SEEK:
             self._empty = False
-            self._held = lines.held
-        return end, lines.fresh
+            if self._assembly is lines and end is not _End.UNREACHED:
+                self._held = lines.held
+        return end, lines.fresh - lines.pending  # those will be new to the next, too
 
     def _conclude(self, lines: Lines, window: Window, need: _Need, *, met: bool) -> _End:
         """Judge a window that was read to its end; take note of what it showed."""
+        if need is _Need.PART:
+            return _End.CLOSED
         if need is _Need.SEEK:
             self._found = lines.met
             wanted = [(c.ns, s) for s, c in self.cursors.items() if c.seen and s not in self._lost]
-            return _End.CLOSED if max(wanted)[1] in lines.met else _End.UNREACHED
+            there = not wanted or max(wanted)[1] in lines.met
+            return _End.CLOSED if there else _End.UNREACHED
         if not met:
             return _End.CLOSED if self._accept_nothing(window, need) else _End.UNREACHED
-        if self._ahead is not None and lines.peak < self._ahead and not self._regressed:
+        if not lines.reached and not self._regressed:
             # A narrower window showed something newer: it is behind damage, at which
             # Engines before 23 stop without a word.
             return _End.DAMAGED
@@ -602,7 +731,7 @@ class Tail:
             hidden = self._doubted - lines.met - lines.lost
             self._doubted = lines.lost
             if need is _Need.SAY and self._sure and (lines.lost or hidden):
-                self._lose(lines.lost)
+                self._lose(lines.lost, hidden)
                 self._doubted = frozenset()
             if lines.lost:
                 return _End.UNREACHED
@@ -636,12 +765,12 @@ class Tail:
             moment = nanoseconds(payload[: payload.find(b" ")])
         except ValueError as error:
             raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
-        if need is not _Need.REACH:
+        judged = need is _Need.REACH or (need is _Need.SEEK and window.tail is not None)
+        if not judged or reaches(progress, window, kind, moment, self._dialect()):
             return True
-        good = reaches(progress, window, kind, moment, self._dialect())
-        if not good and self._ahead is None:
+        if need is _Need.REACH and self._ahead is None:
             self._ahead = moment
-        return good
+        return False
 
     def _begins_late(self, progress: Progress, window: Window, first: Frame) -> bool:
         """Say whether a log may have lost, with its beginning, a part of what is read now."""
@@ -667,13 +796,18 @@ class Tail:
                 return window.since is None
         return True
 
-    def _lose(self, streams: frozenset[Stream]) -> None:
-        """Take note that the last lines that were read are not in the log any more."""
+    def _lose(self, streams: frozenset[Stream], hidden: frozenset[Stream] = frozenset()) -> None:
+        """
+        Take note that the last lines that were read are not in the log any more.
+
+        Of `hidden` streams they are not either, but what is new is told by the other stream.
+        """
         self._lost |= {stream for stream in streams if self.cursors[stream].seen}
         self._last = None
         self._gap(
             "its log was rotated away or truncated before it was read",
             "allow larger or more files (log options max-size and max-file)",
+            streams | hidden,
         )
 
     def _fell(self, by: int) -> None:
@@ -687,12 +821,8 @@ class Tail:
 
     def _look_at_clocks(self) -> bool:
         """Say whether this host's clock was set back since the last look."""
-        ahead = self._clock() - asyncio.get_running_loop().time()
-        step, self._clock_ahead = ahead - self._clock_ahead, ahead
-        if math.isinf(step) or abs(step) < _STEP:
-            return False
-        self._offset, self._late = 0.0, None
-        if step > 0:
+        step = self._lateness.look(self._clock(), asyncio.get_running_loop().time())
+        if step >= 0:
             return False
         self._reset = True
         for stream, cursor in self.cursors.items():
@@ -701,25 +831,14 @@ class Tail:
         return True
 
     def _lags(self, moment: int) -> bool:
-        """
-        Say whether a live line comes too late.
-
-        Usual is how late lines come anyway, when the Engine's clock is not ours:
-        what two lines in a row are late without anything to catch up on between.
-        """
+        """Say whether a live line comes too late."""
         self._look_at_clocks()
         late = self._clock() - moment / NANO
-        self._offset = min(self._offset, late)
+        self._lateness.see(late)
         if self._dialect() is Dialect.PODMAN:
             return False  # its stamps are up to a second old, and to leave it would help nothing
-        if late - self._offset <= _LAG:
-            self._late = None
-            return False
-        if self._late is not None and abs(late - self._late) <= _LAG:
-            self._offset, self._late = late, None
-            return False
-        self._late = late
-        return True
+        most = _LAG_JOURNALD if self.container.log_driver == JOURNALD else _LAG
+        return self._lateness.lags(late, most)
 
     async def _take(
         self, lines: Lines, chunks: Sequence[Chunk], follower: AsyncExitStack | None
@@ -757,7 +876,8 @@ class Tail:
                 await self._deliver(chunk)
             finally:
                 self._delivering = False
-            self.cursors[chunk.stream] = chunk.cursor
+            self._told[chunk.stream] = chunk.cursor
+            self.cursors[chunk.stream] = settled(chunk.cursor)
             self._held = lines.held
             self._lost -= {chunk.stream}
             self._real = True
@@ -768,7 +888,7 @@ class Tail:
                 await asyncio.sleep(0)
         if chunks and lines.newest is not None:
             self.last_at = lines.newest / NANO
-            self._lag = max(self._clock() - self.last_at - self._offset, 0.0)
+            self._lag = max(self._clock() - self.last_at - self._lateness.offset, 0.0)
             self._lag_at = asyncio.get_running_loop().time()
         if self._last is not None:
             self._last = lines.last or self._last
@@ -776,10 +896,15 @@ class Tail:
         self.dropped += lines.dropped
         lines.overlong = lines.dropped = 0
 
-    def _gap(self, what: str, remedy: str) -> None:
-        """Count and tell that lines may have been missed."""
+    def _gap(self, what: str, remedy: str, streams: frozenset[Stream] = frozenset(Stream)) -> None:
+        """Count and tell that lines may have been missed, and of each gap behind which line."""
         self.gaps += 1
         self._warn(what, f"{what}, lines may have been missed", remedy)
+        read = ((s, c) for s, c in self.cursors.items() if s in streams and self._real and c.seen)
+        behind = [f"{stamp(c.ns).decode()} ({s.name.lower()})" for s, c in read]
+        where = "behind the line of " + " and ".join(behind) if behind else "before its first line"
+        name = self.container.name
+        logger.info("container %s: gap %d of %.12s %s", name, self.gaps, self.container.id, where)
 
     def _warn(self, kind: str, what: str, remedy: str, *, stands: float | None = None) -> None:
         problem = Problem(place=f"container {self.container.name}", what=what, remedy=remedy)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from dockerjail.jail import datecut
+from dockerjail.jail import datecut, possessive
 
 _MONTHS = "Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sep(?:tember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?"
 _DAYS = (
@@ -188,6 +188,11 @@ def _template(pattern: str) -> _Template:
             f"datepattern {pattern[:80]!r} is no regex ({error}); write strptime's tokens "
             r"such as %Y-%m-%d %H:%M:%S, and \( \[ \. for signs of the log"
         ) from None
+    if possessive.forgets(regex):
+        raise DatePatternError(
+            f"datepattern {pattern[:80]!r} captures in a possessive repeat, which Python loses; "
+            f"{possessive.REMEDY}"
+        )
     if not compiled.groups:  # a comment that is not closed has swallowed it
         raise DatePatternError(f"datepattern {pattern[:80]!r} has no date; close its (?# with )")
     return _Template(at_begin=begin or rest.startswith(("^", "(^", "(?:^")), search=compiled.search)

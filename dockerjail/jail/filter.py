@@ -28,6 +28,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from dockerjail.errors import FilterError, Overdue
+from dockerjail.jail import possessive
 from dockerjail.jail.address import address, network
 from dockerjail.jail.datecut import cut
 from dockerjail.jail.datepattern import DatePatternError, cutter
@@ -36,7 +37,7 @@ from dockerjail.jail.fields import Reader, Seen
 from dockerjail.jail.first import begin, tries
 from dockerjail.jail.memory import Groups, Memory
 from dockerjail.jail.rule import Rule
-from dockerjail.jail.skeleton import absorbs
+from dockerjail.jail.skeleton import absorbs, keys
 from dockerjail.jail.tags import GROUPS, Expanded, TagError, expand
 from dockerjail.model import Address, Stream, Subject
 
@@ -157,6 +158,7 @@ class Filter:
         "_fail_by_first",
         "_ignore",
         "_joined",
+        "_keys",
         "_narrows",
         "_outer",
         "_outer_alternates",
@@ -204,6 +206,7 @@ class Filter:
             raise FilterError(str(error)) from None
         self._reader = Reader(rule) if rule.structured else None
         self.patterns = tuple(regex.pattern for regex in fail)
+        self._keys = keys(self.patterns) if self._scrolls else ()
         narrows = pref is not None or bool(rule.prefix) or rule.wrapped or rule.structured
         self._quick = None if narrows or self._scrolls else tuple(map(_accused, fail))
         groups = (regex.groupindex for regex in (*fail, *([pref] if pref else [])))
@@ -339,6 +342,8 @@ class Filter:
         """Judge a line together with those before it."""
         scroll = memory.scroll(line.stream)
         text = scroll.add(bare)
+        if self._keys and not any(map(text.__contains__, self._keys)):
+            return None
         try:
             found = self._first(text)
         except Overdue:
@@ -588,7 +593,7 @@ def _compile(kind: str, number: int, source: str, flags: int = 0) -> re.Pattern[
         expanded = expand(source)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # "possible nested set" helps nobody at run time
-            return re.compile(expanded.pattern, flags)
+            compiled = re.compile(expanded.pattern, flags)
     except TagError as error:
         raise FilterError(_message(kind, number, source, error.at, str(error))) from None
     except re.error as error:
@@ -596,6 +601,10 @@ def _compile(kind: str, number: int, source: str, flags: int = 0) -> re.Pattern[
     except (OverflowError, RecursionError, MemoryError):
         what = "it is too big or too deeply nested; write several failregexes"
         raise FilterError(_message(kind, number, source, 0, what)) from None
+    if possessive.forgets(compiled.pattern):
+        what = f"Python loses what is captured in a possessive repeat; {possessive.REMEDY}"
+        raise FilterError(f"{_which(kind, number)} {_shorten(source, 0)}: {what}")
+    return compiled
 
 
 def _explain(

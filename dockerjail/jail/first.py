@@ -76,8 +76,8 @@ def tries(
     """
     every = tuple((number, search) for number, (_, search) in enumerate(regexes))
     firsts = [begin(pattern, flags).chars for pattern, _ in regexes]
-    if all(chars is None for chars in firsts):
-        return every, {}
+    if len(every) < 2 or all(chars is None for chars in firsts):
+        return every, {}  # one that is tried for nothing takes no longer than a look at this
     same: dict[tuple[Try, ...], tuple[Try, ...]] = {}
     by_first = {}
     for char in _ASCII:

@@ -112,6 +112,17 @@ class _Accused(NamedTuple):
     key: int
 
 
+class Trial:
+    """The judging of a chunk: iterate, and let others have their turn each time; then it has a `verdict`."""
+
+    def __init__(self, steps: Generator[None, None, Verdict]) -> None:
+        self.verdict = NOTHING
+        self._steps = steps
+
+    def __iter__(self) -> Iterator[None]:
+        self.verdict = yield from self._steps
+
+
 class Jail:
     """
     One policy at work for one service.
@@ -314,22 +325,22 @@ class Bench:
         self._recalling: Mapping[Stream, _Gate] = {}
 
     def judge(self, chunk: Chunk, now: float = math.inf) -> Verdict:
-        """Show the lines of `chunk` to the jails that read its stream; never raises."""
+        """Judge a chunk in one go, whoever waits; never raises."""
         trial = self.trial(chunk, now)
-        try:
-            while True:
-                next(trial)
-        except StopIteration as end:
-            verdict: Verdict = end.value
-            return verdict
+        for _ in trial:
+            pass
+        return trial.verdict
 
-    def trial(self, chunk: Chunk, now: float = math.inf) -> Generator[None, None, Verdict]:
+    def trial(self, chunk: Chunk, now: float = math.inf) -> Trial:
         """
-        Judge a chunk; yields whenever others should get their turn before it goes on.
+        Show the lines of `chunk` to the jails that read its stream.
 
         A line that is stamped later than `now`, since a clock was set back after it was written, is
         one of now: beside one of tomorrow all that comes today would be too old to count.
         """
+        return Trial(self._steps(chunk, now))
+
+    def _steps(self, chunk: Chunk, now: float) -> Generator[None, None, Verdict]:
         self._renew()
         gate = self._gates[chunk.stream]
         if not gate.jails:

@@ -35,6 +35,9 @@ Bytes after which a log is worth engines that take long to make, and after how m
 again: four times as many each time, and these at most.
 """
 
+LIGHT: Final = 20
+"""Chains up to which whole ones take no longer to make than an idle log is worth: 50 ms."""
+
 ROUNDS: Final = 3
 """How often engines search the sample; the best time of each counts."""
 
@@ -112,10 +115,7 @@ class Sieves:
             self._looking = False
             self._load()
         while self._waiting:
-            try:
-                sieve, (sample, busy) = self._waiting.popitem()
-            except KeyError:
-                break  # distrusted in this moment, in the other thread
+            sieve, (sample, busy) = self._waiting.popitem()
             self._made.append((sieve, sample, self._engines(sieve.plan, sample, busy=busy)))
 
     def settle(self) -> None:
@@ -144,7 +144,7 @@ class Sieves:
         if native is None:
             return [plain(chains, sample)]
         engines = [native.literals(chains, sample)]
-        if busy:
+        if busy or len(chains) <= LIGHT:
             if plan.whole is None:
                 plan.whole = native.chains(chains)
             engines.append(plan.whole)
@@ -197,8 +197,6 @@ class Sieves:
             )
         )
         self.engine, self.why, self._native, self._faulty = "python", what, None, True
-        self._waiting.clear()
-        self._made.clear()
         for plan in self._plans.values():
             plan.whole = None
         for sieve in self._sieves:
@@ -236,9 +234,9 @@ class Sifter:
 
     def candidates(self, data: bytes) -> Sequence[Candidate]:
         """Return the lines to look at."""
+        self.due = False
         if self._rest:
             self._rest -= 1
-            self.due = False
             return self._everything(data)
         self._seen += len(data)
         if self._seen >= self._fit_at:

@@ -21,6 +21,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from itertools import product
 from typing import Any, Final
@@ -31,7 +32,7 @@ FOLDS: Final = tuple(c.encode() for c in "\u0130\u0131\u017f\u212a")
 SHORTEST: Final = 2
 """Characters that a literal must have to say anything."""
 
-_SET = 8
+_SET = 9
 """Characters that a set may have and still count as literal."""
 
 _SPREAD = 64
@@ -78,6 +79,26 @@ Chain = tuple[Group, ...]
 """Groups that follow one another in every line that matches; empty if nothing is required."""
 
 
+NOT_READ: Final = (
+    *(ImportError, AttributeError, TypeError, ValueError, LookupError),
+    *(OverflowError, RecursionError, re.error),
+)
+"""What `parsed` raises for a regex that the parser refuses, and whatever reads a tree it does not know."""
+
+
+@lru_cache(maxsize=64)
+def parsed(pattern: str) -> Any:
+    """
+    Return what CPython's parser makes of `pattern`; not to be changed.
+
+    It takes longer than all that is done with it, and a regex is asked for several times in a row.
+    Raises one of `NOT_READ`.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_module("re._parser").parse(pattern)
+
+
 def chain(pattern: str, prefregex: str = "") -> Chain:
     """
     Return what every line that `pattern` matches must contain.
@@ -86,20 +107,24 @@ def chain(pattern: str, prefregex: str = "") -> Chain:
     which is all that `pattern` sees.
     """
     try:
-        tree = _parse(pattern)
+        tree = parsed(pattern)
         nodes = _nodes(tree, tree.state.flags)
         if prefregex:
-            nodes = _around(_parse(prefregex), nodes)
+            nodes = _around(parsed(prefregex), nodes)
         return tuple(_groups(nodes))
-    except (ImportError, AttributeError, TypeError, ValueError, LookupError, RecursionError):
+    except NOT_READ:
         return ()  # a parser that this was not written for: every line is shown to the regex
 
 
-def _parse(pattern: str) -> Any:
-    """Have CPython's own parser read a regex."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return import_module("re._parser").parse(pattern)
+def keys(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Return texts of which one is in all that any of `patterns` matches; none if nothing is known."""
+    found: set[str] = set()
+    for pattern in patterns:
+        exact = [group for group in chain(pattern) if not group.folded]
+        if not exact:
+            return ()
+        found.update(text.decode() for text in min(exact, key=lambda group: group.cost).literals)
+    return tuple(sorted(found))
 
 
 def _around(tree: Any, inner: Sequence["_Node"]) -> tuple["_Node", ...]:
@@ -149,11 +174,11 @@ def absorbs(pattern: str) -> bool:
     know: where there is no match, its `search` tries all over again from each character.
     """
     try:
-        code, what = _parse(pattern)[0]
+        code, what = parsed(pattern)[0]
         _, most, inner = what
         endless = str(code) in ("MAX_REPEAT", "MIN_REPEAT") and most >= _ALL
         return endless and [str(each) for each, _ in inner] == ["ANY"]
-    except (ImportError, AttributeError, TypeError, ValueError, LookupError, RecursionError):
+    except NOT_READ:
         return False
 
 

@@ -7,6 +7,7 @@ on the way, so not every line that comes out matches: whoever needs one tries th
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Final, NamedTuple
 
@@ -50,13 +51,21 @@ def examples(pattern: str, *, prefix: str = "", address: str) -> Iterator[Exampl
     inner = tree.parse(pattern)
     outer = tree.parse(prefix) if prefix else None
     seen: set[str] = set()
-    for branch, options, fill in product((0, 1, 2), (False, True), FILLS):
+    for branch, options, fill in product(
+        range(_ways((*inner, *(outer or ())))), (False, True), FILLS
+    ):
         writer = _Writer(address, fill, branch, options=options, content=inner if outer else None)
         writer.write(outer if outer is not None else inner)
         made = writer.example()
         if made.text not in seen:
             seen.add(made.text)
             yield made
+
+
+def _ways(nodes: tree.Sequence) -> int:
+    """Return how many branches are tried: from the third on they bring little."""
+    counts = (len(node.branches) for node in tree.inside(nodes) if isinstance(node, Either))
+    return min(max(counts, default=1), 3)
 
 
 def once(nodes: tree.Sequence) -> str:
@@ -87,12 +96,13 @@ class _Writer:
 
     def write(self, nodes: tree.Sequence) -> None:
         for node in nodes:
-            self._write(node)
+            if isinstance(node, Chars):
+                self._text += node.literal or _char(node)
+            else:
+                self._write(node)
 
     def _write(self, node: Node) -> None:
         match node:
-            case Chars():
-                self._text += _char(node)
             case Either():
                 self.write(self._choose(node))
             case Repeat():
@@ -147,13 +157,17 @@ class _Writer:
         self._free.append(Room(start, len(self._text), node))
 
 
+@lru_cache(maxsize=1024)
 def _captures(nodes: tree.Sequence, names: tuple[str, ...]) -> bool:
     return any(isinstance(node, Group) and node.name in names for node in tree.inside(nodes))
 
 
+@lru_cache(maxsize=1024)
 def _char(one: Chars) -> str:
     """Return a character that fits; the first of those a log is likely to have."""
-    for char in one.literal + one.likes[:1] + _LIKELY + one.likes:
+    if one.literal:
+        return one.literal
+    for char in one.likes[:1] + _LIKELY + one.likes:
         if one.accepts(char):
             return char
     return next((c for c in map(chr, range(1, 256)) if one.accepts(c)), "")

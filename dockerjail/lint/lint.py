@@ -17,6 +17,7 @@ from typing import Final
 from dockerjail.errors import FilterError
 from dockerjail.jail.address import address
 from dockerjail.jail.filter import Filter
+from dockerjail.jail.possessive import forgets
 from dockerjail.jail.rule import Rule, UseDns
 from dockerjail.jail.tags import TagError, expand
 from dockerjail.lint import tree
@@ -145,7 +146,7 @@ def _quicker(rule: Rule, where: str, source: str, found: Explosion) -> str:
     for candidate in _firmer(source):
         try:
             regex = re.compile(expand(candidate).pattern)
-            if not all(map(regex.search, good)):
+            if forgets(regex.pattern) or not all(map(regex.search, good)):
                 continue
             tried += 1
             if tried > _TRIED:

@@ -54,8 +54,28 @@ _FOR_EVER: Final = 1e6
 _ALL: Final = 8_000_000
 """Nanoseconds of work after which one regex is given up as harmless."""
 
-_Step = Callable[[int], Iterator[int]]
+_One = Callable[[int], int]
+"""From a place in the line to where a part ends; -1 when it is not there."""
+
+_Many = Callable[[int], Iterator[int]]
 """From a place in the line to all the places where a part can end, in `re`'s order."""
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A part that ends in one place at most."""
+
+    of: _One
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """A part that can end in several places."""
+
+    of: _Many
+
+
+_Part = _End | _Ends
 
 
 class _Enough(Exception):
@@ -77,7 +97,7 @@ class Work:
 
 def work(pattern: str, text: str, *, budget: int = ENOUGH) -> Work:
     """Count what `re.search(pattern, text)` takes; raises `tree.Unknown`."""
-    return _Search(text, budget).run(tree.parse(pattern))
+    return _of_pattern(pattern).run(text, budget)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +156,7 @@ def _seconds(pattern: str, before: str, pump: str, behind: str, purse: _Purse) -
     for _ in range(_DOUBLED):
         if purse.left <= 0:
             return None
-        did = work(pattern, before + pump * first + behind + "\n")
+        did = work(pattern, before + pump * first + behind + "\n", budget=ENOUGH)
         purse.left -= did.cost
         if did.over:
             break
@@ -171,7 +191,7 @@ def _pumped(pattern: str) -> Iterator[tuple[str, str, str]]:
         char
         for room in rooms
         for char in "x1 -.a:\"'/,_"
-        if isinstance(room.body[0], Chars) and len(room.body) == 1 and room.body[0].accepts(char)
+        if len(room.body) == 1 and isinstance(room.body[0], Chars) and room.body[0].accepts(char)
     )
     chars = [char for char, _ in shared.most_common(3)]
     bodies = [once(body) for room in rooms for body in _ways(room.body)]
@@ -200,151 +220,292 @@ def _ways(body: tree.Sequence) -> Iterator[tree.Sequence]:
 
 def fits(nodes: tree.Sequence, text: str, *, budget: int = ENOUGH) -> bool:
     """Say whether `nodes` can be all of `text`; too much work is taken for a no."""
-    search = _Search(text, budget)
     try:
-        return any(end == len(text) for end in search.ends(nodes))
+        return any(end == len(text) for end in _of_parts(nodes).ends(text, budget))
     except _Enough:
         return False
 
 
+@lru_cache(maxsize=16)
+def _of_pattern(pattern: str) -> "_Search":
+    return _Search(tree.parse(pattern))
+
+
+@lru_cache(maxsize=64)
+def _of_parts(nodes: tree.Sequence) -> "_Search":
+    return _Search(nodes)
+
+
+_SUCH: Final = "1"
+_NOT: Final = "0"
+
+
+class _Known(dict[int, str]):
+    """Which characters a class accepts, for `str.translate`."""
+
+    def __init__(self, one: Chars) -> None:
+        self._accepts = one.accepts
+
+    def __missing__(self, code: int) -> str:
+        found = self[code] = _SUCH if self._accepts(chr(code)) else _NOT
+        return found
+
+
 class _Search:
-    """One search in one line."""
+    """
+    A regex, to be searched for in one line after another.
 
-    def __init__(self, text: str, budget: int) -> None:
-        self._text = text
-        self._end = len(text)
-        self._left = budget
-        self._budget = budget
+    What can end in one place only is a plain call; only what can end in several remembers where
+    it is. Nearly all of most regexes is of the first kind.
+    """
+
+    def __init__(self, nodes: tree.Sequence) -> None:
+        self._text = ""
+        self._end = 0
+        self._left = 0
+        self._line = 0
         self._groups: dict[int, tuple[int, int]] = {}
+        self._remembers = _remembers(nodes)
+        self._anchored = bool(nodes) and _anchored(nodes[0])
+        self._whole = self._sequence(nodes)
 
-    def run(self, nodes: tree.Sequence) -> Work:
-        steps = self._steps(nodes)
-        anchored = bool(nodes) and _anchored(nodes[0])
+    def run(self, text: str, budget: int) -> Work:
+        """Count what it takes in `text`."""
+        self._begin(text, budget)
+        found = _first(self._whole)
         try:
             for start in range(self._end + 1):
                 self._left -= RUN
-                for _ in self._all(steps, start):
-                    return Work(self._budget - self._left, found=True)
-                if anchored:
+                if found(start) >= 0:
+                    return Work(budget - self._left, found=True)
+                if self._anchored:
                     break
         except _Enough:
-            return Work(self._budget, over=True)
-        return Work(self._budget - self._left)
+            return Work(budget, over=True)
+        return Work(budget - self._left)
 
-    def ends(self, nodes: tree.Sequence) -> Iterator[int]:
-        """Yield where `nodes` can end that start at the line's begin."""
-        return self._all(self._steps(nodes), 0)
+    def ends(self, text: str, budget: int) -> Iterator[int]:
+        """Yield where it can end that starts at the begin of `text`; raises `_Enough`."""
+        self._begin(text, budget)
+        return _each(self._whole)(0)
+
+    def _begin(self, text: str, budget: int) -> None:
+        self._text = text
+        self._end = len(text)
+        self._left = budget
+        self._line += 1
+        self._groups.clear()
 
     def _pay(self, cost: int) -> None:
         self._left -= cost
         if self._left < 0:
             raise _Enough
 
-    def _steps(self, nodes: tree.Sequence) -> tuple[_Step, ...]:
-        following: list[Node | None] = [*nodes[1:], None]
-        return tuple(self._step(node, after) for node, after in zip(nodes, following, strict=False))
+    # One behind the other
 
-    def _step(self, node: Node, after: Node | None) -> _Step:
+    def _sequence(self, nodes: tree.Sequence) -> _Part:
+        """Make one part of several."""
+        between: list[list[_One]] = [[]]
+        several: list[_Many] = []
+        for part in self._parts(nodes):
+            if isinstance(part, _Ends):
+                several.append(part.of)
+                between.append([])
+            else:
+                between[-1].append(part.of)
+        ones = tuple(map(_in_turn, between))
+        if not several:
+            return _End(ones[0] or _here)
+        if len(several) == 1 and ones == (None, None):
+            return _Ends(several[0])
+        return _Ends(_among(ones, tuple(several)))
+
+    def _parts(self, nodes: tree.Sequence) -> Iterator[_Part]:
+        plain = ""
+        for node, after in zip(nodes, (*nodes[1:], None), strict=False):
+            if isinstance(node, Chars) and node.literal:
+                plain += node.literal
+                if isinstance(after, Chars) and after.literal:
+                    continue
+                yield _End(self._plain(plain))
+                plain = ""
+            else:
+                yield self._part(node, after)
+
+    def _part(self, node: Node, after: Node | None) -> _Part:
         match node:
             case Chars():
-                return self._chars(node)
+                return _End(self._chars(node))
             case Either():
-                return self._either(tuple(map(self._steps, node.branches)))
+                return _Ends(self._either(tuple(map(self._sequence, node.branches))))
             case Repeat(body=(Chars() as one,)):
                 return self._run(node, one, after)
             case Repeat():
-                steps = self._steps(node.body)
+                body = self._sequence(node.body)
                 if node.style is Style.LAZY:
-                    return self._lazy(node, steps)
-                again = self._greedy(node, steps)
-                return self._once(again) if node.style is Style.POSSESSIVE else again
+                    return _Ends(self._lazy(node, body))
+                again = _Ends(self._greedy(node, body))
+                return _End(self._once(again)) if node.style is Style.POSSESSIVE else again
             case Group():
-                return self._group(node, self._steps(node.body))
+                body = self._sequence(node.body)
+                return _Ends(self._group(node, _each(body))) if self._remembers else body
             case Atomic():
-                steps = self._steps(node.body)
-                return self._once(lambda at: self._all(steps, at))
+                return _End(self._once(self._sequence(node.body)))
             case Look():
-                return self._look(node, self._steps(node.body))
+                return _End(self._look(node, _first(self._sequence(node.body))))
             case Place():
-                return self._place(node)
+                return _End(self._place(node))
             case Again():
-                return self._again(node)
+                return _End(self._again(node))
             case IfGroup():
-                return self._if(node, self._steps(node.yes), self._steps(node.no))
+                return _Ends(self._if(node, self._sequence(node.yes), self._sequence(node.no)))
 
-    def _all(self, steps: Sequence[_Step], at: int) -> Iterator[int]:
-        """Yield where `steps` one behind the other can end."""
-        if not steps:
-            yield at
-            return
-        open_: list[Iterator[int]] = [steps[0](at)]
-        while open_:
-            end = next(open_[-1], None)
-            if end is None:
-                open_.pop()
-            elif len(open_) == len(steps):
-                yield end
-            else:
-                open_.append(steps[len(open_)](end))
+    # Characters
 
-    def _chars(self, node: Chars) -> _Step:
-        def step(at: int) -> Iterator[int]:
+    def _chars(self, node: Chars) -> _One:
+        accepts = node.accepts
+
+        def end(at: int) -> int:
             self._pay(TRY)
-            if at < self._end and node.accepts(self._text[at]):
-                yield at + 1
+            return at + 1 if at < self._end and accepts(self._text[at]) else -1
 
-        return step
+        return end
 
-    def _either(self, branches: Sequence[Sequence[_Step]]) -> _Step:
-        def step(at: int) -> Iterator[int]:
-            for branch in branches:
-                self._pay(TRY)
-                yield from self._all(branch, at)
+    def _plain(self, word: str) -> _One:
+        """Find characters that are each one only."""
+        size = len(word)
+        whole = TRY * size
 
-        return step
+        def end(at: int) -> int:
+            text = self._text
+            if text.startswith(word, at):
+                self._left -= whole
+                if self._left < 0:
+                    raise _Enough
+                return at + size
+            same = 0
+            while text[at + same : at + same + 1] == word[same]:
+                same += 1
+            self._left -= TRY * (same + 1)
+            if self._left < 0:
+                raise _Enough
+            return -1
 
-    def _run(self, node: Repeat, one: Chars, after: Node | None) -> _Step:
+        return end
+
+    def _stretch(self, one: Chars) -> _One:
+        """Return what tells, for a place in the line, up to where all characters are such."""
+        known = _Known(one)
+        line = -1
+        mask = ""
+
+        def stretch(at: int) -> int:
+            nonlocal line, mask
+            if line != self._line:
+                line = self._line
+                mask = self._text.translate(known)
+            end = mask.find(_NOT, at)
+            return end if end >= 0 else self._end
+
+        return stretch
+
+    def _run(self, node: Repeat, one: Chars, after: Node | None) -> _Part:
         """Repeat one character, which `re` does in a tight loop."""
         wanted = after.literal if isinstance(after, Chars) else ""
+        stretch = self._stretch(one)
+        if node.style is Style.LAZY:
+            return _Ends(self._run_lazy(node, wanted, stretch))
+        if node.style is Style.POSSESSIVE:
+            return _End(self._run_once(node, stretch))
+        return _Ends(self._run_greedy(node, wanted, stretch))
 
-        def step(at: int) -> Iterator[int]:
-            self._pay(TRY)
-            if node.style is Style.LAZY:
-                most, end = min(self._end, at + node.most), at
-                while True:
-                    if end - at >= node.least and (not wanted or self._at(end, wanted)):
-                        self._pay(TRY)
-                        yield end
-                    if end >= most or not one.accepts(self._text[end]):
-                        return
-                    self._pay(RUN)
-                    end += 1
-            end = at
-            most = min(self._end, at + node.most)
-            while end < most and one.accepts(self._text[end]):
-                end += 1
-            self._pay(RUN * (end - at))
-            if node.style is Style.POSSESSIVE:
-                if end - at >= node.least:
-                    yield end
+    def _run_once(self, node: Repeat, stretch: _One) -> _One:
+        least, most = node.least, node.most
+
+        def end(at: int) -> int:
+            last = min(stretch(at), at + most)
+            self._pay(TRY + RUN * (last - at))
+            return last if last - at >= least else -1
+
+        return end
+
+    def _run_greedy(self, node: Repeat, wanted: str, stretch: _One) -> _Many:
+        least, most = node.least, node.most
+
+        def ends(at: int) -> Iterator[int]:
+            last = min(stretch(at), at + most)
+            self._pay(TRY + RUN * (last - at))
+            first = at + least
+            if not wanted:
+                while last >= first:
+                    self._left -= RUN + TRY
+                    if self._left < 0:
+                        raise _Enough
+                    yield last
+                    last -= 1
                 return
-            while end - at >= node.least:
+            while last >= first:
+                place = self._text.rfind(wanted, first, last + 1)
+                if place < 0:
+                    self._pay(RUN * (last - first + 1))
+                    return
+                self._pay(RUN * (last - place + 1) + TRY)
+                yield place
+                last = place - 1
+
+        return ends
+
+    def _run_lazy(self, node: Repeat, wanted: str, stretch: _One) -> _Many:
+        least, most = node.least, node.most
+
+        def ends(at: int) -> Iterator[int]:
+            last = min(stretch(at), at + most)
+            place = at + least
+            self._pay(TRY + RUN * (min(last, place) - at))
+            while place <= last:
+                found = self._text.find(wanted, place, last + 1) if wanted else place
+                if found < 0:
+                    self._pay(RUN * (last - place))
+                    return
+                self._pay(RUN * (found - place) + TRY)
+                yield found
+                if found == last:
+                    return
                 self._pay(RUN)
-                if not wanted or self._at(end, wanted):
-                    self._pay(TRY)
-                    yield end
-                end -= 1
+                place = found + 1
 
-        return step
+        return ends
 
-    def _at(self, place: int, char: str) -> bool:
-        return place < self._end and self._text[place] == char
+    # What branches and repeats
 
-    def _greedy(self, node: Repeat, steps: Sequence[_Step]) -> _Step:
-        def step(at: int) -> Iterator[int]:
+    def _either(self, branches: Sequence[_Part]) -> _Many:
+        ways = tuple(
+            (part.of, None) if isinstance(part, _End) else (None, part.of) for part in branches
+        )
+
+        def ends(at: int) -> Iterator[int]:
+            for one, many in ways:
+                self._left -= TRY
+                if self._left < 0:
+                    raise _Enough
+                if one is not None:
+                    end = one(at)
+                    if end >= 0:
+                        yield end
+                elif many is not None:
+                    yield from many(at)
+
+        return ends
+
+    def _greedy(self, node: Repeat, body: _Part) -> _Many:
+        if isinstance(body, _End):
+            return self._greedy_one(node, body.of)
+        many = body.of
+
+        def ends(at: int) -> Iterator[int]:
             self._pay(TRY)
             places = [at]
-            open_: list[Iterator[int]] = [self._all(steps, at) if node.most else iter(())]
+            open_ = [many(at) if node.most else iter(())]
             while open_:
                 end = next(open_[-1], None)
                 if end is None:
@@ -357,16 +518,47 @@ class _Search:
                 elif end != places[-1] or len(open_) < node.least:
                     self._pay(TRY)
                     places.append(end)
-                    open_.append(self._all(steps, end))
+                    open_.append(many(end))
+                elif len(open_) == node.least:
+                    yield end  # often enough, and nothing the last time
 
-        return step
+        return ends
 
-    def _lazy(self, node: Repeat, steps: Sequence[_Step]) -> _Step:
-        def step(at: int) -> Iterator[int]:
+    def _greedy_one(self, node: Repeat, one: _One) -> _Many:
+        """Repeat what can end in one place only."""
+        least, most = node.least, node.most
+
+        def ends(at: int) -> Iterator[int]:
+            self._pay(TRY)
+            places = [at]
+            while most:
+                end = one(places[-1])
+                if end < 0:
+                    break
+                if len(places) >= most:
+                    yield end
+                    break
+                if end == places[-1] and len(places) >= least:
+                    if len(places) == least:
+                        yield end  # often enough, and nothing the last time
+                    break
+                self._pay(TRY)
+                places.append(end)
+            while places:
+                place = places.pop()
+                if len(places) >= least:
+                    yield place
+
+        return ends
+
+    def _lazy(self, node: Repeat, body: _Part) -> _Many:
+        many = _each(body)
+
+        def ends(at: int) -> Iterator[int]:
             self._pay(TRY)
             if node.least == 0:
                 yield at
-            open_ = [self._all(steps, at)] if node.most else []
+            open_ = [many(at)] if node.most else []
             places = [at]
             while open_:
                 end = next(open_[-1], None)
@@ -377,25 +569,27 @@ class _Search:
                 self._pay(TRY)
                 if len(open_) >= node.least:
                     yield end
-                if len(open_) < node.most and end != places[-1]:
+                if len(open_) < node.most and (end != places[-1] or len(open_) < node.least):
                     places.append(end)
-                    open_.append(self._all(steps, end))
+                    open_.append(many(end))
 
-        return step
+        return ends
 
-    def _once(self, inner: _Step) -> _Step:
-        def step(at: int) -> Iterator[int]:
+    def _once(self, inner: _Part) -> _One:
+        first = _first(inner)
+
+        def end(at: int) -> int:
             self._pay(TRY)
-            end = next(inner(at), None)
-            if end is not None:
-                yield end
+            return first(at)
 
-        return step
+        return end
 
-    def _group(self, node: Group, steps: Sequence[_Step]) -> _Step:
-        def step(at: int) -> Iterator[int]:
+    # What takes no characters, or those of before
+
+    def _group(self, node: Group, body: _Many) -> _Many:
+        def ends(at: int) -> Iterator[int]:
             before = self._groups.get(node.number)
-            for end in self._all(steps, at):
+            for end in body(at):
                 self._groups[node.number] = at, end
                 yield end
                 if before is None:
@@ -403,29 +597,27 @@ class _Search:
                 else:
                     self._groups[node.number] = before
 
-        return step
+        return ends
 
-    def _look(self, node: Look, steps: Sequence[_Step]) -> _Step:
-        size = tree.width(node.body)
+    def _look(self, node: Look, body: _One) -> _One:
+        size = tree.width(node.body) if node.behind else 0
 
-        def step(at: int) -> Iterator[int]:
+        def end(at: int) -> int:
             self._pay(TRY)
-            start = at - size if node.behind else at
-            found = start >= 0 and next(self._all(steps, start), None) is not None
-            if found is not node.negative:
-                yield at
+            start = at - size
+            found = start >= 0 and body(start) >= 0
+            return at if found is not node.negative else -1
 
-        return step
+        return end
 
-    def _place(self, node: Place) -> _Step:
-        name = node.name
+    def _place(self, node: Place) -> _One:
+        name, multiline = node.name, node.multiline
 
-        def step(at: int) -> Iterator[int]:
+        def end(at: int) -> int:
             self._pay(TRY)
-            if self._holds(name, at, multiline=node.multiline):
-                yield at
+            return at if self._holds(name, at, multiline=multiline) else -1
 
-        return step
+        return end
 
     def _holds(self, name: str, at: int, *, multiline: bool) -> bool:
         if name in ("AT_BOUNDARY", "AT_NON_BOUNDARY"):
@@ -439,23 +631,109 @@ class _Search:
         last = at == self._end or (at == self._end - 1 and self._text[at] == "\n")
         return last or (multiline and self._text[at] == "\n")
 
-    def _again(self, node: Again) -> _Step:
-        def step(at: int) -> Iterator[int]:
+    def _again(self, node: Again) -> _One:
+        def end(at: int) -> int:
             self._pay(TRY)
             place = self._groups.get(node.number)
-            if place is not None:
-                text = self._text[slice(*place)]
-                self._pay(RUN * len(text))
-                if self._text.startswith(text, at):
-                    yield at + len(text)
+            if place is None:
+                return -1
+            text = self._text[slice(*place)]
+            self._pay(RUN * len(text))
+            return at + len(text) if self._text.startswith(text, at) else -1
 
-        return step
+        return end
 
-    def _if(self, node: IfGroup, yes: Sequence[_Step], no: Sequence[_Step]) -> _Step:
-        def step(at: int) -> Iterator[int]:
-            return self._all(yes if node.number in self._groups else no, at)
+    def _if(self, node: IfGroup, yes: _Part, no: _Part) -> _Many:
+        ways = _each(no), _each(yes)
+        return lambda at: ways[node.number in self._groups](at)
 
-        return step
+
+def _here(at: int) -> int:
+    """Nothing: it ends where it begins."""
+    return at
+
+
+def _first(part: _Part) -> _One:
+    """Return what tells the first place where a part can end."""
+    if isinstance(part, _End):
+        return part.of
+    ends = part.of
+    return lambda at: next(ends(at), -1)
+
+
+def _each(part: _Part) -> _Many:
+    """Return what tells all places where a part can end."""
+    if isinstance(part, _Ends):
+        return part.of
+    one = part.of
+
+    def ends(at: int) -> Iterator[int]:
+        end = one(at)
+        if end >= 0:
+            yield end
+
+    return ends
+
+
+def _in_turn(ones: Sequence[_One]) -> _One | None:
+    """Make one of some that each end in one place only; None when there are none."""
+    if len(ones) < 2:
+        return ones[0] if ones else None
+
+    def end(at: int) -> int:
+        for one in ones:
+            at = one(at)
+            if at < 0:
+                return -1
+        return at
+
+    return end
+
+
+def _among(between: Sequence[_One | None], several: Sequence[_Many]) -> _Many:
+    """Make one of parts that can end in several places, with what stands around each."""
+    last = len(several)
+    before = between[0]
+
+    def ends(at: int) -> Iterator[int]:
+        if before is not None:
+            at = before(at)
+            if at < 0:
+                return
+        open_ = [several[0](at)]
+        while open_:
+            depth = len(open_)
+            behind = between[depth]
+            for place in open_[-1]:
+                end = place if behind is None else behind(place)
+                if end < 0:
+                    continue
+                if depth == last:
+                    yield end
+                else:
+                    open_.append(several[depth](end))
+                    break
+            else:
+                open_.pop()
+
+    return ends
+
+
+def _remembers(nodes: tree.Sequence) -> bool:
+    """Say whether it matters what groups have captured."""
+    for node in nodes:
+        match node:
+            case Again() | IfGroup():
+                return True
+            case Either():
+                if any(map(_remembers, node.branches)):
+                    return True
+            case Repeat() | Group() | Atomic() | Look():
+                if _remembers(node.body):
+                    return True
+            case _:
+                pass
+    return False
 
 
 @lru_cache(maxsize=256)

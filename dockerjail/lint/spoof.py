@@ -9,6 +9,7 @@ with is left alone, since it is the logger's own: date, level, host.
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from dockerjail.errors import FilterError
@@ -143,10 +144,14 @@ def _hostile(example: Example, innocent: str) -> Iterator[str]:
 
 def _may_hold(repeat: tree.Repeat, text: str) -> bool:
     """Say, quickly, whether each character of `text` is one that `repeat` knows at all."""
-    known = [node for node in tree.inside(repeat.body) if isinstance(node, tree.Chars | tree.Again)]
-    return all(
-        any(isinstance(node, tree.Again) or node.accepts(char) for node in known)
-        for char in set(text)
+    return all(_knows(repeat, char) for char in set(text))
+
+
+@lru_cache(maxsize=2048)
+def _knows(repeat: tree.Repeat, char: str) -> bool:
+    return any(
+        isinstance(node, tree.Again) or (isinstance(node, tree.Chars) and node.accepts(char))
+        for node in tree.inside(repeat.body)
     )
 
 

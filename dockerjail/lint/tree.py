@@ -7,13 +7,13 @@ CPython's own parser (`re._parser`) reads the regex, so what is understood here 
 """
 
 import re
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
-from importlib import import_module
 from typing import Any, Final
+
+from dockerjail.jail.skeleton import NOT_READ, parsed
 
 MANY: Final = 1 << 30
 """The most of a repeat without an end."""
@@ -115,22 +115,10 @@ Sequence = tuple[Node, ...]
 def parse(pattern: str) -> Sequence:
     """Return the parts of `pattern`; raises `Unknown`."""
     try:
-        parser = import_module("re._parser")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            parsed = parser.parse(pattern)
-        names = {number: name for name, number in parsed.state.groupdict.items()}
-        return _Builder(names).sequence(parsed, parsed.state.flags)
-    except (
-        ImportError,
-        AttributeError,
-        TypeError,
-        LookupError,
-        ValueError,
-        OverflowError,
-        RecursionError,
-        re.error,
-    ) as error:
+        tree = parsed(pattern)
+        names = {number: name for name, number in tree.state.groupdict.items()}
+        return _Builder(names).sequence(tree, tree.state.flags)
+    except NOT_READ as error:
         raise Unknown(f"{pattern!r} cannot be taken apart: {error}") from None
 
 
@@ -187,7 +175,7 @@ class _Builder:
     def _nodes(self, code: str, what: Any, flags: int) -> Sequence:
         match code:
             case "LITERAL":
-                return (_literal(what, flags),)
+                return (_literal(what, fold=bool(flags & re.IGNORECASE)),)
             case "NOT_LITERAL":
                 return (_some([("NEGATE", None), ("LITERAL", what)], flags),)
             case "ANY":
@@ -234,9 +222,10 @@ class _Builder:
         return self._names.get(number, "")
 
 
-def _literal(code: int, flags: int) -> Chars:
+@lru_cache(maxsize=1024)
+def _literal(code: int, *, fold: bool) -> Chars:
     char = chr(code)
-    if flags & re.IGNORECASE and char.lower() != char.upper():
+    if fold and char.lower() != char.upper():
         folded = char.lower()
         return Chars(lambda c: c.lower() == folded, likes=char)
     return Chars(lambda c: c == char, literal=char, likes=char)

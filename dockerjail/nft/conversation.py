@@ -1,5 +1,5 @@
 """
-A conversation with nf_tables over netlink. DOOR to pyroute2 (its socket).
+A conversation with nf_tables over netlink, through pyroute2's socket.
 
 In: transactions and questions, packed by `messages`. Out: the kernel's echoes and answers, what it
 refuses as `Rejected`, and a word on each change by others. Knows of answers that get lost or come too
@@ -18,11 +18,10 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from pyroute2.netlink.nfnetlink.nftsocket import AsyncNFTSocket
-
 from dockerjail.errors import FirewallError, FirewallUnavailable
 from dockerjail.nft import messages
 from dockerjail.nft.messages import ACK, DUMP, ECHO, Kind, Message, Refusal, Reply
+from dockerjail.nft.netlink import AsyncNFTSocket
 
 _DATAGRAM = 1 << 16
 """Longer than any datagram of nf_tables: a dump comes in pieces of at most 32 KiB."""
@@ -219,6 +218,29 @@ class Conversation:
             before = told
         raise FirewallError(f"{what}: the ruleset changed under the reading, {_DUMPS} times")
 
+    async def table(self, table: str) -> Sequence[Reply]:
+        """Read a table but its elements; nothing if it is not there."""
+        named = messages.named(table)
+        found: list[Reply] = []
+
+        def its(reply: Reply) -> list[Reply]:
+            return [reply] if messages.is_of(reply, table) else []
+
+        for asked in (
+            Message(Kind.GETTABLE, 0, named),
+            Message(Kind.GETCHAIN, DUMP, b""),
+            Message(Kind.GETRULE, DUMP, named),
+            Message(Kind.GETSET, DUMP, named),
+        ):
+            found += await self.ask(
+                asked,
+                its,
+                f"reading table {table}",
+                missing=True,
+                alike=lambda reply: messages.landmark(reply, table),
+            )
+        return found
+
     def _numbers(self, count: int) -> int:
         if self._sequence + count > _SEQUENCE_END:
             self._sequence = 1
@@ -326,6 +348,11 @@ def touch(table: str) -> Message:
     generation that it commits; echoes of elements would cost more than they tell.
     """
     return Message(Kind.NEWTABLE, ECHO, messages.named(table), f"table {table}")
+
+
+def deleted(table: str) -> Message:
+    """Delete a table, behind `touch`: a deletion of what is missing fails before Linux 6.3."""
+    return Message(Kind.DELTABLE, 0, messages.named(table), f"table {table}")
 
 
 def committed(echoes: Iterable[Reply]) -> int | None:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapp
 from dataclasses import dataclass, field
 
 from dockerjail.errors import FirewallError
-from dockerjail.model import Blocktype, Counter, Direct, Element, Subject
+from dockerjail.model import Blocktype, Counter, Direct, Element, Problem, Subject
 from dockerjail.nft import ruleset
 from dockerjail.ports import Block
 
@@ -61,6 +61,10 @@ class DryRun:
             for device in sorted({each.device for each in self.direct})
             if not device or device in self._away or not self._ingress
         }
+
+    def problems(self) -> Sequence[Problem]:
+        """Return nothing: nobody else has a table here."""
+        return ()
 
     async def adopt(self, *, allow: Collection[Subject], direct: Collection[Direct] = ()) -> bool:
         """Take over what an earlier one blocks, if that stands."""

@@ -4,7 +4,7 @@ The kernel's packet filter, by a `Conversation` over netlink.
 In: blocks and elements. Out: one nf_tables transaction for each change, what the
 kernel blocks, and a word when somebody else changes our table. Touches only the
 table `inet dockerjail` of the network namespace that `open` was called in (and,
-for a moment in `open` and `adopt`, a table beside it that blocks nobody), and runs no program.
+for a moment in `open` and `adopt`, the one of `probe` beside it), and runs no program.
 
 pyroute2 gives the codecs of tables, chains, sets and rules (`encode`), and the socket.
 Transactions, elements and answers are ours (`messages`): pyroute2's calls for
@@ -14,7 +14,6 @@ nf_tables hang without CAP_NET_ADMIN, truncate dumps and lose errors (0.9.7).
 import asyncio
 import errno
 import logging
-import math
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -27,13 +26,14 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import NamedTuple, Self, TypeVar
 
-from dockerjail.errors import FirewallError, FirewallUnavailable
-from dockerjail.model import Blocktype, Counter, Direct, Element, Subject
-from dockerjail.nft import encode, messages, ruleset
-from dockerjail.nft.conversation import Conversation, Rejected, committed, touch
+from dockerjail.errors import FirewallError
+from dockerjail.model import Blocktype, Counter, Direct, Element, Problem, Subject
+from dockerjail.nft import encode, messages, ruleset, survey
+from dockerjail.nft.conversation import Conversation, Rejected, committed, deleted, touch
 from dockerjail.nft.messages import (
     CREATE,
     DUMP,
@@ -42,22 +42,18 @@ from dockerjail.nft.messages import (
     Message,
     Refusal,
     Reply,
-    Shape,
     Standing,
 )
-from dockerjail.nft.ruleset import BanSet, Ruleset
+from dockerjail.nft.plan import Group, Plan, count, grouped, portions
+from dockerjail.nft.plan import plan as planned
+from dockerjail.nft.probe import OWNED_FOR_GOOD, Features, Probe
+from dockerjail.nft.ruleset import BanSet
 from dockerjail.ports import Block
 
 logger = logging.getLogger(__name__)
 
 _PER_REQUEST = 100
 """Elements that one request asks for."""
-
-_LACKING = frozenset({errno.ENOENT, errno.EOPNOTSUPP, errno.EAFNOSUPPORT})
-"""What the kernel answers to a table like ours when a module that it takes is not there."""
-
-_DORMANT = 0x1
-_OWNED_FOR_GOOD = messages.OWNED | messages.PERSISTENT
 
 _LONGEST_DEVICE = 15
 _WITH_THE_ELEMENT = frozenset(
@@ -73,53 +69,10 @@ _WITH_THE_ELEMENT = frozenset(
 )
 """What the kernel answers when one element is at fault, and not the table or the machine."""
 
+_TOLD_FOR = 86400.0
+"""Seconds for which it is told that somebody else's table gave way."""
+
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Features:
-    """
-    What the kernel can do, found by trying; nothing of it is needed.
-
-    `update_timeout`: a new end for an element that stands (Linux 6.12).
-    `destroy`: deletion of what may be missing (6.3). `set_count`: the size of a
-    set without a dump. `reject`: an answer to what is blocked before DNAT (5.9).
-    `ingress`: chains at a device, for containers past the host (5.10). `owner`: a table
-    that only its own process may change, and that outlives it (6.9).
-    """
-
-    update_timeout: bool
-    destroy: bool
-    set_count: bool
-    reject: bool
-    ingress: bool
-    owner: bool
-
-    def __str__(self) -> str:
-        return ", ".join(
-            f"{name} {'yes' if there else 'no'}"
-            for name, there in (
-                ("timeout update", self.update_timeout),
-                ("destroy", self.destroy),
-                ("set count", self.set_count),
-                ("reject", self.reject),
-                ("ingress", self.ingress),
-                ("owner", self.owner),
-            )
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Elements of one set that go into one message: keys and milliseconds to live."""
-
-    home: BanSet
-    entries: Sequence[tuple[bytes, int]]
-
-    def halves(self) -> Iterator["_Group"]:
-        middle = len(self.entries) // 2
-        yield _Group(self.home, self.entries[:middle])
-        yield _Group(self.home, self.entries[middle:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,21 +90,6 @@ class _Put(NamedTuple):
     refused: Mapping[str, Refusal]
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What to block and what to release, ready to be packed."""
-
-    wanted: Sequence[_Group]
-    gone: Sequence[_Group]
-
-    def __str__(self) -> str:
-        return f"blocking {_count(self.wanted)} and releasing {_count(self.gone)} elements"
-
-    @property
-    def homes(self) -> frozenset[BanSet]:
-        return frozenset(group.home for group in self.wanted)
-
-
 class _Look(NamedTuple):
     """
     What changes when somebody changes the ruleset, or a device of ours comes or goes.
@@ -162,6 +100,15 @@ class _Look(NamedTuple):
 
     generation: int
     devices: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stranger:
+    """What stood in place of our table and gave way, and when: for people, and steadily."""
+
+    had: str
+    at: float
+    steady: float
 
 
 class Kernel:
@@ -197,6 +144,7 @@ class Kernel:
         # the last look in which all stood as we put it, and the last for `disturbed`
         self._seen: _Look | None = None
         self._known: _Look | None = None
+        self._stranger: _Stranger | None = None
 
     async def open(self) -> None:
         """
@@ -207,7 +155,7 @@ class Kernel:
         try:
             self._netlink.open()
             if self._features is None:
-                self._features = await self._probe()
+                self._features = await self._probe.features()
         except BaseException:
             await self.close()
             raise
@@ -245,6 +193,22 @@ class Kernel:
             if (words := self._deafness(device)) is not None
         }
 
+    def problems(self) -> Sequence[Problem]:
+        """Tell for a day of somebody else's table that had our name and gave way."""
+        gone = self._stranger
+        if gone is None or time.monotonic() - gone.steady >= _TOLD_FOR:
+            return ()
+        at = datetime.fromtimestamp(gone.at).astimezone()
+        return [
+            Problem(
+                place="kernel",
+                what=f"table inet {self.table} was somebody else's: it had {gone.had}. "
+                f"{at:%Y-%m-%d %H:%M:%S} dockerjail put its own in its place",
+                remedy="to have both, give dockerjail's another name ([firewall] table), restart it, and have "
+                "the other one loaded again",
+            )
+        ]
+
     async def adopt(self, *, allow: Collection[Subject], direct: Collection[Direct] = ()) -> bool:
         """
         Take over the table of an earlier process, elements and counters as they are.
@@ -256,20 +220,25 @@ class Kernel:
         what = f"adopting table {self.table}"
         async with self._lock:
             before = await self._generation()
-            found = await self._read(self.table)
+            found = await self._netlink.table(self.table)
             tables = [messages.standing(reply) for reply in found if reply.kind == Kind.NEWTABLE]
-            homes = self._homes_of(found)
-            if not tables or not self._adoptable(tables[0], homes):
+            homes = survey.homes(found)
+            if not tables:
                 return False
-            probe = await self._probe_table(ruleset.whole(homes), what)
-            if probe is None or _core_shapes(found) != probe:
+            probe = None
+            if self._adoptable(tables[0], homes):
+                probe = await self._probe.shapes(ruleset.whole(homes), what)
+            if probe is None or survey.core_shapes(found) != probe:
+                logger.info(
+                    "table inet %s stands, but not as it should: not taken over", self.table
+                )
                 return False
-            standing = self._landmarks(found)
+            standing = survey.landmarks(found, self.table)
             commits = 2  # the table beside it, made and deleted
             if tables[0].flags != self._flags:
                 # by itself: in a transaction that does this, no chain can be made
                 owned = [touch(self.table), encode.table_(self.table, self._flags)]
-                echoes = self._landmarks(await self._commit(owned, what))
+                echoes = survey.landmarks(await self._commit(owned, what), self.table)
                 standing = [*echoes, *(mark for mark in standing if mark.kind != Kind.NEWTABLE)]
                 commits += 1
             fixed = [
@@ -280,8 +249,8 @@ class Kernel:
             ]
             put = await self._write(fixed, self._doors(direct), what)
             self._homes = frozenset(homes)
-            core = [mark for mark in standing if not _at_a_door(mark)]
-            self._standing = _ordered([*core, *self._landmarks(put.echoes)])
+            core = survey.core(standing)
+            self._standing = survey.ordered([*core, *survey.landmarks(put.echoes, self.table)])
             self._stand_at(direct, put)
             commits += committed(put.echoes) is not None
             # with any more, somebody else was at it meanwhile
@@ -300,17 +269,18 @@ class Kernel:
         """
         Put table, rules and elements in place of what was there, in one transaction.
 
-        An element that the kernel does not want is logged and left out. FirewallError when
-        the table belongs to another process that runs.
+        An element that the kernel does not want is logged and left out. Somebody else's table
+        of our name gives way, and is told of. FirewallError when it belongs to another process that runs.
         """
         blocks = list(blocks)
         async with self._lock:
-            plan = await _aside(len(blocks), partial(self._plan, blocks))
+            stranger = await self._whose()
+            plan = await _aside(len(blocks), partial(planned, blocks, (), self._clock()))
             homes = ruleset.USUAL | plan.homes
-            what = f"putting table {self.table} in place with {_count(plan.wanted)} elements"
+            what = f"putting table {self.table} in place with {count(plan.wanted)} elements"
             self._check(plan, what)
             fixed = [
-                _gone(self.table),
+                deleted(self.table),
                 encode.table_(self.table, self._flags),
                 *encode.everything(self.table, ruleset.whole(homes)),
                 *self._encode_allow(allow),
@@ -318,17 +288,35 @@ class Kernel:
             ]
             put = await self._write(fixed, [*self._doors(direct), *plan.wanted], what)
             self._homes = homes
-            self._standing = self._landmarks(put.echoes)
+            self._standing = survey.landmarks(put.echoes, self.table)
             self._stand_at(direct, put)
             generation = committed(put.echoes)
             self._seen = None if generation is None else self._look(generation)
             self._known = self._known or self._seen
+            if stranger:
+                self._stranger = _Stranger(stranger, self._clock(), time.monotonic())
+                for problem in self.problems():
+                    logger.error("%s", problem)
+
+    async def _whose(self) -> str:
+        """Say what the table of our name has if it is not ours."""
+        try:
+            return survey.stranger(await self._netlink.table(self.table))
+        except FirewallError as error:  # what cannot be read now gives way all the same
+            logger.info("it cannot be told whose table inet %s is: %s", self.table, error)
+            return ""
 
     async def remove(self) -> None:
-        """Take our table away with all that it blocks, whoever left it; none is no error."""
+        """
+        Take our table away with all that it blocks, whichever process left it; none is no error.
+
+        FirewallError when it is somebody else's.
+        """
         what = f"removing table {self.table}"
         async with self._lock:
-            await self._commit([touch(self.table), _gone(self.table)], what)
+            if stranger := await self._whose():
+                raise FirewallError(f"{what}: it is somebody else's: it has {stranger}")
+            await self._commit([touch(self.table), deleted(self.table)], what)
             self._standing = None
 
     async def apply(self, *, add: Sequence[Block] = (), remove: Sequence[Element] = ()) -> None:
@@ -340,7 +328,9 @@ class Kernel:
         there is no other.
         """
         async with self._lock:
-            plan = await _aside(len(add) + len(remove), partial(self._plan, add, remove))
+            plan = await _aside(
+                len(add) + len(remove), partial(planned, add, remove, self._clock())
+            )
             what = str(plan)
             self._check(plan, what)
             if self._standing is None:
@@ -349,12 +339,12 @@ class Kernel:
             if not plan.wanted and not gone:
                 return
             new = plan.homes - self._homes
-            deletions = await _aside(_count(gone), partial(self._deletions, gone))
+            deletions = await _aside(count(gone), partial(self._deletions, gone))
             fixed = [
                 *encode.everything(self.table, ruleset.extension(new, beside=self._homes)),
                 *deletions,
             ]
-            if _count(plan.wanted) > 1:
+            if count(plan.wanted) > 1:
                 echoes, accepted, _ = await self._write(fixed, plan.wanted, what)
                 if not accepted:
                     raise FirewallError(f"{what}: the kernel refused every element, see the log")
@@ -362,7 +352,9 @@ class Kernel:
                 echoes = await self._commit(self._batch(fixed, plan.wanted)[0], what)
             if new:
                 self._homes |= new
-                self._standing = _ordered([*self._standing, *self._landmarks(echoes)])
+                self._standing = survey.ordered(
+                    [*self._standing, *survey.landmarks(echoes, self.table)]
+                )
 
     async def allow(self, networks: Collection[Subject]) -> None:
         """Put these in place of what passes whatever a ban says; bans and counters stay."""
@@ -391,7 +383,8 @@ class Kernel:
             as_put = {
                 each
                 for each in self._doors(direct)
-                if (marks := _marks_at(each, found)) and marks == _marks_at(each, self._standing)
+                if (marks := survey.at(each.device, found))
+                and marks == survey.at(each.device, self._standing)
             }
             fixed = [
                 *self._emptied(ruleset.direct_name),
@@ -400,9 +393,11 @@ class Kernel:
             ]
             missing = [each for each in self._doors(direct) if each not in as_put]
             put = await self._write(fixed, missing, what)
-            kept = [mark for each in as_put for mark in _marks_at(each, self._standing)]
-            core = [mark for mark in self._standing if not _at_a_door(mark)]
-            self._standing = _ordered([*core, *kept, *self._landmarks(put.echoes)])
+            kept = [mark for each in as_put for mark in survey.at(each.device, self._standing)]
+            core = survey.core(self._standing)
+            self._standing = survey.ordered(
+                [*core, *kept, *survey.landmarks(put.echoes, self.table)]
+            )
             self._stand_at(direct, put)
 
     async def disturbed(self) -> bool:
@@ -449,18 +444,16 @@ class Kernel:
             if look != self._seen:
                 if any(look.devices.get(device) for device in self._waiting):
                     return False
-                away = {
-                    ruleset.door_name(device) for device, index in look.devices.items() if not index
-                }
+                away = [device for device, index in look.devices.items() if not index]
                 found = await self._survey()
-                if _except_at(away, found) != _except_at(away, self._standing):
+                if survey.except_at(away, found) != survey.except_at(away, self._standing):
                     return False
                 self._seen = look
             return True
 
     async def counters(self, elements: Sequence[Element]) -> Mapping[Element, Counter]:
         """Read what the given elements have blocked; those not blocked are left out."""
-        groups = await _aside(len(elements), lambda: _grouped(dict.fromkeys(elements, 0)))
+        groups = await _aside(len(elements), lambda: grouped(dict.fromkeys(elements, 0)))
         counted: dict[Element, Counter] = {}
         async with self._lock:
             there = await self._sets()
@@ -484,103 +477,17 @@ class Kernel:
             async for word in told:
                 yield word
 
-    # ---- finding out what the kernel can do
-
-    async def _probe(self) -> Features:
-        """Try on an empty table beside ours what this kernel can do."""
-        table = self._beside
-        home = BanSet(ruleset.Kind.ALL, 4, 32)
-        key = b"\xc0\0\2\1"
-
-        def put(milliseconds: int) -> Message:
-            entries = messages.timed([(key, milliseconds)])
-            return messages.elements(Kind.NEWSETELEM, table, home.name, entries, flags=CREATE)
-
-        async with self._lock:
-            what = "trying out the packet filter"
-            self._features = Features(
-                update_timeout=False,
-                destroy=False,
-                set_count=False,
-                reject=False,
-                ingress=False,
-                owner=False,
-            )
-            await self._try_out_the_core(what)
-            sets = Ruleset(sets=ruleset.extension([home]).sets)
-            await self._commit(
-                [
-                    touch(table),
-                    _gone(table),
-                    encode.table_(table, 0),
-                    *encode.everything(table, sets),
-                    put(60_000),
-                ],
-                what,
-            )
-            try:
-                await self._commit([touch(table), put(120_000)], what)
-                asked = messages.elements(Kind.GETSETELEM, table, home.name, messages.keys([key]))
-                left = [one.left_ms for one in await self._netlink.ask(asked, messages.found, what)]
-                asked = Message(Kind.GETSET, DUMP, messages.named(table))
-                counts = await self._netlink.ask(
-                    asked, lambda reply: [messages.set_count(reply)], what
-                )
-                answering = encode.everything(table, ruleset.trial())
-                reject = await self._takes([touch(table), *answering], what)
-                door = encode.everything(table, Ruleset(chains=ruleset.door("lo").chains))
-                ingress = await self._takes([touch(table), *door], what)
-                owned = [touch(table), _gone(table), encode.table_(table, _OWNED_FOR_GOOD)]
-                owner = await self._takes(owned, what)
-            finally:
-                destroy = await self._try_to_destroy(table, what)
-        return Features(
-            update_timeout=any(one is not None and one > 60_000 for one in left),
-            destroy=destroy,
-            set_count=bool(counts) and counts[0] is not None,
-            reject=reject,
-            ingress=ingress,
-            owner=owner,
-        )
-
-    async def _try_out_the_core(self, what: str) -> None:
-        """Put all that bans cannot do without into a sleeping table; FirewallUnavailable if refused."""
-        try:
-            await self._commit(self._asleep(ruleset.whole()), what)
-        except Rejected as rejected:
-            if {refusal.code for refusal in rejected.refusals.values()} <= _LACKING:
-                raise FirewallUnavailable(
-                    f"{rejected}: this kernel lacks a part of nf_tables; "
-                    "run `modprobe -a nf_tables nft_ct nft_counter` on the host, whose kernel must "
-                    "be built with NF_TABLES_INET"
-                ) from rejected
-            raise
-
-    async def _takes(self, batch: Sequence[Message], what: str) -> bool:
-        """Say whether this kernel takes these messages."""
-        try:
-            await self._commit(batch, what)
-        except (Rejected, FirewallUnavailable):  # EOPNOTSUPP comes for a rule or for the whole
-            return False
-        return True
-
-    async def _try_to_destroy(self, table: str, what: str) -> bool:
-        """Delete a table, in the new way if this kernel knows it; say whether it does."""
-        try:
-            body = messages.named(table)
-            destroy = Message(Kind.DESTROYTABLE, 0, body, f"table {table}")
-            await self._commit([touch(table), destroy], what)
-        except Rejected:
-            await self._commit([touch(table), _gone(table)], what)
-            return False
-        return True
-
     # ---- devices
+
+    @property
+    def _probe(self) -> Probe:
+        """What tries things out beside our table."""
+        return Probe(self._netlink, self.table)
 
     @property
     def _flags(self) -> int:
         """The flags of a table as we would put it."""
-        return _OWNED_FOR_GOOD if self._owner and self.features.owner else 0
+        return OWNED_FOR_GOOD if self._owner and self.features.owner else 0
 
     def _doors(self, direct: Iterable[Direct]) -> Sequence[_Door]:
         """Return where chains are to stand, as far as a chain can."""
@@ -628,33 +535,15 @@ class Kernel:
 
     # ---- writing
 
-    def _check(self, plan: _Plan, what: str) -> None:
+    def _check(self, plan: Plan, what: str) -> None:
         if not self.rejects and any(home.blocktype is Blocktype.REJECT for home in plan.homes):
             raise FirewallError(
                 f"{what}: this kernel cannot answer what it blocks before DNAT, "
                 "which needs Linux 5.9 or later"
             )
 
-    def _plan(self, blocks: Iterable[Block], remove: Iterable[Element] = ()) -> _Plan:
-        """Sort out what has time left and what has not; the last block of an element wins."""
-        now = self._clock()
-        wanted: dict[Element, int] = {}
-        gone = dict.fromkeys(remove, 0)
-        for block in blocks:
-            element, until = block.element, block.until
-            if until is None:
-                wanted[element] = 0
-            elif until > now:
-                wanted[element] = min(math.ceil((until - now) * 1000), messages.LONGEST_MS)
-            else:
-                wanted.pop(element, None)
-                gone[element] = 0
-        for element in wanted:
-            gone.pop(element, None)
-        return _Plan(_grouped(wanted), _grouped(gone))
-
     async def _write(
-        self, fixed: Sequence[Message], wanted: Sequence[_Group | _Door], what: str
+        self, fixed: Sequence[Message], wanted: Sequence[Group | _Door], what: str
     ) -> _Put:
         """
         Commit fixed messages, doors and elements in one transaction.
@@ -663,7 +552,7 @@ class Kernel:
         that it refuses are left out.
         """
         echoes, bad = await self._try(fixed, wanted, what)
-        accepted = _count(wanted)
+        accepted = count(wanted)
         refused: dict[str, Refusal] = {}
         while bad:
             part, refusal = bad.pop()
@@ -679,12 +568,12 @@ class Kernel:
         return _Put(echoes, accepted, refused)
 
     async def _try(
-        self, fixed: Sequence[Message], parts: Sequence[_Group | _Door], what: str
-    ) -> tuple[Sequence[Reply], list[tuple[_Group | _Door, Refusal]]]:
+        self, fixed: Sequence[Message], parts: Sequence[Group | _Door], what: str
+    ) -> tuple[Sequence[Reply], list[tuple[Group | _Door, Refusal]]]:
         """Commit, and hand back those doors, and groups with an element, that the kernel refused."""
-        bad: list[tuple[_Group | _Door, Refusal]] = []
+        bad: list[tuple[Group | _Door, Refusal]] = []
         while fixed or parts:
-            batch, owners = await _aside(_count(parts), partial(self._batch, fixed, parts))
+            batch, owners = await _aside(count(parts), partial(self._batch, fixed, parts))
             try:
                 return await self._commit(batch, what), bad
             except Rejected as rejected:
@@ -700,7 +589,7 @@ class Kernel:
         return [], bad
 
     def _batch(
-        self, fixed: Sequence[Message], parts: Sequence[_Group | _Door]
+        self, fixed: Sequence[Message], parts: Sequence[Group | _Door]
     ) -> tuple[list[Message], dict[int, int]]:
         """Put messages together, and say which of them belong to which part."""
         batch = [touch(self.table), *fixed]
@@ -714,7 +603,7 @@ class Kernel:
             batch += more
         return batch, owners
 
-    def _upsert(self, group: _Group) -> list[Message]:
+    def _upsert(self, group: Group) -> list[Message]:
         name = group.home.name
         entries = messages.timed(group.entries)
         put = messages.elements(Kind.NEWSETELEM, self.table, name, entries, flags=CREATE)
@@ -724,7 +613,7 @@ class Kernel:
         keys = messages.keys(key for key, _ in group.entries)
         return [put, messages.elements(Kind.DELSETELEM, self.table, name, keys), put]
 
-    def _deletions(self, gone: Iterable[_Group]) -> list[Message]:
+    def _deletions(self, gone: Iterable[Group]) -> list[Message]:
         deletions = []
         for group in gone:
             name = group.home.name
@@ -753,7 +642,7 @@ class Kernel:
     def _encode_intervals(
         self, name: str, networks: Collection[Subject], version: ruleset.Version
     ) -> Iterator[Message]:
-        for part in _parts(ruleset.intervals(networks, version)):
+        for part in portions(ruleset.intervals(networks, version)):
             entries = messages.intervals(part)
             yield messages.elements(Kind.NEWSETELEM, self.table, name, entries, flags=CREATE)
 
@@ -768,12 +657,8 @@ class Kernel:
         self, found: Iterable[Landmark], *, keep: Collection[_Door]
     ) -> list[Message]:
         """Delete the chains that stand at devices, but those to keep."""
-        kept = {ruleset.door_name(each.device) for each in keep}
-        return [
-            messages.chain_gone(self.table, mark.name)
-            for mark in found
-            if mark.kind == Kind.NEWCHAIN and _at_a_door(mark) and mark.name not in kept
-        ]
+        names = survey.doors(found, keep=[each.device for each in keep])
+        return [messages.chain_gone(self.table, name) for name in names]
 
     async def _commit(self, batch: Sequence[Message], what: str) -> Sequence[Reply]:
         """Carry out one transaction, begun by `touch`; take note of it, return the echoes."""
@@ -820,7 +705,7 @@ class Kernel:
         while before < len(into) - others < (1 if count is None else count):
             before = len(into) - others
             found = await self._netlink.ask(asked, read, f"reading set {home.name}")
-            for part in _parts(found):
+            for part in portions(found):
                 into.update(part)
                 await asyncio.sleep(0)  # hashing networks takes its time
 
@@ -846,36 +731,7 @@ class Kernel:
 
     async def _survey(self) -> Sequence[Landmark]:
         """Read what stands in our table."""
-        return self._landmarks(await self._read(self.table))
-
-    async def _read(self, table: str) -> Sequence[Reply]:
-        """Read a table but its elements; nothing if it is not there."""
-        named = messages.named(table)
-        found: list[Reply] = []
-        for asked in (
-            Message(Kind.GETTABLE, 0, named),
-            Message(Kind.GETCHAIN, DUMP, b""),
-            Message(Kind.GETRULE, DUMP, named),
-            Message(Kind.GETSET, DUMP, named),
-        ):
-
-            def ours(reply: Reply) -> list[Reply]:
-                return [reply] if messages.is_of(reply, table) else []
-
-            found += await self._netlink.ask(
-                asked,
-                ours,
-                f"reading table {table}",
-                missing=True,
-                alike=lambda reply: messages.landmark(reply, table),
-            )
-        return found
-
-    def _homes_of(self, found: Iterable[Reply]) -> Sequence[BanSet]:
-        """Return the sets of bans in a table, in its order."""
-        names = [messages.set_name(reply) for reply in found if reply.kind == Kind.NEWSET]
-        homes = [ruleset.parse_name(name) for name in names]
-        return [home for home in homes if home is not None]
+        return survey.landmarks(await self._netlink.table(self.table), self.table)
 
     def _adoptable(self, table: Standing, homes: Collection[BanSet]) -> bool:
         """Say whether it makes sense to look closer at a table."""
@@ -887,93 +743,14 @@ class Kernel:
         # whose owner is gone has only the other flag
         return table.flags == self._flags & ~messages.OWNED
 
-    async def _probe_table(self, rules: Ruleset, what: str) -> Sequence[Shape] | None:
-        """Put rules into a table beside ours, and tell what they look like in the kernel."""
-        try:
-            await self._commit(self._asleep(rules), what)
-        except Rejected:
-            return None
-        try:
-            return _core_shapes(await self._read(self._beside))
-        finally:
-            await self._commit([touch(self._beside), _gone(self._beside)], what)
-
-    @property
-    def _beside(self) -> str:
-        """The name of the table in which things are tried out."""
-        return f"{self.table}_probe"
-
-    def _asleep(self, rules: Ruleset) -> list[Message]:
-        """Put rules into a table beside ours in which no packet comes by."""
-        table = self._beside
-        sleeping = [encode.table_(table, _DORMANT), *encode.everything(table, rules)]
-        return [touch(table), _gone(table), *sleeping]
-
-    def _landmarks(self, seen: Iterable[Reply]) -> Sequence[Landmark]:
-        marks = (messages.landmark(reply, self.table) for reply in seen)
-        return _ordered(mark for mark in marks if mark is not None)
-
-
-def _gone(table: str) -> Message:
-    """Delete a table, behind `touch`: a deletion of what is missing fails before Linux 6.3."""
-    return Message(Kind.DELTABLE, 0, messages.named(table), f"table {table}")
-
 
 async def _aside(size: int, work: Callable[[], T]) -> T:
     """Do work on many elements in a thread, on few at once."""
     return await asyncio.to_thread(work) if size > messages.PER_MESSAGE else work()
 
 
-def _count(parts: Iterable[_Group | _Door]) -> int:
-    return sum(len(part.entries) for part in parts if isinstance(part, _Group))
-
-
-def _is_to_blame(part: _Group | _Door, refusal: Refusal) -> bool:
+def _is_to_blame(part: Group | _Door, refusal: Refusal) -> bool:
     return isinstance(part, _Door) or refusal.code in _WITH_THE_ELEMENT
-
-
-def _grouped(wanted: Mapping[Element, int]) -> list[_Group]:
-    by_home: dict[BanSet, list[tuple[bytes, int]]] = {}
-    for element, left in wanted.items():
-        by_home.setdefault(ruleset.home(element), []).append((ruleset.key(element), left))
-    return [_Group(home, part) for home, entries in by_home.items() for part in _parts(entries)]
-
-
-def _parts(entries: Sequence[T]) -> Iterator[Sequence[T]]:
-    for at in range(0, len(entries), messages.PER_MESSAGE):
-        yield entries[at : at + messages.PER_MESSAGE]
-
-
-def _ordered(marks: Iterable[Landmark]) -> Sequence[Landmark]:
-    """Sort, but leave the rules of each chain in their order."""
-    return sorted(marks, key=lambda mark: (mark.kind, mark.name))
-
-
-def _at_a_door(mark: Landmark) -> bool:
-    """Say whether this is a chain at a device, or a rule in one."""
-    return mark.kind in (Kind.NEWCHAIN, Kind.NEWRULE) and ruleset.is_door(mark.name)
-
-
-def _marks_at(door: _Door, marks: Iterable[Landmark]) -> Sequence[Landmark]:
-    name = ruleset.door_name(door.device)
-    return [mark for mark in marks if mark.name == name and _at_a_door(mark)]
-
-
-def _except_at(doors: Collection[str], marks: Iterable[Landmark]) -> Sequence[Landmark]:
-    return [mark for mark in marks if not (_at_a_door(mark) and mark.name in doors)]
-
-
-def _core_shapes(found: Iterable[Reply]) -> Sequence[Shape]:
-    """Return what all but the chains at devices looks like; the rules of a chain in their order."""
-    shapes = (messages.shape(reply) for reply in found)
-    return sorted(
-        (each for each in shapes if each is not None and not _is_shape_at_a_door(each)),
-        key=lambda each: (each.kind, each.name),
-    )
-
-
-def _is_shape_at_a_door(shape: Shape) -> bool:
-    return shape.kind in (Kind.NEWCHAIN, Kind.NEWRULE) and ruleset.is_door(shape.name)
 
 
 def _nameable(device: str) -> bool:

@@ -440,17 +440,39 @@ def counted(reply: Reply) -> tuple[int, int]:
     return packets, octets
 
 
+def comment(reply: Reply) -> tuple[str, str]:
+    """Read the chain from a message about a rule, and what `nft` shows as the rule's comment."""
+    found = fields(reply)
+    data = bytes(found.get(7, _NONE))
+    said = ""
+    while len(data) >= 2:
+        kind, length = data[0], data[1]
+        if kind == _COMMENT:
+            said = data[2 : 2 + length].rstrip(b"\0").decode(errors="replace")
+        data = data[2 + length :]
+    return text(found.get(2, _NONE)), said
+
+
+_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT; type, length and value are in bytes
+
+
 class Standing(NamedTuple):
-    """A table's flags, and the port of the socket that owns it, 0 if none does."""
+    """
+    A table's flags, and the port of the socket that owns it, 0 if none does.
+
+    `objects` is how many chains, sets, maps, flowtables and named objects it has.
+    """
 
     flags: int
     owner: int
+    objects: int = 0
 
 
 def standing(reply: Reply) -> Standing:
     """Read a message about a table."""
     found = fields(reply)
-    return Standing(number(found.get(2, _NONE)), number(found.get(7, _NONE)))
+    flags, objects, owner = (number(found.get(each, _NONE)) for each in (2, 3, 7))
+    return Standing(flags, owner, objects)
 
 
 def set_count(reply: Reply) -> int | None:

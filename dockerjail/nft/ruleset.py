@@ -52,6 +52,7 @@ ANSWER_CHAIN = "answer"
 ANSWER_NEW_CHAIN = "answer_new"
 DIRECT_CHAIN = "direct"
 _DOOR = "ingress_"
+_PASSING = "to containers past the host"
 
 GC_INTERVAL_MS = 60_000
 """How often the kernel sweeps expired elements; they stop matching at once anyway."""
@@ -397,9 +398,25 @@ def door(device: str) -> Ruleset:
     passing = Rule(
         chain=chain.name,
         expressions=(_verdict(Verdict(_GOTO, DIRECT_CHAIN)),),
-        comment="to containers past the host",
+        comment=_PASSING,
     )
     return Ruleset(chains=(chain,), rules=(passing,))
+
+
+@lru_cache(maxsize=1)
+def _signed() -> frozenset[tuple[str, str]]:
+    """Return the chains and comments of all rules that a table of ours may have, but for doors'."""
+    kinds = [
+        BanSet(kind, version, family.usual, blocktype)
+        for kind, blocktype in _PLACES
+        for version, family in _FAMILIES.items()
+    ]
+    return frozenset((rule.chain, rule.comment) for rule in whole(kinds).rules)
+
+
+def is_signed(chain: str, comment: str) -> bool:
+    """Say whether a rule with this comment in this chain is one of ours, of this or an earlier version."""
+    return (chain, comment) in _signed() or (is_door(chain) and comment == _PASSING)
 
 
 def extension(bans: Iterable[BanSet], *, beside: Collection[BanSet] = ()) -> Ruleset:

@@ -30,10 +30,11 @@ if TYPE_CHECKING:  # the daemon asks for its own problems when it is ready
 
 def problems(daemon: Daemon) -> list[Problem]:
     """List everything, each once."""
-    now = daemon.clock()
+    now = daemon.steady()
     containers = daemon.intake.containers
     found = [*_of_the_engine(daemon), *of_the_kernel(daemon), *_of_the_store(daemon)]
     found += daemon.matching.problems()
+    found += daemon.world.firewall.problems()
     found += daemon.effect.problems(now)
     found += _over_budget(daemon)
     found += of_bounds(daemon)

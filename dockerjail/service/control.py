@@ -86,11 +86,13 @@ class Control:
     async def _status(self, _: web.Request) -> web.Response:
         return web.json_response(await self._report.status())
 
-    async def _jail(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._report.jail(request.match_info["jail"]))
+    async def _jail(self, request: web.Request) -> web.StreamResponse:
+        told, bans = await self._report.jail(request.match_info["jail"])
+        return await self._tell(request, told, bans, counted=True)
 
     async def _bans(self, request: web.Request) -> web.StreamResponse:
-        return await self._tell(request, {}, await self._report.standing(), counted=True)
+        bans = await self._report.standing(request.query.get("jail") or None)
+        return await self._tell(request, {}, bans, counted=True)
 
     async def _made(
         self, request: web.Request, bans: Sequence[Ban], **more: Any
@@ -331,7 +333,8 @@ def _exact(request: web.Request) -> None:
     path = request.raw_path.partition("?")[0]
     if not path.startswith(resource.canonical.partition("{")[0]):
         raise Refused(f"write the path as it is: {resource.canonical}")
-    known = ("jail",) if request.method == "DELETE" and "{address" in resource.canonical else ()
+    of_bans = resource.canonical.startswith("/v1/bans")
+    known = ("jail",) if of_bans and request.method in ("GET", "DELETE") else ()
     if not set(request.query) <= set(known) or len(request.query) > len(known):
         raise Refused(f"the query may hold {' '.join(known) or 'nothing'}, once")
     if request.method != "POST" and request.can_read_body:

@@ -9,7 +9,6 @@ Stop is the same in reverse; bans stay in the kernel.
 import asyncio
 import gc
 import logging
-import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
@@ -21,6 +20,7 @@ from dockerjail.ban.reconcile import SLACK
 from dockerjail.ban.scope import elsewhere, resolve
 from dockerjail.ban.sentencing import Bar
 from dockerjail.ban.warden import Warden
+from dockerjail.clock import Steps
 from dockerjail.config.policies import longest_findtime, policies
 from dockerjail.config.recidive import RECIDIVE
 from dockerjail.config.settings import Settings
@@ -28,7 +28,7 @@ from dockerjail.docker.intake import Intake
 from dockerjail.docker.recall import Recall, Take
 from dockerjail.errors import FirewallError, StoreDamaged, StoreError
 from dockerjail.jail.ignore import Ignore, spared
-from dockerjail.jail.jail import IDLE, Bench, Jails, Outcome, Verdict
+from dockerjail.jail.jail import IDLE, Bench, Jails, Outcome
 from dockerjail.jail.jail import Ignored as IgnoredFailure
 from dockerjail.jail.patience import Watch
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
@@ -102,23 +102,8 @@ class World:
 
 
 def _by_now(state: State, now: float) -> State:
-    """Begin now what is stamped later: the clock of this host was set back while nobody ran."""
-    return replace(
-        state,
-        allowances=[
-            replace(each, at=now, until=each.until - each.at + now)
-            if each.until is not None and each.at > now
-            else each
-            for each in state.allowances
-        ],
-        bans=[
-            replace(ban, at=now, until=ban.until - ban.at + now)
-            if ban.until is not None and ban.at > now
-            else ban
-            for ban in state.bans
-        ],
-        failures=[each._replace(at=min(each.at, now)) for each in state.failures],
-    )
+    """Have lines be of now that are stamped later: the clock of this host was set back while nobody ran."""
+    return replace(state, failures=[each._replace(at=min(each.at, now)) for each in state.failures])
 
 
 class Daemon:
@@ -136,7 +121,7 @@ class Daemon:
         self.world = world
         self.clock = clock
         self.started_at = time.monotonic()
-        self._ahead = -math.inf
+        self._steps = Steps(SLACK)
         self.observing = settings.firewall.mode is Mode.OBSERVE
         self.exempt = Exempt(ask=world.resolve, clock=clock, changed=self._changed)
         self.ground = Ground(settings, world.host, self.exempt)
@@ -246,6 +231,10 @@ class Daemon:
 
     # What the rooms ask
 
+    def steady(self) -> float:
+        """Return the time of a clock that nobody sets: for durations."""
+        return asyncio.get_running_loop().time()
+
     def policy(self, jail: str) -> JailPolicy | None:
         """
         Return the policy of a running jail (`name@service`), or the host's recidive.
@@ -318,23 +307,25 @@ class Daemon:
 
     def _keep_time(self) -> None:
         """Have the windows follow when this host's clock is set back: else they would be blind."""
-        ahead = self.clock() - asyncio.get_running_loop().time()
-        step, self._ahead = ahead - self._ahead, ahead
-        if step < -SLACK:
+        step = self._steps.look(self.clock(), asyncio.get_running_loop().time())
+        if step < 0:
             for jail in self.jails:
                 jail.window.set_back(-step, self.clock())
 
     async def _deliver(self, chunk: Chunk) -> None:
         self._keep_time()
         container = chunk.container
-        verdict = await _judged(self.benches[container.id], chunk, self.clock())
+        trial = self.benches[container.id].trial(chunk, self.clock())
+        for _ in trial:
+            await asyncio.sleep(0)  # what others wait for is one line at most
+        verdict = trial.verdict
         for jail in verdict.suspended:
             logger.error("%s", attention.overdue(jail, self.watch.clock()))
         for ignored in verdict.ignored:
             self._ignore(ignored, container.name)
         waiting = [numbered for named in verdict.named if (numbered := self.names.admit(named))]
         stream = (container.id, chunk.stream)
-        if verdict.entries or waiting:
+        if verdict.entries or waiting or not chunk.data:  # before what the other stream leads to
             self._watch(verdict.entries)
             entries = [*verdict.entries, *waiting]
             await self.warden.report(Report(entries=entries, cursor=(stream, chunk.cursor)))
@@ -366,7 +357,7 @@ class Daemon:
                 continue
             self.ignored.counted(failure.container)
             held = self.warden.holding(failure.jail, failure.subject)
-            if held is not None and self.effect.note(*held, failure):
+            if held is not None and self.effect.note(*held, failure, self.steady()):
                 logger.error(
                     "[%s] the ban of %s is not effective: container %s goes on logging failures",
                     held[0].jail,
@@ -376,8 +367,8 @@ class Daemon:
 
     def _ignore(self, ignored: IgnoredFailure, container: str) -> None:
         """Take note of a failure that did not count."""
-        jail, address, why, at = ignored
-        if self.ignored.note(container, address, why, at):
+        jail, address, why, _ = ignored
+        if self.ignored.note(container, address, why, self.steady()):
             logger.warning(
                 "[%s] Ignore %s, accused by container %s: %s", jail, address, container, why
             )
@@ -524,17 +515,16 @@ class Daemon:
     async def _keep_house(self) -> None:
         """Do what nobody asks for: write noted cursors, look at the kernel, forget idle jails."""
         rounds, steady = 0, asyncio.get_running_loop().time
-        ahead = self.clock() - steady()
+        # the kernel ends bans by a clock of its own: those of before would end without us
+        steps = Steps(SLACK, gathers=True)
+        steps.look(self.clock(), steady())
         while True:
             await asyncio.sleep(FLUSH_EVERY)
             rounds += 1
-            step = self.clock() - steady() - ahead
-            if abs(step) > SLACK:
-                # the kernel ends bans by a clock of its own: those of before would end without us
-                ahead += step
+            if step := steps.look(self.clock(), steady()):
                 if step < 0:
                     await self.warden.set_back(-step)
-                await self.warden.verify(f"the clock was set by {step:+.0f} seconds")
+                await self.warden.retime(step)
             await self.warden.flush()
             await self.warden.count_some()
             await self._explain()
@@ -591,8 +581,8 @@ class Daemon:
 
     async def _explain(self) -> None:
         """Find out by which way those come whose bans do not work."""
-        self.effect.prune(self.warden.enforced, self.clock())
-        leaking = self.effect.leaking(self.clock())
+        self.effect.prune(self.warden.enforced, self.steady())
+        leaking = self.effect.leaking(self.steady())
         for container in [c for c in self.intake.containers.values() if c.name in leaking]:
             with suppress(FirewallError):  # then it is said without the way
                 seen = await way(container, self.world.flows, self.intake.containers.values())
@@ -640,15 +630,3 @@ class Daemon:
         words.update(self.settings.recidive.ignorefrom if self.settings.recidive else ())
         words.update(each.who for each in allowances if is_name(each.who))
         self.exempt.want(words)
-
-
-async def _judged(bench: Bench, chunk: Chunk, now: float) -> Verdict:
-    """Judge a chunk in slices: what others wait for is one line at most."""
-    trial = bench.trial(chunk, now)
-    while True:
-        try:
-            next(trial)
-        except StopIteration as end:
-            verdict: Verdict = end.value
-            return verdict
-        await asyncio.sleep(0)

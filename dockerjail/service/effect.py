@@ -28,7 +28,7 @@ MOST: Final = 10_000
 
 @dataclass(slots=True, kw_only=True)
 class _Leak:
-    """Failures of somebody banned."""
+    """Failures of somebody banned; `last_at` is when the last was read, by the clock of `Effect`."""
 
     ban: Ban
     container: str
@@ -37,15 +37,19 @@ class _Leak:
 
 
 class Effect:
-    """Watches over bans; `through` says by container on which way its clients seem to come."""
+    """
+    Watches over bans; `through` says by container on which way its clients seem to come.
+
+    What is `now` is told by a clock that nobody sets.
+    """
 
     def __init__(self) -> None:
         self._leaks: OrderedDict[tuple[str, Subject], _Leak] = OrderedDict()
         self._through: dict[str, str] = {}
 
-    def note(self, ban: Ban, since: float, failure: Failure) -> bool:
+    def note(self, ban: Ban, since: float, failure: Failure, now: float) -> bool:
         """
-        Take a failure of somebody whom `ban` keeps out `since` a moment.
+        Take a failure of somebody whom `ban` keeps out `since` a moment, of the clock that stamps lines.
 
         Says True once it is clear that the ban does not work, once.
         """
@@ -58,7 +62,7 @@ class Effect:
                 self._leaks.popitem(last=False)
             leak = self._leaks[ban.key] = _Leak(ban=ban, container=failure.container)
         leak.count += 1
-        leak.last_at = max(leak.last_at, failure.at)
+        leak.last_at = now
         leak.container = failure.container
         return leak.count == ENOUGH
 

@@ -31,7 +31,11 @@ NOBODY: Final[deque[Address | None]] = deque(maxlen=0)
 
 @dataclass(slots=True, kw_only=True)
 class _Seen:
-    """Failures that a container ascribed to an address that is never banned."""
+    """
+    Failures that a container ascribed to an address that is never banned.
+
+    `last_at` is when the last was read, by a clock that nobody sets.
+    """
 
     why: str
     count: int = 0
@@ -57,13 +61,13 @@ class Ignored:
         self._last[container].append(address)
 
     def note(self, container: str, address: Address, why: str, at: float) -> bool:
-        """Count one failure that was ignored because of `why`; say whether it is the first."""
+        """Count one failure, read `at` a moment, that was ignored because of `why`; say whether it is the first."""
         if len(self.by) >= ACCUSED and (container, address) not in self.by:
             self.by.pop(next(iter(self.by)))
         self._note(container, address)
         seen = self.by.setdefault((container, address), _Seen(why=why))
         seen.count += 1
-        seen.last_at = max(seen.last_at, at)
+        seen.last_at = at
         return seen.count == 1
 
     def problems(self, containers: Iterable[Container], now: float) -> list[Problem]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from dockerjail import __version__
+from dockerjail.ban.orders import MANUAL
 from dockerjail.errors import FirewallError, Refused, StoreError
 from dockerjail.jail.jail import Jail
 from dockerjail.jail.policy import Aggregate, JailPolicy
@@ -99,20 +100,20 @@ class Report:
             "bans_total": sum(bans for _, bans in totals.values()),
         }
 
-    async def jail(self, name: str) -> Json:
-        """Tell about one jail (`name@service`, or its bare name) and its newest bans; raises `Refused`."""
+    async def jail(self, name: str) -> tuple[Json, Sequence[Ban]]:
+        """
+        Tell about one jail (`name@service`, or its bare name); return it with the bans in force.
+
+        Raises `Refused` when there is no such jail.
+        """
         daemon = self._daemon
         totals, _ = await self._count()
+        bans = await self.standing(name)
+        if not bans:
+            self._must_be_known(name)
         jails = [j for j in daemon.jails if name in (j.name, j.policy.name)]
-        bans = [b for b in daemon.warden.bans if name in (b.jail, b.jail.partition("@")[0])]
-        bans.sort(key=lambda ban: ban.at, reverse=True)
         host = daemon.settings.recidive
-        hosts = [] if host is None else [host.name]
-        if not jails and not bans and name not in hosts:
-            known = ", ".join(sorted([*(j.name for j in daemon.jails), *hosts])) or "none runs"
-            raise Refused(f"no jail {name}; the jails are: {known}")
         names = dict.fromkeys([*(j.name for j in jails), *(b.jail for b in bans)])
-        await daemon.warden.count(bans[:COUNTED])
         failures: list[Failure] = []
         for each in names:
             failures += await daemon.world.store.last_failures(each, limit=EVIDENCE)
@@ -120,21 +121,33 @@ class Report:
         told = [self._jail(j, totals, banned) for j in jails]
         if host is not None and name == host.name:
             told.append(self._of_the_host(host, totals, banned))
-        return {
-            "jails": told,
-            "bans": [self.ban(ban) for ban in bans[:COUNTED]],
-            "last_failures": [failure_json(f) for f in failures],
-        }
+        return {"jails": told, "last_failures": [failure_json(f) for f in failures]}, bans
 
     async def bans(self) -> Json:
         """Tell all bans in force, the newest first."""
         return {"bans": [self.ban(ban) for ban in await self.standing()]}
 
-    async def standing(self) -> Sequence[Ban]:
-        """Return all bans in force, the newest first, and have what those blocked read."""
-        bans = sorted(self._daemon.warden.bans, key=lambda b: b.at, reverse=True)
+    async def standing(self, jail: str | None = None) -> Sequence[Ban]:
+        """
+        Return all bans in force, or those of one jail, the newest first, and have what those blocked read.
+
+        Raises `Refused` when there is no such jail.
+        """
+        bans = [ban for ban in self._daemon.warden.bans if jail is None or _is_of(ban, jail)]
+        if not bans and jail not in (None, MANUAL):
+            self._must_be_known(jail)
+        bans.sort(key=lambda ban: ban.at, reverse=True)
         await self._daemon.warden.count(bans[:COUNTED])
         return bans
+
+    def _must_be_known(self, name: str | None) -> None:
+        """Raise `Refused` unless a jail of this name runs."""
+        jails, host = list(self._daemon.jails), self._daemon.settings.recidive
+        hosts = [] if host is None else [host.name]
+        running = {*hosts, *(j.name for j in jails), *(j.policy.name for j in jails)}
+        if name not in running:
+            known = ", ".join(sorted([*(j.name for j in jails), *hosts])) or "none runs"
+            raise Refused(f"no jail {name}; the jails are: {known}")
 
     def allowed(self) -> Json:
         """Tell whom operators let pass."""
@@ -218,7 +231,7 @@ class Report:
             "blocktype": ban.blocktype.value,
             "mode": ban.mode.value,
             "forced": ban.forced,
-            "effective": daemon.effect.works(ban, daemon.clock()),
+            "effective": daemon.effect.works(ban, daemon.steady()),
             "packets": blocked.packets if blocked else None,
             "bytes": blocked.bytes if blocked else None,
         }
@@ -362,6 +375,11 @@ def _unprotected(container: Container) -> Json:
         "jails": [],
         "over_budget": False,
     }
+
+
+def _is_of(ban: Ban, jail: str) -> bool:
+    """Say whether a ban is of a jail, by `name@service` or by its bare name."""
+    return jail in (ban.jail, ban.jail.partition("@")[0])
 
 
 def problem(problem: Problem) -> Json:

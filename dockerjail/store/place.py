@@ -2,7 +2,8 @@
 Where the database stands: its directory, the file, and what can be told of it from outside.
 
 In: a path. Out: a directory and a file that are their user's alone, and whether the file is one of ours.
-Nothing here opens it as a database.
+A database that somebody takes away while it is in use is written to `PATH.saved`, from where the
+next start puts it back. Nothing here opens it as a database.
 """
 
 import errno
@@ -48,6 +49,49 @@ def create(path: Path) -> None:
     the locks that SQLite holds on it in this process (fcntl(2)).
     """
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def saved(path: Path) -> Path:
+    """Return where a database is written to that was taken away."""
+    return path.with_name(f"{path.name}.saved")
+
+
+def saving(path: Path) -> Path:
+    """Return an empty file to write that database to, until it is whole."""
+    discard_half(path)
+    create(_half(path))
+    return _half(path)
+
+
+def discard_half(path: Path) -> None:
+    """Delete a database that was not written to its end."""
+    _half(path).unlink(missing_ok=True)
+
+
+def save(path: Path) -> None:
+    """Have what was written to `saving` survive a power cut, under the name of a whole one."""
+    half = _half(path)
+    descriptor = os.open(half, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    half.rename(saved(path))
+
+
+def _half(path: Path) -> Path:
+    return path.with_name(f"{path.name}.saving")
+
+
+def put_back(path: Path) -> None:
+    """Put a saved database where it belongs."""
+    saved(path).rename(path)
+
+
+def discard_journal(path: Path) -> None:
+    """Delete the journal of a database that was taken away: any other would believe it."""
+    for journal in ("-wal", "-shm"):
+        path.with_name(f"{path.name}{journal}").unlink(missing_ok=True)
 
 
 def is_marked(path: Path) -> bool:

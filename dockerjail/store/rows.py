@@ -29,7 +29,16 @@ from dockerjail.model import (
     Unban,
     UnbanReason,
 )
-from dockerjail.ports import Answered, BanRecord, Disallowed, Entry, Guarded, Settled, Unguarded
+from dockerjail.ports import (
+    Answered,
+    BanRecord,
+    Disallowed,
+    Entry,
+    Guarded,
+    Rewound,
+    Settled,
+    Unguarded,
+)
 
 _LONGEST_CONTAINER = 255
 """Characters of a container that a ban remembers: ids have 64, names are for their owner to choose."""
@@ -77,6 +86,19 @@ _WRITE_NAMED = """
     INSERT OR REPLACE INTO waiting_name (id, jail, name, at, container, text, fields)
     VALUES (?, ?, ?, ?, ?, ?, ?)
 """
+_WRITE_REWOUND = """
+    UPDATE ban SET at = at - :seconds, until = until - :seconds, ended_at = ended_at - :seconds
+    WHERE at > :now
+"""
+REWIND = (
+    """
+    UPDATE ban SET at = :now, until = until - (at - :now), ended_at = ended_at - (at - :now)
+    WHERE at > :now
+    """,
+    "UPDATE allowance SET at = :now, until = until - (at - :now) WHERE at > :now",
+)
+"""The same at a start, when nobody knows by how much the clock was set back."""
+
 _WRITE_ANSWERED = "DELETE FROM waiting_name WHERE id = ?"
 WRITE_CURSOR = "INSERT OR REPLACE INTO cursor (container, stream, ns, seen) VALUES (?, ?, ?, ?)"
 
@@ -168,13 +190,18 @@ def _answered_row(answered: Answered) -> tuple[Any, ...]:
     return (answered.id,)
 
 
-_WRITTEN: Mapping[type, tuple[str, Callable[[Any], tuple[Any, ...]]]] = {
+def _rewound_row(step: Rewound) -> Mapping[str, float]:
+    return {"seconds": step.seconds, "now": step.now}
+
+
+_WRITTEN: Mapping[type, tuple[str, Callable[[Any], Any]]] = {
     Ban: (_WRITE_BAN, _ban_row),
     Unban: (_WRITE_UNBAN, _unban_row),
     Allowance: (_WRITE_ALLOWANCE, _allowance_row),
     Disallowed: (_WRITE_DISALLOWED, _disallowed_row),
     Guarded: (_WRITE_GUARDED, _guarded_row),
     Unguarded: (_WRITE_UNGUARDED, _guarded_row),
+    Rewound: (_WRITE_REWOUND, _rewound_row),
     Named: (_WRITE_NAMED, _named_row),
     Answered: (_WRITE_ANSWERED, _answered_row),
 }

@@ -6,7 +6,8 @@ on disk together or not at all. Out go the state for a start, and answers for th
 operator. Nothing here knows what time it is: `now` comes in.
 
 A file that was ours and is damaged is set aside at a start, and a fresh one begun (`loss`);
-damage that shows later ends all writing, so that the start which follows does the same.
+damage that shows later ends all writing, so that the start which follows does the same. One that is
+taken away while it is in use (deleted, moved, replaced) is written anew when it is closed.
 Size is bounded as well as age, that of the journal too.
 
 One connection writes, another reads, so a long answer never delays a ban. The
@@ -55,11 +56,24 @@ from dockerjail.ports import (
     State,
 )
 from dockerjail.store.damage import earlier, name_aside, salvage, set_aside, set_aside_at
-from dockerjail.store.lock import Lock, Loss, only_user
+from dockerjail.store.lock import Lock, Loss, Taken, only_user
 from dockerjail.store.migrate import examine, migrate, shipped
-from dockerjail.store.place import create, inode_of, is_marked, prepare, size_of
+from dockerjail.store.place import (
+    create,
+    discard_half,
+    discard_journal,
+    inode_of,
+    is_marked,
+    prepare,
+    put_back,
+    save,
+    saved,
+    saving,
+    size_of,
+)
 from dockerjail.store.refusal import ELSEWHERE, refusal
 from dockerjail.store.rows import (
+    REWIND,
     SELECT_BAN,
     SELECT_FAILURE,
     SELECT_NAMED,
@@ -98,7 +112,9 @@ _CHECKED_WITHIN = 5.0
 """Seconds that a start looks for damage."""
 
 _TOLD_FOR = 86400.0
-"""Seconds for which it is told that a database was set aside."""
+"""Seconds for which it is told that a database was set aside, or taken away."""
+
+_TAKEN_AWAY = "was moved, deleted or replaced while it was in use"
 
 _CHECKED_MOST = 512 * 1024 * 1024
 """
@@ -219,6 +235,7 @@ class SqliteStore:
         self._lock: Lock | None = None
         self._inode = 0
         self._damage = ""
+        self._taken = False
         self._stuck: StoreUnavailable | None = None
         self._overfull = 0
         self._aside: Path | None = None
@@ -246,16 +263,23 @@ class SqliteStore:
                 f"SQLite {sqlite3.sqlite_version} is too old for the store: "
                 f"run dockerjail where there is {'.'.join(map(str, _OLDEST_SQLITE))} or newer"
             )
-        self._damage, self._stuck = "", None
+        self._damage, self._taken, self._stuck = "", False, None
         async with AsyncExitStack() as stack:
             with self._saying("open it"):
                 path = prepare(self._path)
                 lock = stack.enter_context(only_user(path, ELSEWHERE))
+                stack.callback(lock.leave)
+                discard_half(path)
                 if lock.loss is not None and lock.loss.aside and not path.exists():
                     set_aside(path, lock.loss.aside)  # an earlier process did half of it
+                put = saved(path).exists()
+                if put:
+                    self._put_back(path, lock)
                 ours = lock.ours or is_marked(path)
-                if self._distrust:
+                if self._distrust and not put:
                     self._lose(path, lock, self._distrust)
+                elif lock.used and not path.exists():
+                    self._lose(path, lock, f"{self._path}: {_TAKEN_AWAY}")
                 elif lock.ours and size_of(path) == 0:
                     self._lose(path, lock, f"{self._path}: is empty")
             try:
@@ -330,11 +354,23 @@ class SqliteStore:
         lock.lose(Loss(why=why, aside=aside))
         if aside:
             set_aside(path, aside)
+        else:
+            lock.take(Taken(at=time.time(), whole=False))
         logger.error(
             "%s; %s; a fresh one is begun with the bans that can be read and those in the kernel",
             why,
             f"it is set aside as {path.with_name(aside)}" if aside else "it is gone",
         )
+
+    def _put_back(self, path: Path, lock: Lock) -> None:
+        """Put a database that was taken away back in its place."""
+        discard_journal(path)
+        aside = name_aside(path) if path.exists() else ""
+        if aside:
+            set_aside(path, aside)
+        lock.take(Taken(at=time.time(), whole=True, aside=aside))
+        put_back(path)
+        logger.warning("%s: is in place again, with all that it held", self._path)
 
     @property
     def loss(self) -> Loss | None:
@@ -363,8 +399,12 @@ class SqliteStore:
 
     def problems(self) -> Sequence[Problem]:
         """See `Store.problems`."""
-        found = [*self._lately_damaged()]
-        if self._damage:
+        found = [*self._lately_taken(), *self._lately_damaged()]
+        if self._is_taken():
+            what = f"{self._path}: {_TAKEN_AWAY}"
+            remedy = "within half a minute it is written anew; find out what took it away"
+            found.append(Problem(place="store", what=what, remedy=remedy))
+        elif self._damage:
             remedy = "within half a minute it is set aside, and a fresh one begun"
             found.append(Problem(place="store", what=self._damage, remedy=remedy))
         if self._overfull:
@@ -376,10 +416,31 @@ class SqliteStore:
             found.append(Problem(place="store", what=what, remedy=remedy))
         return found
 
+    def _lately_taken(self) -> Iterator[Problem]:
+        """Tell for a day that the database was taken away, also after a restart."""
+        taken = self._lock.taken if self._lock else None
+        if taken is None or not 0 <= time.time() - taken.at < _TOLD_FOR:
+            return
+        when = datetime.fromtimestamp(taken.at).astimezone()
+        healed = (
+            f"it was written anew {when:%Y-%m-%d %H:%M:%S}, and nothing is lost"
+            if taken.whole
+            else f"a fresh one was begun {when:%Y-%m-%d %H:%M:%S}; bans were kept, failures and "
+            "unbans may be forgotten"
+        )
+        other = f"; what stood in its place is now {taken.aside}" if taken.aside else ""
+        yield Problem(
+            place="store",
+            what=f"{self._path}: {_TAKEN_AWAY}; {healed}{other}",
+            remedy="find out what took it away; stop dockerjail before its database is moved",
+        )
+
     def _lately_damaged(self) -> Iterator[Problem]:
         """Tell for a day of a database that was set aside, also after a restart."""
         if self._aside is None or not self._aside.exists():
             return
+        if self._lock and self._lock.taken and self._lock.taken.aside == self._aside.name:
+            return  # that one was not dockerjail's
         at = set_aside_at(self._aside)
         if at is None or not 0 <= time.time() - at < _TOLD_FOR:
             return
@@ -393,13 +454,37 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Let go of the file; a store that is not open is left as it is."""
+        await self._save()
         self._writer = self._reader = None
         with self._saying("close it"):
             await self._stack.aclose()
 
+    async def _save(self) -> None:
+        """Write a database that was taken away to where the next start puts it back from."""
+        taken = self._taken or (self._is_taken() and not self._damage)
+        if self._writer is None or not taken:
+            return
+        try:
+            path = prepare(self._path)
+            async with self._writing:
+                if self._writer.in_transaction:
+                    await self._writer.rollback()
+                await self._writer.execute_fetchall("VACUUM INTO ?", (str(saving(path)),))
+            save(path)
+        except (sqlite3.Error, OSError, StoreError) as error:
+            logger.error("%s: was taken away, and cannot be written anew: %s", self._path, error)
+
+    def _is_taken(self) -> bool:
+        """Say whether another file, or none, stands where the open one did."""
+        try:
+            return self._writer is not None and inode_of(self._path) != self._inode
+        except OSError:  # of a directory that cannot be read just now
+            return False
+
     async def load(self, *, now: float, findtime: float) -> State:
         """See `Store.load`."""
         self._findtime = findtime
+        await self._rewind(now)
         # Nobody writes meanwhile, so the seven answers fit together. `+id` sorts what
         # an index found; plain `id` would make SQLite walk through all of history.
         async with self._writing:
@@ -436,6 +521,16 @@ class SqliteStore:
                 direct=frozenset(Direct(device, ip_address(text)) for device, text in guarded),
                 names=[*map(named, names)],
             )
+
+    async def _rewind(self, now: float) -> None:
+        """Have nothing begin later than `now`."""
+        sql = "SELECT EXISTS (SELECT 1 FROM ban WHERE at > ?) OR EXISTS (SELECT 1 FROM allowance WHERE at > ?)"
+        ((later,),) = await self._read(sql, now, now)
+        if later:
+            with self._saying("follow a clock that was set back"):
+                async with self._transaction() as db:
+                    for each in REWIND:
+                        await db.execute(each, {"now": now})
 
     async def record(
         self,
@@ -599,8 +694,9 @@ class SqliteStore:
         """Raise `StoreDamaged` if it was seen to be, or somebody has taken the file away."""
         if self._damage:
             raise StoreDamaged(self._damage)
-        if inode_of(self._path) != self._inode:
-            self._damage = f"{self._path}: was moved, deleted or replaced while it was in use"
+        if self._is_taken():
+            self._taken = True
+            self._damage = f"{self._path}: {_TAKEN_AWAY}"
             raise StoreDamaged(self._damage)
 
     async def _purge_step(self, sql: str, limits: Mapping[str, float]) -> int:

@@ -14,9 +14,11 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.chaos import oracle
 from tests.chaos.round import Result, play
 from tests.lab import images, tree
 from tests.lab.engine import Engine
@@ -91,6 +93,7 @@ def _sum_up(results: list[tuple[str, Result]], seconds: float) -> None:
         f"doubled {sum(len(v.doubled) for v in verdicts)}; "
         f"dropped by the Engine {sum(v.dropped for v in verdicts)}, "
         f"told as unread {sum(v.unread for v in verdicts)}; "
+        f"{oracle.cases(sum((v.unseen for v in verdicts), Counter()))}; "
         f"bans {sum(v.bans_found for v in verdicts)} of {sum(v.bans_expected for v in verdicts)}; "
         f"rounds with faults {sum(bool(result.faults) for _, result in results)}"
     )

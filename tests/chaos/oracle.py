@@ -6,15 +6,23 @@ logs, the rows of the store, the bans, and what dockerjail said. Out: a `Verdict
 
 A line is known by container, generation, life and number. Of a log that is all there the
 Engine's own copy says what it was given to deliver: each whole line in it must be one row.
+A line that was cut in two by a kill may count or not.
+
 Where the Engine has thrown lines away (rotation, removal), what the generators noted
-takes its place; such lines may be missing, but not without a word about it. A line that
-was cut in two by a kill may count or not.
+takes its place. Such lines may be missing, but not without a word about them: a gap that
+dockerjail told of explains the one stretch of missing lines that lies behind the line it names, and
+no other. What nobody can see missing counts as unseen, in these cases alone:
+
+* `ROTATED`: the beginning of a log was thrown away before its first line was read.
+* `REMOVED`: a container was removed before its first line was read.
+* `LAST`: an Engine before 23 ended the stream of a `--rm` container before its last words.
 """
 
 import bisect
+import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -23,12 +31,33 @@ from dockerjail.stamp import seconds
 NEAR = 1.5
 """Seconds before a SIGKILL of the Engine in which it may have held lines that it lost."""
 
+ROTATED = "rotated before the first line read"
+REMOVED = "removed before the first line read"
+LAST = "last words of --rm"
+"""What nobody can see missing."""
+
+INVERSION = 1.0
+"""Seconds by which stdout and stderr may be out of order in a log."""
+
+LAST_WORDS = 1.0
+"""Seconds before a container's last line in which an Engine before 23 may not send its lines."""
+
 _HEAD = re.compile(
     rb"chaos (?P<name>\S+) (?P<gen>\d+) (?P<life>\d+) (?P<number>\d+) (?P<kind>fast|slow) "
     rb"failed login from (?P<address>\S+) (?P<whole>x*end)?"
 )
 _TTY_STAMP = re.compile(rb"(?:(?<=[\r\nx])|^)(\d{4}-\d\d-\d\dT[0-9:.]{8,18}(?:Z|[+-]\d\d:\d\d)) ")
-_GAP = re.compile(r"container (\S+): .*lines may (?:be|have been) (?:missing|missed|lost)")
+_GAP = re.compile(
+    r"container \S+: gap \d+ of (?P<id>[0-9a-f]+) "
+    r"(?:before its first line|behind the line of (?P<behind>.*))$",
+    re.MULTILINE,
+)
+_BEHIND = re.compile(r"(\S+) \((stdout|stderr)\)")
+_AWAY = re.compile(
+    r"container ([0-9a-f]{12}): it was removed while dockerjail was away, "
+    r"lines may have been missed$",
+    re.MULTILINE,
+)
 _COLOUR = b"\x1b[31m"
 _HEADER = 8
 
@@ -69,6 +98,19 @@ class Row:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """
+    A gap that dockerjail told of, in the log of a container (the first 12 digits of its id).
+
+    It is `behind` the line of each stream that has this time; of a stream that is not named, before
+    its first line. None is the end of the log.
+    """
+
+    id: str
+    behind: Mapping[int, float] | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
     """A container of the round; `log` is what the Engine has of it, None when it is removed."""
@@ -76,10 +118,27 @@ class Box:
     name: str
     gen: int
     id: str
-    scarce: bool
-    """Whether the Engine throws away parts of its log: by rotation, or a lossy copy."""
     printed: Mapping[Key, Printed]
     log: Mapping[Key, Heard] | None
+    rotates: bool = False
+    """Whether the Engine throws away the beginning of its log when it gets long."""
+    fleeting: bool = False
+    """Whether it was removed as soon as it ended, by an Engine that may keep back its last words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """
+    Lines in a row that were printed on one stream and not read.
+
+    `after` is the Engine's time of the line read before them, minus infinity when there is none,
+    `before` that of the one after, infinity when there is none.
+    """
+
+    stream: int
+    after: float
+    before: float
+    keys: Sequence[Key]
 
 
 @dataclass(slots=True)
@@ -96,6 +155,8 @@ class Verdict:
     """Lines that the Engine itself did not keep."""
     unread: int = 0
     """Lines that went with their container or their file before they were read, as was said."""
+    unseen: Counter[str] = field(default_factory=Counter)
+    """Lines that went so while nobody could see it, by the case."""
     bans_expected: int = 0
     bans_found: int = 0
     bans_wrong: list[str] = field(default_factory=list)
@@ -122,18 +183,18 @@ def judge(
     bans: Sequence[tuple[str, str]],
     *,
     rules: Mapping[str, tuple[int, float]],
-    reported: frozenset[str],
+    told: Sequence[Told],
     kills: Sequence[float],
 ) -> Verdict:
     """
     Compare.
 
     `bans` are jail and subject; `rules` maxretry and findtime by the jail's kind (`fast`,
-    `slow`); `reported` the containers, by name or id, of which dockerjail said that lines may be
-    missing; `kills` when the Engine was killed.
+    `slow`); `told` the gaps that dockerjail told of; `kills` when the Engine was killed.
     """
     verdict = Verdict()
     found: Counter[Key] = Counter()
+    at: dict[Key, float] = {}
     known = {key for box in boxes for key in box.printed}
     for row in rows:
         head = _HEAD.match(row.text.encode())
@@ -142,58 +203,119 @@ def judge(
             verdict.strange.append(f"a row for what was never printed: {row.text[:80]!r}")
             continue
         found[key] += 1
+        at[key] = row.at
         if head["address"].decode() not in _addresses(row.subject):
             verdict.strange.append(f"{key} counts against {row.subject}, not {head['address']!r}")
     verdict.judged = len(found)
     verdict.doubled = sorted(key for key, count in found.items() if count > 1)
     for box in boxes:
-        told = bool(reported & {box.name, box.id[:12]})
-        _lines(box, found, verdict, reported=told, kills=kills)
+        _lines(box, at, verdict, told=[gap for gap in told if gap.id == box.id[:12]], kills=kills)
     _stamps(boxes, rows, verdict)
     _bans(rows, bans, rules, verdict)
     return verdict
 
 
 def _lines(
-    box: Box, found: Mapping[Key, int], verdict: Verdict, *, reported: bool, kills: Sequence[float]
+    box: Box,
+    at: Mapping[Key, float],
+    verdict: Verdict,
+    *,
+    told: Sequence[Told],
+    kills: Sequence[float],
 ) -> None:
+    """Judge a container's lines; `at` is when those that were read came, by the Engine's time."""
     done = {key for key, line in box.printed.items() if line.done}
     log = box.log or {}
     verdict.sent += len(done | {key for key, heard in log.items() if heard.whole})
-    for key, heard in log.items():
-        if heard.whole and not found.get(key):
-            verdict.lost.append(key)
-    gone = [key for key in sorted(done) if key not in log and not found.get(key)]
-    by_kill = {key for key in gone if _near(box.printed[key].at, kills)}
-    verdict.dropped += len(by_kill)
-    left = [key for key in gone if key not in by_kill]
-    if box.log is not None and not box.scarce:
-        verdict.dropped += len(left)  # what the Engine has is what it delivers
-        return
-    if box.log is None and not box.scarce:
-        # Removed: only what was last may not have been read any more.
-        holes = set(_holes(box, found, left))
-        verdict.lost += sorted(holes)
-        left = [key for key in left if key not in holes]
-    first = min((key for key in box.printed if found.get(key)), default=None)
-    for key in left:
-        # Whoever never saw the beginning, or any of it, cannot know that there was one.
-        if reported or first is None or (box.log is not None and key < first):
-            verdict.unread += 1
+    verdict.lost += [key for key, heard in log.items() if heard.whole and key not in at]
+    gone = {key for key in done if key not in log and key not in at}
+    kept = _kept(box, gone, kills)
+    verdict.dropped += len(gone - kept)
+    first = min((at[key] for key in box.printed if key in at), default=math.inf)
+    for stretch in _stretches(box, at, kept):
+        hole = stretch.before < math.inf
+        if hole and not box.rotates:
+            verdict.lost += stretch.keys  # what was removed as a whole has no holes
+        elif _is_told(stretch, told):
+            verdict.unread += len(stretch.keys)
         else:
-            verdict.silent.append(key)
+            for key in stretch.keys:
+                if (case := _unseen(box, stretch, box.printed[key].at, first)) is None:
+                    verdict.silent.append(key)
+                else:
+                    verdict.unseen[case] += 1
 
 
-def _holes(box: Box, found: Mapping[Key, int], missing: Iterable[Key]) -> Iterator[Key]:
-    """Yield the missing lines after which lines of the same stream were read."""
-    last: dict[int, Key] = {}
-    for key, line in box.printed.items():
-        if found.get(key):
-            last[line.stream] = max(key, last.get(line.stream, key))
-    for key in missing:
+def _kept(box: Box, gone: Iterable[Key], kills: Sequence[float]) -> set[Key]:
+    """Return those of the lines that the Engine had in its log once, as far as anybody can tell."""
+    gone = {key for key in gone if not _near(box.printed[key].at, kills)}
+    if box.log is None:
+        return gone
+    if not box.rotates or not box.log:
+        return set()  # what the Engine has is what it delivers
+    begins: dict[int, Key] = {}
+    for key in box.log.keys() & box.printed.keys():
         stream = box.printed[key].stream
-        if stream in last and key < last[stream]:
-            yield key
+        begins[stream] = min(key, begins.get(stream, key))
+    oldest = min(heard.at for heard in box.log.values())
+
+    def rotated(key: Key) -> bool:
+        line = box.printed[key]
+        begin = begins.get(line.stream)
+        return key < begin if begin is not None else line.at < oldest
+
+    return {key for key in gone if rotated(key)}
+
+
+def _stretches(box: Box, at: Mapping[Key, float], missing: Collection[Key]) -> Iterator[Stretch]:
+    """Yield the missing lines, those together between which none of their stream was read."""
+    for stream in sorted({line.stream for line in box.printed.values()}):
+        after, keys = -math.inf, list[Key]()
+        for key in sorted(each for each, line in box.printed.items() if line.stream == stream):
+            if key in missing:
+                keys.append(key)
+            elif key in at:
+                if keys:
+                    yield Stretch(stream, after, at[key], keys)
+                after, keys = at[key], []
+        if keys:
+            yield Stretch(stream, after, math.inf, keys)
+
+
+def _is_told(stretch: Stretch, told: Sequence[Told]) -> bool:
+    """Say whether one of these gaps lies where these lines are missing."""
+    after, before = stretch.after, stretch.before
+    for gap in told:
+        if gap.behind is None:
+            good = before == math.inf
+        elif (behind := gap.behind.get(stretch.stream)) is not None:
+            good = after <= behind < before or after == behind == before
+        else:
+            good = after == -math.inf
+        if good:
+            return True
+    return False
+
+
+def _unseen(box: Box, stretch: Stretch, printed: float, first: float) -> str | None:
+    """
+    Say by which case nobody could see that a line was missing; None if somebody could.
+
+    `first` is the Engine's time of the first line of the container that was read.
+    """
+    if first == math.inf and box.log is None:
+        return REMOVED
+    if box.rotates and stretch.after == -math.inf and printed < first + INVERSION:
+        return ROTATED
+    last = max(line.at for line in box.printed.values() if line.done)
+    if (
+        box.fleeting
+        and box.log is None
+        and stretch.before == math.inf
+        and printed > last - LAST_WORDS
+    ):
+        return LAST
+    return None
 
 
 def _stamps(boxes: Sequence[Box], rows: Sequence[Row], verdict: Verdict) -> None:
@@ -253,8 +375,11 @@ def heard(body: bytes, *, tty: bool) -> dict[Key, Heard]:
             piece = bisect.bisect_right(starts, head.start()) - 1
             # A kill of the Engine's can lose what is between the middles of two lines.
             begins = text[starts[piece] : head.start()] in (b"", _COLOUR)
-            if tty and piece and text[starts[piece] - 1 : starts[piece]] not in (b"\n", b"\r"):
+            before = text[: starts[piece]]
+            if tty and piece and before[-1:] not in (b"\n", b"\r"):
                 begins = False  # behind a torn line, where a terminal's log shows no end
+            if tty and piece == 1 and before[-1:] == b"\r" and not _HEAD.search(before):
+                begins = False  # nor that of a line whose beginning is rotated away
             whole = begins and head["whole"] is not None
             lines[_key(head)] = Heard(seconds(stamps[piece]), whole)
     return lines
@@ -287,9 +412,24 @@ def key_of(text: str) -> Key | None:
     return _key(head) if head else None
 
 
-def reported(log: str) -> frozenset[str]:
-    """Return of which containers dockerjail said that lines may be missing."""
-    return frozenset(_GAP.findall(log))
+def gaps(log: str) -> list[Told]:
+    """Return the gaps that dockerjail told of in its log."""
+    told = [Told(id_, None) for id_ in _AWAY.findall(log)]
+    for found in _GAP.finditer(log):
+        streams = _BEHIND.findall(found["behind"] or "")
+        told.append(
+            Told(
+                found["id"],
+                {1 + (name == "stderr"): seconds(moment.encode()) for moment, name in streams},
+            )
+        )
+    return told
+
+
+def cases(unseen: Counter[str]) -> str:
+    """Write how many lines went while nobody could see it, and in which cases."""
+    each = ", ".join(f"{count} {case}" for case, count in sorted(unseen.items()))
+    return f"unseen {unseen.total()}" + (f": {each}" if each else "")
 
 
 def _key(head: re.Match[bytes]) -> Key:

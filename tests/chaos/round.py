@@ -33,6 +33,7 @@ from tests.chaos import generator, oracle
 from tests.lab import images
 from tests.lab.engine import Engine, EngineFailed
 from tests.lab.jailer import Jailer
+from tests.lab.journald import Journal
 from tests.lab.proxy import Proxy
 
 LASTS = 8.0
@@ -55,6 +56,7 @@ DRIVERS = {
     "local": _LOCAL,
     "local rotated": (*_LOCAL, *_PLENTY),
     "local scarce": (*_LOCAL, *_SCARCE),
+    "journald": ("--log-driver", "journald"),
     "syslog cached": ("--log-driver", "syslog", "--log-opt", "syslog-address=udp://127.0.0.1:514"),
 }
 _ON_PODMAN = {
@@ -113,7 +115,8 @@ class Result:
         return (
             f"seed {self.seed} {self.engine} [{self.drivers}] {self.seconds:.0f} s: "
             f"sent {v.sent} judged {v.judged} lost {len(v.lost)} silent {len(v.silent)} "
-            f"doubled {len(v.doubled)} (Engine dropped {v.dropped}, told as unread {v.unread}) "
+            f"doubled {len(v.doubled)} (Engine dropped {v.dropped}, told as unread {v.unread}, "
+            f"{oracle.cases(v.unseen)}) "
             f"bans {v.bans_found} of {v.bans_expected} | {pulled}"
         )
 
@@ -128,9 +131,15 @@ async def play(engine: Engine, seed: int, place: Path) -> Result:
         await asyncio.to_thread(engine.stop)
     await asyncio.to_thread(engine.start, *options)
     version = await asyncio.to_thread(engine.version)
-    with Proxy(engine.socket, place / "proxy.sock") as proxy, _sink(engine):
+    journal = None if kind == "podman" else Journal(engine)
+    with (
+        journal or contextlib.nullcontext(),
+        Proxy(engine.socket, place / "proxy.sock") as proxy,
+        _sink(engine),
+    ):
         jailer = Jailer(engine, place, _SETTINGS, DOCKER_HOST=proxy.host)
-        round_ = Round(engine, jailer, proxy, seed, place, chance)
+        round_ = Round(engine, jailer, proxy, seed, place, chance, journal)
+        round_.old = int(version.partition(".")[0]) < 23 and not round_.podman
         verdict = oracle.Verdict()
         try:
             verdict = await round_.play()
@@ -167,14 +176,17 @@ class Round:
         seed: int,
         place: Path,
         chance: random.Random,
+        journal: Journal | None,
     ) -> None:
         self.engine = engine
+        self.journal = journal
         self.jailer = jailer
         self.proxy = proxy
         self.boxes: list[Box] = []
         self.plugs: Counter[str] = Counter()
         self.faults: list[str] = []
         self.story: list[str] = []
+        self.old = False  # Engines that may keep back a container's last lines
         self._seed = seed
         self._place = place
         self._chance = chance
@@ -203,6 +215,7 @@ class Round:
                 own = random.Random(f"{script.__name__} {self._seed}")
                 scripts.create_task(script(own), name=script.__name__)
         await self._make_peace()
+        await self._identify()
         logs = {box.id: await asyncio.to_thread(self._log, box) for box in self.boxes if box.id}
         wanted = {key for log in logs.values() if log for key, h in log.items() if h.whole}
         await self._wait_for(wanted)
@@ -251,6 +264,8 @@ class Round:
             "remove": (2, self._plug_remove),
             "engine": (2, self._plug_engine),
         }
+        if any(box.driver == "journald" for box in self.boxes):
+            plugs["journal"] = (2, self._plug_journal)
         while self._goes_on:
             await asyncio.sleep(chance.uniform(0.1, 1.2))
             names = list(plugs)
@@ -298,6 +313,18 @@ class Round:
         await asyncio.sleep(chance.choice((0.0, 0.5)))
         await asyncio.to_thread(self.engine.start, *self.engine.options)
 
+    async def _plug_journal(self, chance: random.Random) -> None:
+        """Have journald begin new files, or stop it for a while; its socket keeps what is sent."""
+        assert self.journal is not None
+        if chance.random() < 0.5:
+            await asyncio.to_thread(self.journal.rotate)
+            self._pulled("journald rotate")
+            return
+        await asyncio.to_thread(self.journal.stop)
+        self._pulled("journald stop")
+        await asyncio.sleep(chance.choice((0.0, 0.3, 1.0)))
+        await asyncio.to_thread(self.journal.start)
+
     async def _hurt_connection(self, chance: random.Random) -> None:
         proxy = self.proxy
 
@@ -335,7 +362,7 @@ class Round:
     def _describe(self, index: int, gen: int) -> Box:
         """Choose what a container is: by the seed, whenever it is made."""
         chance = random.Random(f"{self._seed} box {index}")
-        drivers = _ON_PODMAN if self._podman else DRIVERS
+        drivers = _ON_PODMAN if self.podman else DRIVERS
         tty = chance.random() < 0.2
         rate = chance.choice((20, 60, 150, 400))
         about = {
@@ -365,7 +392,7 @@ class Round:
         """Make a container and start it; an Engine that is away makes none."""
         self.boxes.append(box)
         self._current[box.name] = box
-        drivers = _ON_PODMAN if self._podman else DRIVERS
+        drivers = _ON_PODMAN if self.podman else DRIVERS
         options = [
             *("--name", box.name, "--publish", f"{8100 + box.about['index']}:80"),
             *("--volume", f"{self._place}:/chaos", *drivers[box.driver]),
@@ -402,7 +429,7 @@ class Round:
         return self._current[chance.choice(sorted(self._current))]
 
     @property
-    def _podman(self) -> bool:
+    def podman(self) -> bool:
         return type(self.engine).__name__ == "Podman"
 
     # -- peace, and the count -----------------------------------------------------
@@ -434,6 +461,17 @@ class Round:
                         await asyncio.to_thread(engine.api, "POST", path)
                 end += 20
             await asyncio.sleep(0.1)
+
+    async def _identify(self) -> None:
+        """Find the containers of which the Engine was killed before it told their ids."""
+        listed = await asyncio.to_thread(self.engine.api, "GET", "/containers/json?all=1")
+        known = {box.id for box in self.boxes}
+        for id_ in {each["Id"] for each in listed} - known:
+            found = await asyncio.to_thread(self.engine.api, "GET", f"/containers/{id_}/json")
+            for box in self.boxes:
+                if not box.id and json.dumps(box.about) in found["Config"]["Cmd"]:
+                    box.id = id_
+                    self.story.append(f"{box.name}.{box.gen} was made all the same: {id_[:12]}")
 
     async def _wait_for(self, wanted: set[oracle.Key]) -> None:
         """Wait until all these lines are in the store; what never comes the verdict tells."""
@@ -467,10 +505,10 @@ class Round:
                 name=box.name,
                 gen=box.gen,
                 id=box.id,
-                # the Engine's copy for syslog lacks what syslog refuses: long lines
-                scarce="scarce" in box.driver or "cached" in box.driver,
                 printed=self._record(box),
                 log=logs.get(box.id),
+                rotates="max-size" in " ".join(DRIVERS.get(box.driver, ())),
+                fleeting=box.rm and self.old,
             )
             for box in self.boxes
         ]
@@ -479,7 +517,7 @@ class Round:
             self._rows(),
             self._bans(),
             rules=RULES,
-            reported=oracle.reported(self.jailer.log),
+            told=oracle.gaps(self.jailer.log),
             kills=self._kills,
         )
 
@@ -528,12 +566,14 @@ class Round:
             self.jailer.kill()
 
     def _log(self, box: Box) -> dict[oracle.Key, oracle.Heard] | None:
-        path = f"/containers/{box.id}/logs?stdout=1&stderr=1&timestamps=1&tail=all"
+        """Return what the Engine has of a log; behind damage it is only found from the end."""
+        lines: dict[oracle.Key, oracle.Heard] = {}
         try:
-            body = self.engine.raw(path)
+            for tail in ("50", "1000", "all"):
+                lines |= oracle.heard(self.engine.raw(_body(box, tail)), tty=box.tty)
         except EngineFailed:
             return None
-        return oracle.heard(body, tty=box.tty)
+        return lines
 
     def _rows(self) -> list[oracle.Row]:
         return [
@@ -553,9 +593,8 @@ class Round:
         for box in self.boxes:
             if logs.get(box.id) is not None:
                 with contextlib.suppress(*_GONE):
-                    path = f"/containers/{box.id}/logs?stdout=1&stderr=1&timestamps=1&tail=all"
                     file = self._place / f"{box.name}.{box.gen}.log"
-                    file.write_bytes(self.engine.raw(path))
+                    file.write_bytes(self.engine.raw(_body(box, "all")))
         for box in self.boxes:
             self.story.append(f"{box.name}.{box.gen} {box.driver} tty={box.tty} rm={box.rm}")
             self.story.append(f"    {shlex.quote(json.dumps(box.about))}")
@@ -577,6 +616,11 @@ class Round:
     def _pulled(self, plug: str) -> None:
         self.plugs[plug] += 1
         self.story.append(f"{time.time():.3f} {plug}")
+
+
+def _body(box: Box, tail: str) -> str:
+    """Return the path of a log with timestamps."""
+    return f"/containers/{box.id}/logs?stdout=1&stderr=1&timestamps=1&tail={tail}"
 
 
 def _options(engine: Engine, chance: random.Random) -> tuple[str, ...]:

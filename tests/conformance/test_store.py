@@ -31,6 +31,7 @@ from dockerjail.ports import (
     BanRecord,
     Disallowed,
     Guarded,
+    Rewound,
     Settled,
     State,
     Store,
@@ -410,7 +411,44 @@ async def test_a_known_allowance_is_replaced(store: Store) -> None:
     for_good = replace(OFFICE, at=NOW + 1, until=None, comment="")
     await store.record([OFFICE], {})
     await store.record([for_good], {})
-    assert (await load(store)).allowances == [for_good]
+    assert (await load(store, NOW + 1)).allowances == [for_good]
+
+
+async def test_what_was_stamped_before_the_clock_was_set_back_is_as_long_ago_as_it_was(
+    store: Store,
+) -> None:
+    over = ban(1, at=NOW + 5000, until=NOW + 5600)
+    stands, younger = ban(2, at=NOW + 6000, until=None, jail="b@web"), ban(3, at=NOW)
+    unban = Unban(ban=over, at=NOW + 5100, reason=UnbanReason.OPERATOR)
+    await store.record([over, unban, stands, younger], {})
+    await store.record([Rewound(seconds=7000, now=NOW - 100), replace(younger, at=NOW - 7000)], {})
+    found = {record.ban.id: record for record in (await store.history(ATTACKER)).bans}
+    assert (found[1].ban.at, found[1].ban.until) == (NOW - 2000, NOW - 1400)
+    assert found[1].ended_at == NOW - 1900
+    assert (found[2].ban.at, found[2].ban.until) == (NOW - 1000, None)
+    assert found[3].ban.at == NOW - 7000
+    await store.record([Rewound(seconds=7000, now=NOW - 100)], {})
+    assert {r.ban.id: r for r in (await store.history(ATTACKER)).bans} == found
+
+
+async def test_a_start_after_the_clock_was_set_back_finds_nothing_that_is_yet_to_begin(
+    store: Store,
+) -> None:
+    over = ban(1, at=NOW + 5000, until=NOW + 5600)
+    unban = Unban(ban=over, at=NOW + 5100, reason=UnbanReason.OPERATOR)
+    stands, forever = ban(2, at=NOW + 6000, until=NOW + 6600), ban(3, at=NOW + 1, until=None)
+    allowance = Allowance(who="198.51.100.7", at=NOW + 900, until=NOW + 1000)
+    await store.record([over, unban, stands, forever, allowance], {})
+    for _ in range(2):  # the second start finds it as the first has left it
+        state = await load(store)
+        assert state.bans == [
+            replace(stands, at=NOW, until=NOW + 600),
+            replace(forever, at=NOW),
+        ]
+        assert state.allowances == [replace(allowance, at=NOW, until=NOW + 100)]
+        (first,) = [r for r in (await store.history(ATTACKER)).bans if r.ban.id == 1]
+        assert (first.ban.at, first.ban.until, first.ended_at) == (NOW, NOW + 600, NOW + 100)
+    assert (await load(store, NOW + 50)).bans[0].at == NOW
 
 
 async def test_a_disallowed_address_is_no_longer_let_pass(store: Store) -> None:

@@ -1,6 +1,7 @@
 """Containers that clients reach past the host (macvlan), with real packets and real devices."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -11,6 +12,7 @@ from dockerjail.errors import FirewallError
 from dockerjail.model import Blocktype, Direct
 from dockerjail.nft import encode, ruleset
 from dockerjail.nft.kernel import Kernel, _Door
+from dockerjail.nft.plan import plan
 from tests.lab import netns
 from tests.lab.packets import (
     ATTACKER,
@@ -332,9 +334,9 @@ async def test_a_chain_that_the_kernel_refuses_does_not_sink_the_rest(
     lab: Lab, kernel: Kernel
 ) -> None:
     # a name too long stands for a device that is missing, which kernels from 6.16 on take
-    plan = kernel._plan([block(element("192.0.2.1/32", to=CONTAINER))])
-    fixed = encode.everything(kernel.table, ruleset.extension(plan.homes))
-    parts = [_Door("sixteen-letters-"), *plan.wanted]
+    wanted = plan([block(element("192.0.2.1/32", to=CONTAINER))], [], time.time())
+    fixed = encode.everything(kernel.table, ruleset.extension(wanted.homes))
+    parts = [_Door("sixteen-letters-"), *wanted.wanted]
     echoes, accepted, refused = await kernel._write(fixed, parts, "trying")
     assert echoes
     assert accepted == 1

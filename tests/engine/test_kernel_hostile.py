@@ -452,6 +452,18 @@ STRANGE = {
 }
 
 
+LOST = {
+    "empty": "",
+    "asleep": "",
+    "chains that drop everything": "it had 2 chains (raw_prerouting, out)",
+    "sets of other types": "it had 3 sets or maps (all4_32, port4_32, allow4)",
+    "maps and objects": "it had 2 chains (other, nat) with 4 rules, 2 sets or maps (all6_64, m), 2 other objects",
+    "a flowtable": "1 chain (forward) with 1 rule, 1 other object",
+    "chains at devices": f"it had 1 chain (ingress_{DEVICE})",
+}
+"""What is told of them when they have given way."""
+
+
 def forms(lab: Lab, name: str) -> str:
     done = lab.host.run("nft", "-f", "-", stdin=STRANGE[name].replace("} ", "}\n"), check=False)
     if done.returncode and name == "a flowtable":
@@ -477,9 +489,50 @@ async def test_a_strangers_table_of_our_name_gives_way_as_a_whole(
             await table.verify("table changed")
         assert table.sync.ok
         assert listed(lab) == ours
+        had = LOST[name]
+        assert [had in problem.what for problem in kernel.problems()] == ([True] if had else [])
         knocking = lab.knock(ATTACKER, SERVER, 80)
         await blocked(kernel, BANNED)
         assert not connected(knocking)
+
+
+OUR_OWN = [
+    "delete chain inet dockerjail raw_prerouting",
+    "flush table inet dockerjail",
+    "flush chain inet dockerjail raw_prerouting",
+    "delete rule inet dockerjail ct_prerouting handle {last}",
+    "add chain inet dockerjail more",
+    "add table inet dockerjail { flags dormant; }",
+    f"add chain inet dockerjail ingress_{DEVICE}",
+]
+
+
+@pytest.mark.parametrize("command", OUR_OWN)
+async def test_a_table_of_ours_is_called_nobody_elses_whatever_was_done_to_it(
+    lab: Lab, command: str
+) -> None:
+    async with Kernel() as kernel:
+        await kernel.replace([block(BANNED)], allow=[])
+    chain = lab.host.run("nft", "-a", "list", "chain", "inet", "dockerjail", "ct_prerouting").stdout
+    last = chain.rpartition("# handle ")[2].partition("\n")[0]
+    lab.host.run("nft", command.replace("{last}", last))
+    async with Kernel() as kernel:
+        table = await kept(kernel)
+        assert kernel.problems() == ()
+        lab.host.run("nft", command.replace("{last}", last), check=False)
+        await table.verify("table changed")
+        assert kernel.problems() == ()
+    async with Kernel() as kernel:
+        assert await kernel.adopt(allow=[])
+
+
+async def test_a_strangers_table_is_not_removed_by_a_dry_run(lab: Lab) -> None:
+    forms(lab, "maps and objects")
+    before = listed(lab)
+    async with Kernel() as kernel:
+        with pytest.raises(FirewallError, match="it is somebody else's: it has 2 chains"):
+            await kernel.remove()
+    assert listed(lab) == before
 
 
 @pytest.mark.parametrize("name", STRANGE)

@@ -7,6 +7,7 @@ is thrown away when it is full; containers that run on without the service.
 """
 
 import asyncio
+import contextlib
 import random
 from ipaddress import ip_address
 
@@ -90,7 +91,7 @@ async def test_stop_start_restart_and_kill_lose_and_repeat_nothing(podman):
 async def test_a_paused_container_is_followed_on(podman):
     watch = Watch(podman)
     async with watch.running():
-        await watch.run("web", printer(1000))
+        await watch.run("web", printer(1000, pause=0.2))
         await watch.until(lambda: watch.count("web") > 200)
         await watch.docker("pause", "web")
         await asyncio.sleep(3)
@@ -130,6 +131,40 @@ async def test_last_words_without_a_newline_are_delivered(podman):
         await watch.until(lambda: watch.count("web") == 4)
         await watch.until(lambda: watch.ended("web"))
     assert watch.of("web") == ["one", "panic: two"] * 2
+
+
+TALKER = """
+trap 'printf "last words"; exit' TERM
+echo hello; printf 'a cry'; sleep 0.1; echo ' of joy'; echo err >&2; printf 'not the end' >&2; echo running
+while :; do sleep 0.02; done
+"""
+
+
+@pytest.mark.parametrize("down", [False, True], ids=["while we follow", "while we are down"])
+@pytest.mark.parametrize("how", [("restart", "-t", "2"), ("kill",), ("stop", "-t", "2")])
+async def test_a_last_line_without_a_newline_is_not_joined_with_the_next_run(podman, how, down):
+    """Podman leaves nothing between two runs, whose lines may stand in the same second."""
+    watch = Watch(podman)
+    runs = 4
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(watch.running())
+        await watch.run("web", ["sh", "-c", TALKER])
+        for run in range(1, runs):
+            await watch.until(lambda: watch.of("web").count("running") == run)  # noqa: B023 -- called before the next round
+            if down:
+                await stack.aclose()
+            await watch.docker(*how, "web")
+            if how[0] != "restart":
+                await watch.docker("start", "web")
+            if down:
+                await stack.enter_async_context(watch.running())
+        await watch.until(lambda: watch.of("web").count("running") == runs)
+        # Podman itself does not always log the last words before a restart
+        logged = (await asyncio.to_thread(podman.logs, "web")).count("last words")
+    run = ["hello", "a cry of joy", "running"]
+    assert [line for line in watch.of("web") if line != "last words"] == run * runs
+    assert watch.of("web").count("last words") == logged
+    assert watch.of("web", Stream.STDERR) == [*["err", "not the end"] * (runs - 1), "err"]
 
 
 async def test_a_log_that_podman_throws_away_is_told_and_no_part_of_a_line_is_taken_for_one(podman):

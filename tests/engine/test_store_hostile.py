@@ -353,10 +353,15 @@ def test_nobody_is_let_in_because_the_database_was_lost(
         assert not each.reaches(house.engine.address, 8080)
     assert "a fresh one is begun with the bans that can be read" in house.jailer.log
     assert "an earlier process is taken over" in house.jailer.log
+    # each is listed once, also when the last lines of the log have been read again
+    status = house.jailer.wait(
+        lambda s: [b["jail"] for b in s["bans"] if b["address"] == bad.address] == ["flask@web"]
+    )
+    assert len(status["bans"]) == 2
     ends = {ban["address"]: ban["until"] for ban in before["bans"]}
     for ban in status["bans"]:
         assert abs(ban["until"] - ends[ban["address"]]) < 5
-        if ban["jail"].startswith("manual") and ban["address"] == bad.address:
+        if ban["address"] == worse.address and misfortune is emptied:
             assert ban["reason"] == "kept from the kernel: the database was lost"
     # and it is a store like any other
     house.fail_and_be_banned(*others(5))
@@ -383,3 +388,54 @@ def test_damage_that_shows_while_it_runs_lets_nobody_in(
     assert house.jailer.stop() == 0
     house.start()
     house.jailer.wait(lambda s: banned(s) == everybody)
+
+
+def delete(house: House) -> None:
+    for each in house.disk.path.glob(f"{house.database.name}*"):
+        if not each.name.endswith(".lock"):
+            each.unlink()
+
+
+def taken_away(status: Json) -> list[str]:
+    return [p["what"] for p in status["problems"] if "was moved, deleted or replaced" in p["what"]]
+
+
+def test_a_database_that_is_deleted_while_it_runs_is_told_of_and_loses_nothing(
+    house: House, attacker: Callable[[Engine], Attacker]
+) -> None:
+    bad = attacker(house.engine)
+    house.fail_and_be_banned(bad.address, *others(5))
+    assert house.jailer.ask("allow", "add", "203.0.113.7")["stored"] is True
+    delete(house)
+    assert taken_away(house.jailer.status())
+    house.fail_and_be_banned(*others(5, "100.64.2"))
+    everybody = {bad.address, *others(5), *others(5, "100.64.2")}
+    status = house.jailer.wait(
+        lambda s: any("nothing is lost" in what for what in taken_away(s)), within=60
+    )
+    assert banned(status) == everybody
+    assert len(status["bans"]) == len(everybody)
+    assert {ban["jail"] for ban in status["bans"]} == {"flask@web"}
+    assert (status["allowed"], status["bans_total"]) == (1, len(everybody))
+    assert not bad.reaches(house.engine.address, 8080)
+    follows(house.jailer, "web")
+    house.fail_and_be_banned("100.64.3.1")
+    delete(house)  # and stopped before it was noticed
+    assert house.jailer.stop() == 0
+    house.start()
+    status = house.jailer.wait(lambda s: banned(s) == everybody | {"100.64.3.1"})
+    assert taken_away(status)
+    assert house.jailer.stop() == 0
+    house.exact(sorted(everybody | {"100.64.3.1"}))
+
+
+def test_a_database_that_is_missing_after_a_kill_lets_nobody_in(house: House) -> None:
+    house.fail_and_be_banned(*others(5))
+    house.jailer.kill()
+    delete(house)
+    house.start()
+    # the jail's own bans, of the last lines of the log
+    status = house.jailer.wait(lambda s: {b["jail"] for b in s["bans"]} == {"flask@web"})
+    assert banned(status) == {*others(5)}
+    assert len(status["bans"]) == 5
+    assert "bans were kept" in taken_away(status)[0]

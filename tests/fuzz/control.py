@@ -23,7 +23,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from dockerjail.model import Container, Port
-from dockerjail.service.control import ALLOWANCE, MAX_BODY, ORDER, Control
+from dockerjail.service.control import MAX_BODY, Control
 from dockerjail.service.daemon import Daemon
 from tests.fuzz.material import Material, seed
 from tests.unit.test_daemon import daemon_of
@@ -48,7 +48,15 @@ _REQUESTS: Final = (
     ("GET", "/v1/jails/"),
     ("GET", "/v1/"),
 )
+_ORDER: Final = {"address", "bantime", "ports", "blocktype", "jail", "reason", "force"}
+_ALLOWANCE: Final = {"who", "for", "comment"}
 _KINDS: Final = ("application/json", "application/json; charset=utf-16", "text/plain", "x")
+
+WORDS: Final = (
+    *(f'"{key}": ' for key in sorted(_ORDER | _ALLOWANCE)),
+    *('"x": 1', ", ", "{", "}", "[", "]", "null", "true", '"203.0.113.7"', '"1h"', "-1", "1e400"),
+    *('"::ffff:203.0.113.7"', '"198.51.100.0/24"', '"login"', '"reject"', '"80/tcp"', "NaN"),
+)
 
 SEEDS: Final = (
     seed(
@@ -61,6 +69,9 @@ SEEDS: Final = (
     ),
     seed('{"address": ["203.0.113.7"], "ports": [1], "bantime": -1}', choices=(0, 0)),
     seed('{"address": "203.0.113.8"}', choices=(0, 1)),
+    seed('[{"address": "203.0.113.9"}]', choices=(0, 0)),
+    seed('{"address": "203.0.113.9", "x": 1}', choices=(0, 0)),
+    seed('{"address": "203.0.113.9", "address": "203.0.113.9"}', choices=(0, 0)),
     seed('{"who": "198.51.100.0/24", "for": "2d", "comment": null}', choices=(1, 0)),
     seed('{"who": "office.test"}', choices=(1, 0)),
     seed("203.0.113.7?jail=login", choices=(2, 0)),
@@ -200,5 +211,5 @@ def _is_order(path: str, body: bytes, kind: str) -> None:
     """Nobody is banned or let pass by what is no order."""
     order = json.loads(body.decode("utf-16" if "utf-16" in kind else "utf-8"))
     assert isinstance(order, dict)
-    assert set(order) <= (ORDER if path.endswith("bans") else ALLOWANCE)
+    assert set(order) <= (_ORDER if path.endswith("bans") else _ALLOWANCE)
     assert isinstance(order["address" if path.endswith("bans") else "who"], str)

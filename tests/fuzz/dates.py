@@ -25,6 +25,7 @@ SEEDS: Final = (
     seed("a 22.11.2026 10:52 b", r"^a (%d\.%m\.%Y %H:%M)"),
     seed("x 2026-11-22T10:52:40Z y", "{UNB}{DATE}"),
     seed("20261122T105240 <09/16/08@05:03:30>", "{DEFAULT}"),
+    seed("x 2026 y", r"(?:(\d)|(x)|y)*+%Y"),
     seed("time=1 2", r"time=(?:%Exd|%ExH)**"),
 )
 _BOUND: Final = re.compile(r"\w")

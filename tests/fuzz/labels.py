@@ -25,6 +25,7 @@ SEEDS: Final = (
     b"jails=sshd, nginx-http-auth\njail.sshd.findtime=2h30m\njail.sshd.ports=22,2222/tcp,51820/udp"
     + _DEFINE,
     b"jail.x.filter=sshd[mode=aggressive]\njail.x.scope=host\nformat=json" + _DEFINE,
+    b"jails=sshd\njail.sshd.scope=host\njail.sshd.ports=all\njail.recidive.scope=host" + _DEFINE,
     b"jail.x.where=event=login_failed, status=401|403\njail.x.address=ip xff\njail.x.user=u"
     + _DEFINE,
     b"jail.x.failregex.1=a <ADDR>\njail.x.failregex.2=b <ADDR>\njail.x.ignoreregex=c" + _DEFINE,

@@ -43,6 +43,11 @@ SEEDS: Final = (
     ),
     seed(f"{_STAMP} one\r\n{_STAMP} two\r\nError grabbing logs\n", choices=(1, 1, 0, 0, 1, 20)),
     seed(f"{_STAMP} a\r\n{_STAMP} a\r\n{_STAMP} b", choices=(1, 0, 1, 0, 1, 3)),
+    # as long as a line may be, and one more
+    seed(
+        _frame(1, f"{_STAMP} {'x' * 40}\n") + _frame(2, f"{_STAMP} {'x' * 41}\n"),
+        choices=(0, 1, 1, 0, 0),
+    ),
     # found by fuzzing: a line without a stamp that took its blank from the next line
     seed(f"2026-21a\r\nT10:52:40.40974668 {_STAMP}\r\n", choices=(1, 1, 0, 0, 1, 12)),
     # found: a stamp that only nearly is one, and text that ends where longer stamps do
@@ -63,6 +68,12 @@ class _Read:
     def lines(self, stream: Stream) -> list[bytes]:
         data = b"".join(chunk.data for chunk in self.chunks if chunk.stream is stream)
         return data.split(b"\n")[:-1]
+
+    @property
+    def written(self) -> int:
+        """How many bytes of text the lines have, without their stamps."""
+        lines = (line for stream in Stream for line in self.lines(stream))
+        return sum(len(line.partition(b" ")[2]) for line in lines)
 
     def cursors(self, count: int | None = None) -> dict[Stream, Cursor]:
         return {chunk.stream: chunk.cursor for chunk in self.chunks[:count]}
@@ -91,6 +102,8 @@ def check(data: bytes) -> None:
     assert (whole.overlong, whole.dropped) == (split.overlong, split.dropped)
     assert whole.held == split.held
     if _in_order(container, body):
+        if not container.tty and dialect is not Dialect.OLD:
+            assert _written(body) == whole.written + whole.dropped
         _again(container, dialect, limit, body, split, 1 + killed)
 
 
@@ -133,6 +146,12 @@ def _in_order(container: Container, body: bytes) -> bool:
     return not any(partial.values())
 
 
+def _written(body: bytes) -> int:
+    """Count the bytes of text in frames, without line ends."""
+    frames = [payload for kind, payload in FrameReader().feed(body) if kind in tuple(Stream)]
+    return sum(len(p.partition(b" ")[2]) - p.endswith(b"\n") for p in frames)
+
+
 def _of(chunk: Chunk) -> list[bytes]:
     return chunk.data.split(b"\n")[:-1]
 
@@ -163,6 +182,7 @@ def _read(
     found.overlong, found.dropped = lines.overlong, lines.dropped
     for chunk in found.chunks:
         _stamped(chunk)
+        assert all(len(line.partition(b" ")[2]) <= limit for line in _of(chunk))
     return found
 
 

@@ -15,6 +15,41 @@ BETWEEN: Final = b"\x1e"
 """What stands between two parts of the text: ASCII's record separator."""
 
 
+EXPRESSIONS: Final = (
+    *(
+        "<HOST>",
+        "<ADDR>",
+        "<IP4>",
+        "<IP6>",
+        "<SUBNET>",
+        "<CIDR>",
+        "<DNS>",
+        "<F-ID/>",
+        "<SKIPLINES>",
+    ),
+    *("<F-USER>", "</F-USER>", "<F-ID>", "</F-ID>", "<F-MLFID>", "</F-MLFID>", "<F-NOFAIL>"),
+    *("</F-NOFAIL>", "<F-CONTENT>", "</F-CONTENT>", "<F-ALT_USER>", "</F-ALT_USER>"),
+    *("(?:", "(?i)", "(?i:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?P<x>", "(?P=x)", "(?(1)", ")"),
+    *("|", "^", "$", ".*", ".+", ".*?", ")*", ")+", ")?", "{2,3}", "{0,}", "*+", "++", "?+"),
+    *(
+        r"\d+",
+        r"\S+",
+        r"\s*",
+        r"\w",
+        r"\b",
+        r"\B",
+        r"\A",
+        r"\Z",
+        r"\1",
+        "[^ ]*",
+        "[a-z]+",
+        "[^",
+        "\u0130",
+    ),
+)
+"""What expressions are made of, for a target's `WORDS`: a fuzzer puts these in, too."""
+
+
 class Material:
     """What is left of the bytes."""
 

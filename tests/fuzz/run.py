@@ -4,9 +4,10 @@ Runs the targets of this directory under atheris: `make fuzz TARGET=log RUNS=100
     python -m tests.fuzz.run [--runs N] [--seconds N] [TARGET...]
 
 Without a target, all of them one after the other. Each runs in a process of its own, in
-which dockerjail is instrumented. What makes one fail is written to `.fuzz/`, and can be run
-again: `python -m tests.fuzz.run TARGET .fuzz/TARGET-crash-...`. It becomes a regression
-case in the target's `SEEDS`. Nothing else is kept.
+which dockerjail is instrumented, or the part that it is about. What makes one fail is
+written to `.fuzz/`, and can be run again: `python -m tests.fuzz.run TARGET
+.fuzz/TARGET-crash-...`. It becomes a regression case in the target's `SEEDS`. Nothing else is
+kept.
 """
 
 import argparse
@@ -22,6 +23,9 @@ HERE = Path(__file__).parent
 TOP = HERE.parent.parent
 FOUND = TOP / ".fuzz"
 NOT_TARGETS = {"__init__", "material", "patience", "run"}
+PARTS = {"filters": "dockerjail.jail", "lint": "dockerjail.lint"}
+"""What of dockerjail is instrumented, where that is not all: it takes time to follow."""
+
 TARGETS = tuple(sorted({path.stem for path in HERE.glob("*.py")} - NOT_TARGETS))
 
 
@@ -51,14 +55,16 @@ def main() -> int:
 
 def _one(target: str, runs: int, seconds: int) -> int:
     FOUND.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="dockerjail-fuzz-") as corpus:
+    with tempfile.TemporaryDirectory(prefix="dockerjail-fuzz-") as scratch:
+        corpus = Path(scratch) / "corpus"
+        corpus.mkdir()
         print(f"{target}: {runs} inputs", flush=True)
         began = time.monotonic()
         code = subprocess.run(
             [
                 *(sys.executable, "-m", "tests.fuzz.run", "--inside", target),
                 *(f"-runs={runs}", f"-max_total_time={seconds}", "-timeout=20", "-len_control=0"),
-                *("-rss_limit_mb=2048", f"-artifact_prefix={FOUND}/{target}-", corpus),
+                *("-rss_limit_mb=2048", f"-artifact_prefix={FOUND}/{target}-", str(corpus)),
             ],
             check=False,
             cwd=TOP,
@@ -73,18 +79,28 @@ def _one(target: str, runs: int, seconds: int) -> int:
 def _inside(target: str, flags: list[str]) -> int:
     import atheris
 
-    with atheris.instrument_imports(include=["dockerjail"]):
+    within = PARTS.get(target, "dockerjail")
+    with atheris.instrument_imports(include=[within]):
         module = importlib.import_module(f"tests.fuzz.{target}")
     getattr(module, "prepare", bool)()
     *flags, corpus = flags
     for number, seed in enumerate(module.SEEDS):
         (Path(corpus) / str(number)).write_bytes(seed)
+    if words := getattr(module, "WORDS", ()):
+        dictionary = Path(f"{corpus}.words")
+        dictionary.write_text("".join(f'"{_escaped(word)}"\n' for word in words))
+        flags.append(f"-dict={dictionary}")
     atheris.Setup(
         [target, f"-max_len={module.LONGEST}", "-print_final_stats=1", *flags, corpus],
         module.check,
     )
     atheris.Fuzz()
     return 0
+
+
+def _escaped(word: str) -> str:
+    """Write a word as libFuzzer's dictionaries have it."""
+    return "".join(f"\\x{byte:02x}" for byte in word.encode())
 
 
 if __name__ == "__main__":

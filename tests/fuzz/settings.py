@@ -19,6 +19,34 @@ from tests.fuzz.patience import within
 
 LONGEST: Final = 600
 
+WORDS: Final = (
+    *(
+        "[docker]",
+        "[defaults]",
+        "[jails.x]",
+        "[jails.x.bantime]",
+        "[filters.y]",
+        "[containers.'w*']",
+    ),
+    *("[budget]", "[store]", "[control]", "[firewall]", "[fail2ban]", "[log]", "[[jails]]", "= {}"),
+    *(
+        "filter = ",
+        "failregex = ['^<HOST>']",
+        "maxretry = ",
+        "findtime = ",
+        "bantime = ",
+        "ports = ",
+    ),
+    *("ignoreip = ", "where = {a = 1}", "address = 'a.b'", "format = 'json'", "scope = 'host'"),
+    *("= 0", "= -1", "= ''", "= true", "= [0]", "= ['x', 1]", "= 1e400", "= 1979-05-27", "= '1d'"),
+    *(
+        '"\\u001b"',
+        "DOCKERJAIL_JAILS__X__MAXRETRY=",
+        "DOCKERJAIL_STORE__KEEP=",
+        "DOCKERJAIL_CONFIG=",
+    ),
+)
+
 SEEDS: Final = (
     seed("[docker]\nhost = 'unix:///var/run/docker.sock'\nlabels = 'tune'\nlookback = '10m'\n"),
     seed(
@@ -47,6 +75,9 @@ SEEDS: Final = (
     ),
     # found by fuzzing: a variable's name is shown as it is
     seed("", "DOCKERJAIL_JAILS__\x1f_SSHD__MAXRERTRY=x"),
+    # found: so was that of a table
+    seed("[containers.'w\t']\nformat = 'x'\n[docker]\n'\t' = 1\n"),
+    seed("'\t' = 1\n[jails.x]\n\"\\u001b\" = 1\n"),
 )
 
 

@@ -35,6 +35,7 @@ TOOLS = {
     "nsenter": ("util-linux",),
     "sysctl": ("procps",),
     "strace": ("strace",),
+    "systemd-journald": ("systemd",),
     "python3-venv": ("python3-venv",),
 }
 """Each program that the lab runs, and the packages that may bring it, best first."""
@@ -246,7 +247,8 @@ def _no_services() -> Iterator[None]:
 
 
 def _which(tool: str) -> str | None:
-    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin:/bin")
+    usual = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/lib/systemd:/lib/systemd"
+    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:{usual}")
 
 
 def _is_static(program: Path) -> bool:

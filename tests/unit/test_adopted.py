@@ -4,6 +4,8 @@ import random
 from dataclasses import replace
 from ipaddress import ip_address, ip_network
 
+import pytest
+
 from dockerjail.ban.adopted import REASON, adopted
 from dockerjail.ban.reconcile import SLACK, Ledger, reconcile
 from dockerjail.model import Ban, Blocktype, Cause, Element, Mode, Port, Scope
@@ -52,11 +54,23 @@ def test_what_a_known_ban_holds_is_not_adopted_unless_it_ends_too_soon():
     scope = Scope(ports=(HTTP,), why="published")
     known = Ban(id=3, jail="web@shop", subject=BAD, scope=scope, at=NOW, until=NOW + 60)
     assert adopted({Element(BAD, HTTP): NOW + 61}, [known], jail="manual", first=4, at=NOW) == []
-    (longer,) = adopted({Element(BAD, HTTP): NOW + 600}, [known], jail="manual", first=4, at=NOW)
-    assert (longer.id, longer.until) == (4, NOW + 600)
-    taken = replace(known, jail="manual", until=NOW + 5)
-    (other,) = adopted({Element(BAD, HTTP): NOW + 60}, [taken], jail="manual", first=4, at=NOW)
+    half = replace(known, scope=Scope(ports=(HTTP, HTTPS), why="published"))
+    present = {Element(BAD, HTTP): NOW + 600, Element(BAD, HTTPS): NOW + 60}
+    (longer,) = adopted(present, [half], jail="manual", first=4, at=NOW)
+    assert (longer.id, longer.scope.ports, longer.until) == (4, (HTTP,), NOW + 600)
+    taken = replace(half, jail="manual")
+    (other,) = adopted(present, [taken], jail="manual", first=4, at=NOW)
     assert other.jail == "manual-2"
+
+
+@pytest.mark.parametrize("until", [NOW + 600, None])
+def test_a_known_ban_that_the_kernel_has_for_longer_was_prolonged_and_is_no_second_one(until):
+    scope = Scope(ports=(HTTP, HTTPS), why="published")
+    known = Ban(id=3, jail="web@shop", subject=BAD, scope=scope, at=NOW, until=NOW + 60)
+    other = replace(known, id=2, jail="admin@shop", until=NOW + 30)
+    present = {Element(BAD, port): until for port in (HTTP, HTTPS)}
+    (longer,) = adopted(present, [other, known], jail="manual", first=4, at=NOW)
+    assert longer == replace(known, until=until)
 
 
 def test_what_is_over_is_not_adopted():
@@ -77,7 +91,8 @@ def test_the_kernel_need_not_be_changed_after_an_adoption():
             blocktype = Blocktype.DROP if to else seeded.choice(list(Blocktype))
             present[Element(subject, port, blocktype, to)] = seeded.choice(ends)
         known = adopted(dict(list(present.items())[:3]), [], jail="manual", first=1, at=NOW)
-        bans = [*known, *adopted(present, known, jail="manual", first=100, at=NOW)]
+        found = adopted(present, known, jail="manual", first=100, at=NOW)
+        bans = [*{ban.id: ban for ban in [*known, *found]}.values()]
         assert len({ban.key for ban in bans}) == len({ban.id for ban in bans}) == len(bans)
         ledger = Ledger()
         for ban in bans:

@@ -169,3 +169,16 @@ def test_memory_stays_bounded_whatever_comes(bans: list[tuple[Subject, float]], 
     for subject, at in bans:
         neighbours.add("x", subject, at, Aggregate(addresses=6, time=600.0))
         assert len(neighbours) <= limit or len(neighbours._networks) == 1
+
+
+def test_after_a_step_back_of_the_clock_bans_are_as_long_ago_as_they_were() -> None:
+    neighbours, aggregate = Neighbours(), Aggregate(addresses=3, time=100.0)
+    net = [ip_network(f"203.0.113.{n}/32") for n in range(4)]
+    neighbours.add("a@web", net[0], 100_000.0, aggregate)
+    neighbours.add("a@web", net[1], 100_050.0, aggregate)
+    neighbours.set_back(86_400.0, 13_670.0, 13_680.0)  # at 100 080
+    assert neighbours.add("a@web", net[2], 13_690.0, aggregate) == ip_network("203.0.113.0/24")
+    neighbours.add("a@web", net[0], 100_000.0, aggregate)
+    neighbours.add("a@web", net[1], 100_050.0, aggregate)
+    neighbours.set_back(86_400.0, 13_670.0, 13_680.0)
+    assert neighbours.add("a@web", net[2], 13_701.0, aggregate) is None

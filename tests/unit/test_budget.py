@@ -230,21 +230,3 @@ def test_a_crowd_of_one_household_counts_as_a_few_bans() -> None:
         assert len(crowd) >= 5
     assert (len(crowd), crowd.of(homes[0])) == (5, 0)
     assert len(crowd._homes) == 5
-
-
-def test_a_container_rests_and_coins_come_back_also_when_the_clock_is_set_back() -> None:
-    budget, back = Budget(2, rest=100.0), -86400.0
-    assert ask(budget, 0, 0, 0) == [True, True, False]
-    assert ask(budget, back) == [False]
-    assert budget.tripped("web", AT + back + 99) is not None
-    assert budget.tripped("web", AT + back + 101) is None
-    assert ask(budget, back + 101, back + 101, back + 101) == [True, True, False]
-    assert budget.tripped("web", AT + 2 * back) is not None
-    assert budget.tripped("web", AT + 2 * back + 101) is None
-
-
-def test_a_household_pays_anew_after_a_minute_also_when_the_clock_is_set_back() -> None:
-    budget, home = Budget(2), ip_network("2001:db8::/64")
-    assert [budget.admit("web", home, AT, 0) for _ in range(5)] == [True] * 5
-    assert [budget.admit("web", home, AT - 86400 + wait, 0) for wait in (0, 70)] == [True] * 2
-    assert ask(budget, -86400 + 70, -86400 + 70) == [True, False]

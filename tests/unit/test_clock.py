@@ -63,9 +63,9 @@ class Timers(DryRun):
         return {e: None if end is None else end + self._wall.ahead for e, end in found.items()}
 
 
-@pytest.mark.parametrize("step", [-3600.0, 300.0])
+@pytest.mark.parametrize(("step", "changed"), [(-3600.0, 0), (300.0, 1)])
 async def test_a_ban_that_is_told_is_in_force_also_when_the_clock_was_set(
-    tmp_path: Path, step: float
+    tmp_path: Path, step: float, changed: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = Clock()
     file = tmp_path / "dockerjail.toml"
@@ -90,7 +90,11 @@ async def test_a_ban_that_is_told_is_in_force_also_when_the_clock_was_set(
             await asyncio.sleep(97)  # not in the very moment of its end
             assert bool(await firewall.present()) == bool(daemon.warden.bans)
         assert daemon.warden.sync.ok
+        assert not daemon.warden.sync.healed  # nobody has changed the table
         stop.set()
+    said = [record.message for record in caplog.records if "the clock was set" in record.message]
+    assert said == [f"the clock was set by {step:+.0f} seconds: elements with a new end: {changed}"]
+    assert "again" not in caplog.text
 
 
 DAY = 86400.0

@@ -105,3 +105,18 @@ async def test_all_bans_are_told_however_many(tmp_path: Path) -> None:
         status, answer = await control.ask("GET", "/v1/bans")
         assert (status, len(answer["bans"])) == (200, 1002)
         assert {ban["address"] for ban in answer["bans"]} >= {"203.0.0.1", "203.0.3.234"}
+        status, answer = await control.ask("GET", "/v1/jails/manual")
+        assert (status, len(answer["bans"])) == (200, 1002)
+        assert (answer["jails"], answer["last_failures"]) == ([], [])
+
+
+async def test_the_bans_of_one_jail_are_told_by_either_name(tmp_path: Path) -> None:
+    async with client(tmp_path) as control:
+        for number, jail in enumerate(("login@web", "login@shop", "sshd@web", "manual"), start=1):
+            order = Sentence(subject=ip_network(f"203.0.113.{number}"), bantime=600, jail=jail)
+            await control.daemon.warden.ask(order)
+        for name, count in (("login", 2), ("login@web", 1), ("manual", 1), ("", 4)):
+            status, answer = await control.ask("GET", f"/v1/bans?jail={name}")
+            assert (status, len(answer["bans"])) == (200, count)
+        status, answer = await control.ask("GET", "/v1/bans?jail=web")
+        assert (status, answer["error"]) == (409, "no jail web; the jails are: none runs")

@@ -149,7 +149,7 @@ def test_a_stream_that_is_led_is_new_behind_the_leaders_frame():
 
 
 def test_a_stream_of_which_nothing_was_consumed_is_new_behind_the_others_frame():
-    stand = positions(Progress(cursors=resumed({OUT: Cursor(T, 1)}), real=True))
+    stand = positions(Progress(cursors=resumed({OUT: Cursor(T, 1)})[0], real=True))
     assert not stand[ERR].admit(frame(T - DAY))
     assert not stand[OUT].admit(frame(T))
     assert stand[ERR].admit(frame(T - DAY + 1))
@@ -285,7 +285,7 @@ def test_first_sight_claims_nothing_before_its_moment():
 
 
 def test_a_stream_without_a_stored_cursor_starts_a_round_before_the_other():
-    cursors = resumed({OUT: Cursor(T, 3)})
+    cursors, _ = resumed({OUT: Cursor(T, 3)})
     assert cursors[OUT] == Cursor(T, 3)
     assert T - 15 * NANO < cursors[ERR].ns < T - 10 * NANO
 

@@ -16,7 +16,18 @@ import pytest
 from dockerjail.ban.orders import Sentence
 from dockerjail.config.settings import load
 from dockerjail.errors import Refused
-from dockerjail.model import Address, Blocktype, Container, Port, Problem, Subject, written
+from dockerjail.model import (
+    Address,
+    Blocktype,
+    Chunk,
+    Container,
+    Cursor,
+    Port,
+    Problem,
+    Stream,
+    Subject,
+    written,
+)
 from dockerjail.nft.dryrun import DryRun
 from dockerjail.ports import Firewall
 from dockerjail.service.attention import problems
@@ -91,6 +102,20 @@ async def running(directory: Path, *, rejects: bool, blocktype: str = "") -> Asy
 
 def of_the_kernel(found: list[Problem]) -> list[str]:
     return [problem.what for problem in found if problem.place == "kernel"]
+
+
+class Displacing(DryRun):
+    """Put its table where somebody else's stood."""
+
+    def problems(self) -> Sequence[Problem]:
+        return [Problem(place="kernel", what="it had 1 chain", remedy="another name")]
+
+
+async def test_status_tells_of_a_table_that_gave_way(tmp_path: Path) -> None:
+    async with daemon_of(tmp_path, firewall=Displacing()) as (daemon, _):
+        status = await Report(daemon).status()
+        assert [problem["what"] for problem in status["problems"]] == ["it had 1 chain"]
+        assert status["kernel"]["in_sync"]
 
 
 @pytest.mark.parametrize(
@@ -362,7 +387,7 @@ async def test_thousands_of_containers_that_fail_do_not_keep_status_from_answeri
     tmp_path: Path,
 ) -> None:
     async with daemon_of(tmp_path, WEB) as (daemon, _):
-        daemon.ignored.note("web", ip_address("172.18.0.1"), "a gateway", daemon.clock())
+        daemon.ignored.note("web", ip_address("172.18.0.1"), "a gateway", daemon.steady())
         for number in range(5000):
             daemon.ignored.counted(f"job-{number}")
         assert problems(daemon) == []
@@ -405,8 +430,8 @@ async def test_what_is_told_of_a_jail_begins_with_its_newest_ban_and_names_its_a
         for address in ("203.0.113.9", "203.0.113.7", "203.0.113.8"):
             await fail(engine, address)
             await asyncio.sleep(1)
-        told = await Report(daemon).jail("login")
-        assert [ban["address"][-1] for ban in told["bans"]] == ["8", "7", "9"]
+        told, bans = await Report(daemon).jail("login")
+        assert [str(ban.subject.network_address)[-1] for ban in bans] == ["8", "7", "9"]
         (jail,) = told["jails"]
         assert jail["aggregate"] == {"addresses": 10, "time": 3600.0}
 
@@ -535,3 +560,18 @@ async def test_a_daemon_that_ended_is_garbage_for_whoever_begins_anew(tmp_path: 
     del daemon, _
     gc.collect()
     assert known() is None
+
+
+async def test_others_have_their_turn_while_a_chunk_is_judged(tmp_path: Path) -> None:
+    asked = LOGIN + "[containers.web]\njails = ['login']\n"
+    async with daemon_of(tmp_path, WEB, settings=asked) as (daemon, _):
+        lines = b"2026-11-22T10:52:40Z no 203.0.113.7\n" * 20
+        chunk = Chunk(container=WEB, stream=Stream.STDOUT, data=lines, cursor=Cursor(1, 1))
+        turns = 0
+        async with asyncio.TaskGroup() as group:
+            judging = group.create_task(daemon._deliver(chunk))
+            while not judging.done():
+                daemon.watch.due = True  # as the timer says when somebody has waited
+                turns += 1
+                await asyncio.sleep(0)
+        assert turns > 20

@@ -28,17 +28,22 @@ def failure(at, subject=BAD, jail="a@web"):
     return Failure(jail=jail, subject=subject, at=at, container="web", text="no")
 
 
+def note(effect, ban, since, failure):
+    """Have a failure read as soon as it is logged, where both clocks are one."""
+    return effect.note(ban, since, failure, failure.at)
+
+
 def test_lines_of_before_the_ban_and_just_after_prove_nothing():
     effect = Effect()
     for at in (90, 100, 100 + GRACE - 0.1):
-        assert not effect.note(ban(), 100, failure(at))
+        assert not note(effect, ban(), 100, failure(at))
     assert effect.problems(110) == []
     assert effect.works(ban(), 110)
 
 
 def test_it_is_told_once_it_is_clear_and_forgotten_when_it_ends():
     effect = Effect()
-    told = [effect.note(ban(), 100, failure(110 + n)) for n in range(ENOUGH + 3)]
+    told = [note(effect, ban(), 100, failure(110 + n)) for n in range(ENOUGH + 3)]
     assert told == [n == ENOUGH - 1 for n in range(ENOUGH + 3)]
     assert effect.leaking(120) == {"web"}
     assert not effect.works(ban(), 120)
@@ -55,7 +60,7 @@ def test_many_bans_of_one_jail_without_effect_are_one_line():
     for last in range(1, 200):
         subject = ip_network(f"203.0.113.{last}")
         for at in (110, 111):
-            effect.note(ban(last, subject), 100, failure(at, subject))
+            note(effect, ban(last, subject), 100, failure(at, subject))
     (problem,) = effect.problems(120)
     assert "and 198 others" in problem.what
 
@@ -83,7 +88,7 @@ def test_what_is_watched_is_bounded_and_nothing_stays_of_what_is_gone():
     effect = Effect()
     for number in range(2 * MOST):
         subject = ip_network((0x0B000000 + number, 32))
-        effect.note(ban(number, subject), 100, failure(110, subject))
+        note(effect, ban(number, subject), 100, failure(110, subject))
         effect.explain(f"web-{number}", "through a proxy")
         if number % 1000 == 0:
             effect.prune(lambda key: True, 111)

@@ -4,14 +4,14 @@ import io
 import json
 import logging
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from dockerjail.cli import allow, ban, show, status, unban
+from dockerjail.cli import allow, ban, bans, show, status, unban
 from dockerjail.config.mistake import Mistake
 from dockerjail.escape import plain
 from dockerjail.service.journal import BURST, KINDS, PER_SECOND, Flood, Journal
@@ -135,7 +135,7 @@ class Told:
         failure = {"jail": "?", "address": "?", "at": 0.0, "container": "?", "line": "?"}
         return poisoned({"jails": [JAIL], "bans": [BAN], "last_failures": [failure]})
 
-    def bans(self) -> Any:
+    def bans(self, jail: str | None = None) -> Any:
         return poisoned({"bans": [BAN]})
 
     def ban(self, order: Any) -> Any:
@@ -157,7 +157,7 @@ class Told:
 VERBS: dict[str, Callable[[Any, bool], object]] = {
     "status": lambda talk, json: status.overview(talk, json=json),
     "status JAIL": lambda talk, json: status.jail(talk, "x", json=json),
-    "bans": lambda talk, json: show.bans(talk.bans()["bans"]),
+    "bans": lambda talk, json: bans.bans(talk, json=json),
     "ban": lambda talk, json: ban.ban(talk, {}, json=json),
     "unban": lambda talk, json: unban.unban(talk, "x", None, json=json),
     "allow": lambda talk, json: allow.show_all(talk, json=json),
@@ -203,6 +203,41 @@ def test_a_suspended_jail_is_shown_as_such(capsys: pytest.CaptureFixture[str]) -
     said = capsys.readouterr().out
     assert "too slow for 3 lines; 2 more passed while the jail was suspended" in said
     assert "suspended for 59s more" in said
+
+
+class Crowded(Told):
+    """A daemon that bans fifty, ten of them only in name."""
+
+    BANS: ClassVar = [{**BAN, "address": f"203.0.113.{n}"} for n in range(50)]
+
+    def status(self) -> Any:
+        return {**STATUS, "bans": self.BANS, "banned": 40, "observed": 10}
+
+    def jail(self, name: str) -> Any:
+        return {"jails": [], "bans": self.BANS, "last_failures": []}
+
+    def bans(self, jail: str | None = None) -> Any:
+        return {"bans": self.BANS}
+
+
+def test_of_many_bans_a_screen_shows_the_newest_and_says_how_to_see_all(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    talk = cast(Any, Crowded())
+    status.overview(talk, json=False)
+    whole = capsys.readouterr().out
+    status.jail(talk, "it's@web", json=False)
+    of_one = capsys.readouterr().out
+    for said, command in (
+        (whole, "dockerjail bans\n"),
+        (of_one, "dockerjail bans --jail 'it'\"'\"'s@web'\n"),
+    ):
+        assert said.count("203.0.113.") == status.SHOWN
+        assert f"… and {50 - status.SHOWN} more: {command}" in said
+    bans.bans(talk, "login", json=False)
+    assert capsys.readouterr().out.count("203.0.113.") == 50
+    status.jail(talk, "login", json=True)
+    assert len(json.loads(capsys.readouterr().out)["bans"]) == 50
 
 
 def test_json_loses_nothing_and_harms_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

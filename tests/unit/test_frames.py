@@ -116,6 +116,19 @@ def test_a_terminals_long_line_comes_in_pieces_with_its_stamp_before_each(length
     assert all(len(payload) == len(STAMP) + 16384 for _, payload in pieces[:-1])
 
 
+@given(length=st.integers(16300, 50000), cuts=CUTS)
+def test_each_piece_of_a_terminals_long_line_may_have_a_stamp_of_its_own(length, cuts):
+    text = bytes(65 + i % 23 for i in range(length)) + b"\r\n"
+    parts = [text[start : start + 16384] for start in range(0, len(text), 16384)]
+    stamps = [b"2026-11-22T10:52:40.%09dZ " % (1000 * n) for n in range(len(parts))]
+    body = (
+        b"".join(b"".join(each) for each in zip(stamps, parts, strict=True)) + LATER + b"next\r\n"
+    )
+    frames = read(TtyReader(restamped=True), split(body, cuts))
+    assert frames[:-1] == [(1, s + part) for s, part in zip(stamps, parts, strict=True)]
+    assert frames[-1] == (1, LATER + b"next\r\n")
+
+
 def test_text_that_looks_like_a_stamp_starts_no_line_in_a_terminal():
     text = b"evil \r" + LATER + b"forged"
     assert read(TtyReader(), [terminal(text)]) == [(1, STAMP + text + b"\n")]

@@ -15,6 +15,7 @@ from dockerjail.stamp import NANO
 T = 1_795_000_000 * NANO
 OUT, ERR = Stream.STDOUT, Stream.STDERR
 WEB = Container(id="c1", name="web", service="web")
+JOURNALED = replace(WEB, log_driver="journald")
 TERMINAL = Container(id="c2", name="tty", service="tty", tty=True)
 
 
@@ -89,6 +90,24 @@ def test_podmans_pieces_are_glued_whatever_their_stamps():
     assert texts(chunks) == [b"half and half"]
     assert chunks[0].data.startswith(stamp(T))
     assert chunks[0].cursor == Cursor(T + NANO, 1)
+
+
+@pytest.mark.parametrize("dialect", [Dialect.OLD, Dialect.NEW])
+def test_journalds_pieces_are_glued_though_each_has_a_stamp_of_its_own(dialect):
+    """Else a client could have a line of his own by padding it to where a piece begins."""
+    text = b"x" * 16384 + b"y" * 16384 + b"Failed login from 192.0.2.1"
+    parts = [payload[31:] for _, payload in pieces(T, text)]
+    lines = assembly(JOURNALED, dialect=dialect)
+    chunks = lines.feed([frame(T + 1000 * i, part) for i, part in enumerate(parts)])
+    assert texts(chunks) == [text]
+    assert chunks[0].data.startswith(stamp(T))
+    assert chunks[0].cursor == Cursor(T + 2000, 1)
+
+
+def test_journalds_last_words_without_an_end_are_no_part_of_the_next_line():
+    lines = assembly(JOURNALED)
+    words = [frame(T, b"x" * 16384), frame(T + 1000, b"panic"), frame(T + 2000, b"next\n")]
+    assert texts(lines.feed(words)) == [b"x" * 16384 + b"panic", b"next"]
 
 
 def test_the_rest_of_a_line_that_podman_threw_away_is_no_line():

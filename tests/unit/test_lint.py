@@ -188,6 +188,10 @@ def test_the_counted_search_finds_what_re_finds(regex: str, text: str) -> None:
         (r"(?=ab)a", "ab"),
         (r"(?:)*x", "x"),
         (r"(?:a?)*b", "aab"),
+        (r"(?:a?){2,3}b", "ab"),
+        (r"(?:a?|c){2,}b", "b"),
+        (r"(?:a?){3,4}?b", "ab"),
+        (r"(?:a?){2,}+b", "b"),
     ],
 )
 def test_the_counted_search_knows_all_that_a_regex_can_say(pattern: str, text: str) -> None:

@@ -68,3 +68,15 @@ async def test_a_recovery_killed_half_way_is_done_again_and_makes_no_ban_twice(
             lock.lose(loss)  # as if it had not come so far
     assert bans[0] == bans[1] == bans[2]
     assert {each.subject for each in bans[0]} == {KNOWN, LOST}
+
+
+async def test_of_two_bans_that_damage_left_for_one_jail_and_address_the_newest_stands(
+    tmp_path: Path,
+) -> None:
+    path, now = tmp_path / "state.db", time.time()
+    async with SqliteStore(path, keep=86_400.0) as store:
+        older, newer = replace(ban(4, now - 60), until=None), ban(5, now)
+        await store.record([older, newer], {})
+    async with SqliteStore(path, keep=86_400.0, distrust="it is damaged") as store:
+        state = await recover(store, await kernel(now), now=now, findtime=600)
+        assert [each.id for each in state.bans if each.jail == "web@shop"] == [5]

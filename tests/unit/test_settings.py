@@ -199,6 +199,22 @@ def test_a_regex_in_double_quotes_is_answered_with_single_quotes(desk: Desk) -> 
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[docker]\n'\t' = 1", r'[docker] "\t": is no setting'),
+        ("'\t' = 1", r"FILE line 1, \t: is no section"),
+        ('"\\u001b[2J" = 1', r"FILE, \x1b[2J: is no section"),
+    ],
+)
+def test_a_key_that_a_terminal_would_obey_is_told_escaped(desk: Desk, text: str, said: str) -> None:
+    assert said in desk.mistakes(text)
+
+
+def test_a_name_that_a_terminal_would_obey_is_told_escaped(desk: Desk) -> None:
+    assert r'[containers."w\t"] format:' in desk.problems("[containers.'w\t']\nformat = 'x'")
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[dockre]\n", "FILE line 1, dockre: is no section known here; write docker"),

@@ -1,7 +1,7 @@
 """Which engine a log gets, and what happens when one holds a line back."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -66,12 +66,14 @@ class Broken(Hyperscan):
     def __init__(self) -> None:
         self.version = "0.9.9"
         self.broken = False
+        self.meanwhile: Callable[[], object] = lambda: None
 
     def chains(self, chains: Mapping[int, Chain]) -> Engine:
         return self.literals(chains)
 
     def literals(self, chains: Mapping[int, Chain], sample: bytes = b"") -> Engine:
         search = plain(chains, sample)
+        self.meanwhile()
         return lambda data: {} if self.broken else search(data)
 
 
@@ -222,21 +224,30 @@ def test_a_busy_log_leads_to_the_same_failures_with_every_engine() -> None:
 
 
 def test_a_log_in_which_most_lines_concern_one_jail_is_sifted_for_the_others() -> None:
-    seen: list[str] = []
-
-    class Seeing(Filter):
-        def judge(self, line: Reading, memory: Memory | None = None) -> Hit | None:
-            seen.append(line.whole)
-            return super().judge(line, memory)
-
     filters = [
         Filter(policy(LOGIN).rule),
-        *(Seeing(Rule(failregex=(f"x{n} <HOST>",))) for n in range(9)),
+        *(Filter(Rule(failregex=(f"x{n} <HOST>",))) for n in range(9)),
     ]
     sifter = Sieves(native=False).sifter(filters, ["a"] * 10)
     for _ in range(3 * REST):
-        for _, _, which in sifter.candidates(chunk(failed(1), times=10).data):
+        for _, _, which in sifter.candidates(chunk(failed(1), times=100).data):
             assert which == (0,)
+
+
+def test_a_log_in_which_most_lines_concern_all_is_not_sifted_for_a_while() -> None:
+    sifter = Sieves(native=False).sifter([Filter(policy(LOGIN).rule)], ["login@web"])
+    crowd, noise = chunk(failed(1), times=100).data, chunk("noise", times=100).data
+    assert sifter.candidates(noise) == []
+    assert len(sifter.candidates(crowd)) == 100
+    for _ in range(REST):
+        assert len(sifter.candidates(noise)) == 100
+    assert sifter.candidates(noise) == []
+
+
+def test_a_small_chunk_says_nothing_of_the_next() -> None:
+    sifter = Sieves(native=False).sifter([Filter(policy(LOGIN).rule)], ["login@web"])
+    assert len(sifter.candidates(chunk(failed(1)).data)) == 1
+    assert sifter.candidates(chunk("noise").data) == []
 
 
 # -- the test at the start, and the audit -----------------------------------------
@@ -294,10 +305,16 @@ def test_what_was_being_made_when_an_engine_is_given_up_is_not_used(broken: Brok
     owner.settle()
     late = seat(owner)
     failures(late, MUCH, MUCH)
-    broken.broken = True
-    judged(owner, bench)
+
+    def found_out() -> None:
+        broken.meanwhile = lambda: None
+        broken.broken = True
+        judged(owner, bench)
+
+    broken.meanwhile = found_out
     owner.prepare()
     owner.settle()
+    assert owner.overlooked
     owner.audit = 0
     assert len(failures(late, chunk(failed(1)))) == 1
 
@@ -400,7 +417,7 @@ def test_an_audit_goes_on_behind_a_line_that_takes_too_long() -> None:
             return super().judge(line, memory)
 
     watch = Watch()
-    data = chunk("slow", failed(1)).data
+    data = chunk("slow", failed(1), "slow").data
     assert audited([Slow(policy(LOGIN).rule)], data, 0, watch) == (0, 1)
     assert not watch.busy
 

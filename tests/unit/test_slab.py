@@ -185,6 +185,20 @@ def test_what_may_have_been_read_before_is_looked_at_frame_by_frame():
     assert chunk.cursor == found.cursor
 
 
+def test_a_stamp_is_found_among_frames_and_not_in_what_they_say():
+    words = b"GET /?%b from somebody\n" % stamp(BEGIN + 77)
+    found = slab(body([*flood(100), (1, 1000, words), *flood()]))
+    assert found is not None
+    assert found.has(stamp(BEGIN + 50_000))
+    assert not found.has(stamp(BEGIN + 77))
+    for ahead, reached in ((50_000, True), (501_000, True), (600_000, False)):
+        lines = Lines(WEB, {}, dialect=Dialect.OLD, ahead=BEGIN + ahead)
+        lines.feed(FrameReader().feed(body([(1, -1, b"the first is looked at\n")])))
+        (chunk,) = lines.feed(found)
+        assert chunk.framed
+        assert lines.reached is reached
+
+
 def test_an_engine_that_repeats_frames_is_read_frame_by_frame():
     found = slab(body(flood()))
     assert found is not None

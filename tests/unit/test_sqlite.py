@@ -3,12 +3,14 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_network
@@ -795,6 +797,123 @@ async def test_a_file_that_is_taken_away_while_in_use_is_noticed(tmp_path: Path)
             await store.purge(NOW)
         with pytest.raises(StoreDamaged, match="was moved, deleted or replaced"):
             await store.record([failure()], {})
+
+
+def deleted(path: Path) -> None:
+    for each in path.parent.iterdir():
+        if each.name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+            each.unlink()
+
+
+def deleted_with_its_directory(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+def moved(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+
+
+def moved_away_and_back(path: Path) -> None:
+    moved(path)
+
+
+def replaced(path: Path) -> None:
+    other = path.with_name("other.db")
+    shutil.copy(path, other)
+    other.rename(path)
+
+
+async def whole(store: SqliteStore) -> list[object]:
+    return [
+        await store.load(now=NOW, findtime=600),
+        await store.totals(),
+        await store.history(ATTACKER),
+    ]
+
+
+@pytest.mark.parametrize(
+    "take", [deleted, deleted_with_its_directory, moved, moved_away_and_back, replaced]
+)
+@pytest.mark.parametrize("noticed", [False, True])
+async def test_a_database_that_is_taken_away_while_in_use_is_written_anew_whole(
+    tmp_path: Path, take: Callable[[Path], None], *, noticed: bool
+) -> None:
+    path = tmp_path / "state" / "state.db"
+    await filled(path)
+    async with store_at(path) as store:
+        await store.record([failure(), ban(2)], {KEY: Cursor(7, 7)})
+        await store.load(now=NOW, findtime=600)  # as any start does
+        take(path)
+        await store.record([failure(), ban(3)], {KEY: Cursor(9, 9)})
+        before = await whole(store)
+        assert len(before[0].bans) == 3  # type: ignore[attr-defined]
+        (problem,) = store.problems()
+        assert "was moved, deleted or replaced while it was in use" in problem.what
+        assert "within half a minute it is written anew" in problem.remedy
+        if noticed:
+            with pytest.raises(StoreDamaged):
+                await store.purge(NOW)
+        if take is moved_away_and_back:
+            path.with_name("elsewhere").rename(path)
+    async with SqliteStore(path, keep=1e9, distrust="it was moved" * noticed) as store:
+        assert store.loss is None
+        assert await whole(store) == before
+        await store.record([failure(), ban(4)], {})
+        await store.purge(NOW)
+        told = "; ".join(problem.what for problem in store.problems())
+        back = take is moved_away_and_back and not noticed
+        assert ("it was written anew" in told and "nothing is lost" in told) is not back
+        assert ("what stood in its place is now state.db.damaged-" in told) is (
+            take is replaced or (noticed and take is moved_away_and_back)
+        )
+        assert "the database was damaged" not in told
+    assert path.stat().st_mode & 0o777 == 0o600
+    async with store_at(path) as store:
+        assert len((await store.load(now=NOW, findtime=600)).bans) == 4
+        assert len(store.problems()) == (not back)
+    assert {each.name for each in path.parent.iterdir()} <= {
+        *asides(path), "elsewhere", "state.db", "state.db.lock",
+    }  # fmt: skip
+
+
+async def test_a_database_that_was_taken_away_is_told_of_for_a_day(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.db"
+    async with store_at(path):
+        deleted(path)
+    async with store_at(path) as store:
+        assert len(store.problems()) == 1
+        monkeypatch.setattr(sqlite_module, "_TOLD_FOR", 0.0)
+        assert not store.problems()
+
+
+async def test_what_cannot_be_written_anew_is_a_loss_that_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    async with store_at(path) as store:
+        await store.record([ban()], {})
+        deleted(path)
+        (tmp_path / "state.db.saving").mkdir()
+    (tmp_path / "state.db.saving").rmdir()
+    async with SqliteStore(path, keep=1.0, distrust="it was deleted") as store:
+        assert store.loss is not None
+        await store.recover([ban()])
+        (problem,) = store.problems()
+        assert "a fresh one was begun" in problem.what
+
+
+async def test_a_database_that_is_missing_after_a_kill_is_a_loss_and_after_a_stop_none(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state.db"
+    killed_after_a_ban(path)
+    deleted(path)
+    async with store_at(path) as store:
+        assert store.loss is not None
+        await store.recover([])
+    deleted(path)  # its user wants to start from nothing
+    async with store_at(path) as store:
+        assert store.loss is None
 
 
 # How much it may become

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 from dataclasses import replace
 
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dockerjail.docker.cursor import dialect
+from dockerjail.docker.cursor import dialect, stamp
+from dockerjail.docker.slab import Slab
 from dockerjail.docker.tail import State, Tail
 from dockerjail.errors import EngineUnavailable
 from dockerjail.framed import plain
@@ -187,6 +189,23 @@ async def test_cursors_on_both_sides_of_a_step_are_told_apart_after_a_restart(ve
     assert desk.texts(ERR) == ["err before"]
 
 
+@pytest.mark.parametrize("version", VERSIONS[:2])
+async def test_a_log_that_begins_before_a_step_back_and_goes_on_after_it_is_not_read_again(version):
+    """Of one stream there is a frame of a later stamp before that of the cursor."""
+    desk = Desk(version)
+    async with desk.running():
+        desk.say("before", stream=ERR)
+        desk.clock.ahead -= DAY
+        desk.say("between", stream=ERR)
+        desk.clock.ahead += DAY
+        desk.say(*(f"after {n}" for n in range(16)))
+        await asyncio.sleep(5)
+    async with desk.running():
+        await asyncio.sleep(10)
+    assert desk.texts(ERR) == ["before", "between"]
+    assert desk.texts(OUT) == [f"after {n}" for n in range(16)]
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_clock_set_back_again_and_again_loses_nothing(version):
     desk = Desk(version)
@@ -222,6 +241,35 @@ async def test_a_log_that_is_all_from_after_the_step_is_read(version):
         assert desk.texts() == ["before", *(f"after {n}" for n in range(20))]
         assert "rotated away or truncated" in desk.said
         assert desk.tail.gaps == 1
+
+
+class Cutting(SteppedEngine):
+    """Cuts a connection once, after so many bytes."""
+
+    cut_after = 0
+
+    async def _body(self, *asked):
+        async for data in super()._body(*asked):
+            if 0 < self.cut_after < len(data):
+                yield data[: self.cut_after]
+                self.cut_after = 0
+                raise EngineUnavailable("cut")
+            yield data
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_first_read_that_is_cut_behind_a_step_back_loses_nothing(version):
+    desk = Desk(version)
+    desk.engine = Cutting(clock=desk.clock, version=version)
+    desk.engine.start(WEB)
+    desk.say("first", "second")
+    desk.clock.ahead -= DAY
+    desk.say(*(f"err {n}" for n in range(9)), stream=ERR)
+    desk.engine.cut_after = 50  # behind the first line
+    async with desk.running():
+        await asyncio.sleep(60)
+    assert desk.texts(OUT) == ["first", "second"]
+    assert desk.texts(ERR) == [f"err {n}" for n in range(9)]
 
 
 async def test_after_a_step_a_large_log_is_not_read_whole_again_and_again():
@@ -430,6 +478,28 @@ async def test_a_small_log_is_never_consumed_from_a_follower():
         assert desk.texts() == ["one", "skipped", "behind"]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("count", [200, 2000])
+async def test_a_follower_that_waits_keeps_no_lines_in_memory(version, count):
+    desk = Desk(version)
+    async with desk.running():
+        desk.say(*(f"line {number}" for number in range(count)))
+        await asyncio.sleep(1)
+        desk.engine.cut()  # what a follower is shown first is the last of what was read before
+        await asyncio.sleep(1)
+        assert desk.tail.state is State.FOLLOWING
+        assert len(desk.texts()) == count
+        assert [each for each in gc.get_objects() if is_log(each)] == []
+
+
+def is_log(one):
+    """Say whether this is a part of a log, taken apart or not."""
+    if type(one) is not list:
+        return isinstance(one, Slab)
+    first = one[0] if len(one) > 20 else None
+    return type(first) is tuple and len(first) == 2 and type(first[1]) is bytes
+
+
 async def test_gaps_are_counted_and_said_once_each(caplog):
     desk = Desk()
     async with desk.running():
@@ -466,6 +536,33 @@ async def test_a_gap_in_one_stream_is_said_though_the_other_goes_on(version, cou
     for stream in (OUT, ERR):
         before = ["read"] if stream is ERR else []
         assert desk.texts(stream) == before + [text for text, where in later if where is stream]
+
+
+async def test_each_gap_is_logged_with_the_line_behind_which_it_is(caplog):
+    caplog.set_level("INFO")
+    desk = Desk()
+    expected = []
+    async with desk.running():
+        desk.say("read", stream=OUT)
+        desk.say("read", stream=ERR)
+        for number in (1, 2):
+            await asyncio.sleep(5)
+            behind = [
+                f"{stamp(desk.cursors[stream].ns).decode()} ({stream.name.lower()})"
+                for stream in (OUT, ERR)
+            ]
+            where = " and ".join(behind)
+            expected.append(
+                f"container web: gap {number} of {WEB.id[:12]} behind the line of {where}"
+            )
+            desk.engine.cut()
+            desk.say("lost")
+            desk.log.frames.clear()
+            desk.say("next", stream=OUT)
+            desk.say("next", stream=ERR)
+        await asyncio.sleep(30)
+    assert [text for text in caplog.messages if ": gap " in text] == expected
+    assert caplog.text.count("rotated away or truncated") == 1
 
 
 async def test_a_gap_is_no_problem_for_ever(monkeypatch):
@@ -510,6 +607,21 @@ async def test_a_container_removed_before_it_was_read_to_the_end_is_a_gap(caplog
         assert "removed before its log was read to the end" in caplog.text
 
 
+async def test_a_gap_at_the_end_is_behind_the_last_words_that_had_no_end(caplog):
+    caplog.set_level("INFO")
+    desk = Desk()
+    async with desk.running():
+        desk.say("read")
+        desk.say("no end", end=b"")
+        await asyncio.sleep(10)
+        desk.engine.cut()
+        desk.engine.remove(desk.container)
+        await asyncio.sleep(5)
+        assert desk.texts() == ["read", "no end"]
+    last = stamp(desk.cursors[OUT].ns).decode()
+    assert f"gap 1 of c1 behind the line of {last} (stdout)" in caplog.text
+
+
 async def test_a_container_removed_after_its_end_is_none(caplog):
     desk = Desk()
     async with desk.running():
@@ -520,6 +632,65 @@ async def test_a_container_removed_after_its_end_is_none(caplog):
         assert desk.tail.state is State.GONE
         assert desk.tail.gaps == 0
         assert "missed" not in caplog.text
+
+
+JOURNALED = replace(WEB, log_driver="journald")
+
+
+async def test_what_journald_writes_after_the_end_of_a_run_is_delivered():
+    desk = Desk(container=JOURNALED)
+    async with desk.running():
+        desk.say("one")
+        await asyncio.sleep(10)
+        desk.engine.stop(JOURNALED)
+        await asyncio.sleep(2)
+        desk.say("two")
+        await asyncio.sleep(2)
+        desk.say("three", end=b"")
+        assert desk.tail.state is not State.ENDED
+        await asyncio.sleep(5)
+        assert desk.texts() == ["one", "two", "three"]
+        assert desk.tail.state is State.ENDED
+
+
+async def test_a_run_that_begins_while_journald_may_still_write_is_followed():
+    desk = Desk(container=JOURNALED)
+    async with desk.running():
+        desk.say("one")
+        await asyncio.sleep(10)
+        desk.engine.stop(JOURNALED)
+        await asyncio.sleep(1)
+        desk.engine.start(JOURNALED)
+        desk.say("two")
+        await asyncio.sleep(10)
+        assert desk.tail.state is State.FOLLOWING
+        assert desk.texts() == ["one", "two"]
+
+
+async def test_a_removal_while_journald_may_still_write_is_no_gap():
+    desk = Desk(container=JOURNALED)
+    async with desk.running():
+        desk.say("one")
+        await asyncio.sleep(10)
+        desk.engine.stop(JOURNALED)
+        await asyncio.sleep(1)
+        desk.engine.remove(JOURNALED)
+        await asyncio.sleep(10)
+        assert desk.tail.state is State.GONE
+        assert desk.tail.gaps == 0
+
+
+@pytest.mark.parametrize(("driver", "left"), [("journald", False), ("json-file", True)])
+async def test_a_follower_of_a_journal_may_be_told_late(driver, left):
+    desk = Desk(container=replace(WEB, log_driver=driver))
+    async with desk.running():
+        for _ in range(10):
+            desk.say("in time")
+            await asyncio.sleep(1)
+            desk.say("late", at=desk.clock() - 0.5)
+            await asyncio.sleep(0.5)
+        assert (sum(follow for follow, *_ in desk.log.opened) > 5) is left
+        assert desk.texts() == ["in time", "late"] * 10
 
 
 class Stalling(SteppedEngine):
@@ -616,4 +787,4 @@ async def test_a_flood_that_was_read_at_once_leaves_others_their_turn():
         tail.cancel()
     assert len(seen) > 5
     assert all(after[0] > before[0] for before, after in itertools.pairwise(seen))
-    assert max(size for _, size in seen) <= 32 * 1024
+    assert max(size for _, size in seen) <= 33 * 1024  # a slice, and the line that it ends

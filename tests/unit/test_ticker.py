@@ -1,10 +1,9 @@
 """A regex that backtracks, stopped by the real timer in the middle of the real judge."""
 
 import asyncio
-import math
 import signal
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +13,11 @@ from hypothesis import strategies as st
 
 from dockerjail.errors import Overdue
 from dockerjail.jail.filter import Filter, Hit
-from dockerjail.jail.jail import Bench, Jails, Verdict
+from dockerjail.jail.jail import Bench, Jails, Trial, Verdict
 from dockerjail.jail.patience import LIMIT, SHORT, STRIKES, Watch
 from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Chunk, Container, Cursor, Failure, Stream
-from dockerjail.service.daemon import _judged
 from dockerjail.service.ticker import ticking
 
 EVIL = r"^(?:\w+\s?)*: refused <HOST>$"
@@ -123,7 +121,8 @@ async def test_others_have_their_turn_between_such_lines(jails: Jails) -> None:
     order: list[str] = []
 
     async def judge(sits: Bench, what: Chunk, name: str) -> None:
-        await _judged(sits, what, math.inf)
+        for _ in sits.trial(what):
+            await asyncio.sleep(0)
         order.append(name)
 
     hostile, friendly = bench(jails, SLOW), bench(jails, QUICK, number=1)
@@ -143,16 +142,11 @@ def test_a_verdict_does_not_depend_on_where_others_had_their_turn(turns: list[bo
     assert _sliced(trial, watch, iter(turns)) == whole
 
 
-def _sliced(
-    trial: Generator[None, None, Verdict], watch: Watch, turns: Iterator[bool]
-) -> Verdict | None:
-    while True:
+def _sliced(trial: Trial, watch: Watch, turns: Iterator[bool]) -> Verdict:
+    watch.due = next(turns, False)
+    for _ in trial:
         watch.due = next(turns, False)
-        try:
-            next(trial)
-        except StopIteration as end:
-            verdict: Verdict = end.value
-            return verdict
+    return trial.verdict
 
 
 def test_the_timer_goes_with_who_asked_for_it() -> None:

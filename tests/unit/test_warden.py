@@ -11,6 +11,7 @@ import pytest
 
 from dockerjail.ban import backlog as backlog_module
 from dockerjail.ban import warden as warden_module
+from dockerjail.ban.adopted import adopted
 from dockerjail.ban.budget import HOUSEHOLD, Budget
 from dockerjail.ban.orders import Admit, Pardon, Report, Revoke, Sentence
 from dockerjail.ban.sentencing import Bar
@@ -913,7 +914,7 @@ async def test_prolonging_a_ban_for_ever_costs_no_memory():
     async with House().running() as house:
         for _ in range(1500):
             await house.offend(failures=0)
-        assert len(house.warden._ends) < 600
+        assert len(house.warden._register._ends) < 600
         await asyncio.sleep(700)
         assert house.bans == []
 
@@ -1101,6 +1102,32 @@ async def test_when_enough_of_a_network_is_banned_the_network_is():
         assert Element(network, HTTP) in await house.blocked()
 
 
+async def test_bans_of_before_and_after_a_step_back_of_the_clock_count_towards_their_network():
+    house = House()
+    house.policy = replace(house.policy, aggregate=Aggregate(addresses=3, time=3600))
+    async with house.running():
+        await house.offend(ip_network("203.0.113.1"))
+        await house.offend(ip_network("203.0.113.2"))
+        await asyncio.sleep(20)
+        house.ahead -= 86400
+        await house.warden.set_back(86400)
+        await house.offend(ip_network("203.0.113.3"))
+        assert ip_network("203.0.113.0/24") in {ban.subject for ban in house.bans}
+
+
+async def test_a_ban_stands_for_as_long_as_it_does_when_the_clock_is_set_back():
+    async with House(bantime=1e6).running() as house:
+        await house.offend()
+        await asyncio.sleep(20)
+        house.ahead -= 86400
+        await house.offend(ip_network("203.0.113.9"))
+        await house.warden.set_back(86400)
+        await asyncio.sleep(1)
+        for ban, age in zip(house.bans, (21, 1), strict=True):
+            _, since = house.warden.enforced(ban.key)
+            assert house.clock() - since == pytest.approx(age, abs=0.1)
+
+
 async def test_bans_of_before_a_restart_count_towards_their_network():
     first = House(bantime=3600)
     async with first.running():
@@ -1204,6 +1231,64 @@ async def test_bans_that_were_only_observed_do_not_count_in_a_recidive_that_enfo
         assert [(ban.jail, ban.mode) for ban in house.bans] == [("recidive@web", Mode.OBSERVE)]
 
 
+@pytest.mark.parametrize("noticed", [True, False], ids=["while it runs", "while it is down"])
+@pytest.mark.parametrize("step", [-86400.0, -864000.0])
+async def test_bans_of_before_the_clock_was_set_back_count_in_recidive_for_its_findtime(
+    step, noticed
+):
+    async def begin(wait, store):
+        """Ban twice, set the clock back, wait, and offend once more."""
+        house = House(bantime=60, store=store)
+        house.policies["recidive@web"] = replace(recidive(), findtime=7200.0, bantime=100.0)
+        async with house.running():
+            await again(house, 2)
+            house.ahead += step
+            if noticed:
+                await house.warden.set_back(-step)
+                await asyncio.sleep(wait)
+                await house.offend()
+                return sorted(ban.jail for ban in house.bans)
+        later = House(bantime=60, store=store)
+        later.policies, later.ahead = house.policies, house.ahead
+        async with later.running():
+            await asyncio.sleep(wait)
+            await later.offend()
+            return sorted(ban.jail for ban in later.bans)
+
+    assert await begin(60, MemoryStore()) == [JAIL, "recidive@web"]
+    assert await begin(7201, MemoryStore()) == [JAIL]
+
+
+async def test_recidive_of_before_the_clock_was_set_back_hides_no_later_bans():
+    house = House(bantime=60)
+    house.policies["recidive@web"] = replace(recidive(), findtime=7200.0, bantime=100.0)
+    async with house.running():
+        await again(house, 3)
+        await asyncio.sleep(200)
+        house.ahead -= 86400
+        await house.warden.set_back(86400)
+        await again(house, 2)
+        assert house.bans == []
+        await again(house, 1)
+        assert [ban.jail for ban in house.bans] == ["recidive@web"]
+
+
+async def test_a_ban_grows_with_those_of_before_the_clock_was_set_back_until_they_decay():
+    for wait, expected in ((0, 240), (7201, 60)):
+        house = House(bantime=60)
+        house.policy = replace(house.policy, growth=Growth(decay=7200.0))
+        async with house.running():
+            for _ in range(2):
+                await house.offend()
+                await asyncio.sleep(130)
+            house.ahead -= 86400
+            await house.warden.set_back(86400)
+            await asyncio.sleep(wait)
+            await house.offend()
+            (ban,) = house.bans
+            assert round(ban.until - ban.at) == expected
+
+
 # ---- against abuse of the log
 
 
@@ -1217,6 +1302,21 @@ async def test_a_container_beyond_its_budget_is_only_observed(caplog):
         assert len(await house.blocked()) == 3
         assert caplog.text.count("bans more than its budget") == 1
         assert house.warden.over_budget("web") is not None
+        await asyncio.sleep(601)
+        assert house.warden.over_budget("web") is None
+
+
+@pytest.mark.parametrize("step", [-86400.0, 86400.0])
+async def test_a_budget_is_one_of_time_whatever_becomes_of_the_clock(step):
+    async with House(budget=Budget(per_minute=3), bantime=1e6).running() as house:
+        for last in range(1, 7):
+            await house.offend(ip_network(f"203.0.113.{last}"))
+        await asyncio.sleep(5)
+        house.ahead += step
+        since = house.warden.over_budget("web")
+        assert since == pytest.approx(house.clock() - 5, abs=0.1)
+        await house.offend(ip_network("203.0.113.9"))
+        assert house.bans[-1].mode is Mode.OBSERVE
         await asyncio.sleep(601)
         assert house.warden.over_budget("web") is None
 
@@ -1354,6 +1454,23 @@ async def test_whoever_changes_the_table_again_and_again_is_told_and_waited_for(
         assert house.warden.table.storm() == ""
 
 
+@pytest.mark.parametrize("step", [-86400.0, 86400.0])
+async def test_a_storm_lasts_as_long_as_it_does_whatever_becomes_of_the_clock(step):
+    async with House().running() as house:
+        await house.offend()
+        for _ in range(10):
+            house.firewall.lose("table deleted by nft, process 7")
+            await house.warden.verify("table deleted by nft, process 7")
+            await asyncio.sleep(0.01)
+        house.ahead += step
+        assert house.warden.table.pause() > 0
+        assert house.warden.table.storm()
+        await asyncio.sleep(61)
+        assert house.warden.table.pause() == 0
+        await asyncio.sleep(600)
+        assert not house.warden.table.storm()
+
+
 async def test_a_routine_check_reads_no_elements_while_nobody_changed_anything():
     async with House().running() as house:
         await house.offend()
@@ -1376,6 +1493,72 @@ async def test_a_routine_check_reads_no_elements_while_nobody_changed_anything()
         await house.warden.verify()
         await asyncio.sleep(0.01)
         assert await house.blocked() == {Element(BAD, HTTP)}
+
+
+async def after_a_loss(*present, **options):
+    """Make the house of a daemon that lost its database; the kernel goes on blocking."""
+    house = House(**options)
+    now = house.clock()
+    blocks = {element: None if left is None else now + left for element, left in present}
+    bans = adopted(blocks, [], jail="manual", first=1, at=now)
+    await house.store.record(bans, {})
+    return house
+
+
+@pytest.mark.parametrize("left", [500, 900, None])
+async def test_a_ban_kept_from_the_kernel_is_its_jails_again_when_the_log_says_why(left, caplog):
+    caplog.set_level(logging.WARNING)
+    house = await after_a_loss((Element(BAD, HTTP), left))
+    async with house.running():
+        before = await house.blocked()
+        await house.offend()
+        (made,) = house.bans
+        assert (made.jail, made.subject, made.failures) == (JAIL, BAD, 5)
+        # whatever made it last longer is forgotten, and nobody is let in sooner for that
+        assert made.until == (left and pytest.approx(house.clock() + max(left, 600), abs=1))
+        assert await house.blocked() == before
+        assert len(await house.store.evidence(made.id)) == 5
+        assert "[manual] Unban 203.0.113.7: another ban holds all of it" in caplog.text
+        (old,) = await house.store.bans_of("manual")
+        assert old.ended_why == "replaced"
+    async with House(store=house.store).running() as again:
+        assert [ban.jail for ban in again.bans] == [JAIL]
+
+
+async def test_a_ban_kept_from_the_kernel_stays_where_its_jail_does_not_close_as_much():
+    house = await after_a_loss((Element(BAD, None), 500))
+    async with house.running():
+        await house.offend()
+        assert {ban.jail for ban in house.bans} == {JAIL, "manual"}
+        assert await house.blocked() == {Element(BAD, HTTP), Element(BAD, None)}
+
+
+async def test_bans_kept_from_the_kernel_are_never_only_observed_for_a_budget():
+    others = [ip_network(f"198.51.100.{n}") for n in range(20)]
+    house = await after_a_loss(
+        *((Element(other, HTTP), 500) for other in others), budget=Budget(per_minute=5)
+    )
+    async with house.running():
+        for other in others:
+            await house.offend(other)
+        assert {(ban.jail, ban.mode) for ban in house.bans} == {(JAIL, Mode.ENFORCE)}
+        assert len(await house.blocked()) == len(house.bans) == 20
+
+
+async def test_a_ban_kept_from_the_kernel_stays_while_its_jail_only_observes():
+    house = await after_a_loss((Element(BAD, HTTP), 500))
+    house.policy = replace(house.policy, mode=Mode.OBSERVE)
+    async with house.running():
+        await house.offend()
+        assert await house.blocked() == {Element(BAD, HTTP)}
+
+
+async def test_a_dry_run_ends_no_ban_kept_from_the_kernel():
+    house = await after_a_loss((Element(BAD, HTTP), 500), observing=True)
+    async with house.running():
+        await house.offend()
+    async with House(store=house.store).running() as again:
+        assert await again.blocked() == {Element(BAD, HTTP)}
 
 
 async def test_a_jail_that_is_gone_leaves_nothing_behind():

@@ -10,6 +10,8 @@ import warnings
 from importlib import import_module
 from typing import Any, Final
 
+from dockerjail.jail.possessive import forgets
+
 LONGEST: Final = 40
 """Characters of a name; a syslog tag has at most 32."""
 
@@ -32,7 +34,9 @@ def a_name(regex: str) -> str:
             name = _written(import_module("re._parser").parse(regex))
     except (re.error, RecursionError, OverflowError, LookupError, ImportError, AttributeError):
         return ""
-    return name if len(name) <= LONGEST and compiled.fullmatch(name) else ""
+    if len(name) > LONGEST or forgets(regex):
+        return ""
+    return name if compiled.fullmatch(name) else ""
 
 
 def _written(tree: Any) -> str:

@@ -76,8 +76,9 @@ class Files:
 
     def _configuration(self, base: str) -> Configuration:
         stem = self.directory / base
-        main = [Path(f"{stem}.conf"), *self._within(Path(f"{stem}.d"), ".conf")]
-        local = [Path(f"{stem}.local"), *self._within(Path(f"{stem}.d"), ".local")]
+        within = self._within(Path(f"{stem}.d"))
+        main = [Path(f"{stem}.conf"), *(path for path in within if path.suffix == ".conf")]
+        local = [Path(f"{stem}.local"), *(path for path in within if path.suffix == ".local")]
         problems: dict[Problem, None] = {}
         read = [
             file
@@ -99,9 +100,9 @@ class Files:
             ),
         )
 
-    def _within(self, directory: Path, suffix: str) -> list[Path]:
+    def _within(self, directory: Path) -> list[Path]:
         try:
-            found = [path for path in directory.iterdir() if path.suffix == suffix]
+            found = list(directory.iterdir())
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:

@@ -26,6 +26,7 @@ from dockerjail.config.fail2ban.merged import Merged
 from dockerjail.config.fail2ban.mistakes import Fail2banError, problem
 from dockerjail.config.fail2ban.reference import Reference
 from dockerjail.config.mistake import Mistake, shown
+from dockerjail.jail.possessive import forgets
 from dockerjail.jail.rule import Rule, UseDns
 from dockerjail.model import Problem
 
@@ -185,6 +186,6 @@ def _lines(text: str | None) -> tuple[str, ...]:
 
 def _matches(regex: str, text: str) -> bool:
     try:
-        return re.fullmatch(regex, text) is not None
+        return not forgets(regex) and re.fullmatch(regex, text) is not None
     except (re.error, OverflowError, RecursionError):
         return False
