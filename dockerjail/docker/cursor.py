@@ -37,8 +37,11 @@ was set back meanwhile stamped earlier."""
 _TICK = 10_000_000
 """Nanoseconds by which a moment that an Engine takes from a file may be too early."""
 
-_HEADSTART = 20_000_000
-"""Nanoseconds by which a first line may be stamped before the start: 3 ms were seen."""
+_HEADSTART = 100_000_000
+"""
+Nanoseconds by which a first line may be stamped before the start: 1 ms on an idle machine, more
+than 20 on a busy one. No run follows another as soon: from its end on that took 280 ms at least.
+"""
 
 _TAILS = (256, 8192, 262144)
 _TINY = 8
@@ -450,16 +453,16 @@ def parting(container: Container, progress: Progress, dialect: Dialect) -> int |
     Return a moment between a container's run and the one before, in nanoseconds.
 
     None where nobody asks: on Docker another stamp ends a line anyway, a terminal's log does
-    not show where a run began, and what is consumed cannot be parted any more. Podman sets down the end of a run, when its log is written, by the time of a file. Of
-    a container that does not run the end of the run before is not known, only that it takes longer
-    than this to start one.
+    not show where a run began, and what is consumed cannot be parted any more. Podman sets down
+    the end of a run when its log is written, by the time of a file. Of a container that does not
+    run the end of the run before is not known any more, only when the last one began.
     """
     if dialect is not Dialect.PODMAN or container.tty or progress.regressed:
         return None
     start, end = (int(at * NANO) for at in (container.started_at, container.finished_at))
     if not start or (container.running and not end):
         return None
-    moment = end + _TICK if 0 < end < start else start - _HEADSTART
+    moment = end + _TICK if container.running or 0 < end < start else start - _HEADSTART
     wanted = min((cursor.ns for cursor in progress.cursors.values()), default=0)
     return moment if wanted <= moment else None
 

@@ -4,8 +4,9 @@ Frames in, chunks of complete lines out. Pure.
 Frames that were consumed before are left out, the pieces of long lines are glued
 together, and all lines of one stream that came with one read leave as one chunk,
 whose cursor stands behind its last line: pieces of a line whose end has not come
-are not consumed. If that takes long, a chunk without lines says so in its cursor. Bytes pass as they are (NUL, invalid UTF-8, a lone CR); only the
-CR that a terminal puts before each LF goes.
+are not consumed. If that takes long, a chunk without lines says so in its cursor. Bytes
+pass as they are (NUL, invalid UTF-8, a lone CR); only the CR that a terminal puts before
+each LF goes.
 
 A line is bounded: what is over the limit is cut off its end, and counted.
 """
@@ -97,6 +98,7 @@ class Lines:
         self._container = container
         self._limit = limit
         self._glue = dialect is Dialect.PODMAN
+        self._began = int(container.started_at * NANO)
         self._restamped = container.log_driver == JOURNALD and not self._glue
         if stand is None:
             stand = positions(Progress(cursors=cursors, real=False))
@@ -284,10 +286,12 @@ class Lines:
     def _piece(self, strand: _Strand, payload: bytes) -> bool:
         """Take a frame that may not be a whole line by itself; say whether it is new."""
         position = strand.position
-        before = position.cursor
+        before, met = position.cursor, position.met
         if not position.admit(payload):
-            # No cursor stands amid a line: this one is another that takes its place.
-            strand.torn = self._tears and payload[-1:] != b"\n"
+            # No cursor stands amid a line: this one is another that takes its place. Unless it is the
+            # last of a run that has ended: then the run that goes on began later.
+            last = position.met and not met and self._began >= nanoseconds(position.stamp)
+            strand.torn = self._tears and payload[-1:] != b"\n" and not last
             return False
         # Another stamp ends a line, because sometimes its LF is missing: at the
         # end of a run, and for long lines with the `local` driver before Engine 23.

@@ -7,8 +7,7 @@ part of a log is nothing else is seen without a look at each frame:
 * No payload has an LF but at its end: so it is with the drivers that split what a container writes
   into lines (`json-file`, `local`). Behind an LF a frame begins then, or the LF is one of the bytes
   of a length; a header that names exactly the bytes up to the next LF tells the two apart.
-* No frame of the other output and no error of the Engine's: the byte that their headers begin with
-  is nowhere.
+* No frame of the other output and no error of the Engine's: what their headers begin with is nowhere.
 * No line in pieces: a piece is 16 KiB without an LF, and somewhere in every 8 KiB there is one.
 * The stamps of the first frame and of the last are in order and at most a second apart. The order of
   stamps that differ by less is never relied on (`cursor._INVERSION`).
@@ -37,6 +36,7 @@ SPAN: Final = NANO
 _WINDOW: Final = 8192
 _STAMP: Final = 30
 _SECOND: Final = 20
+_ZEROS: Final = b"\0\0\0"
 _OTHERS: Final = {1: (b"\x02", b"\x03"), 2: (b"\x01", b"\x03")}
 
 
@@ -100,7 +100,7 @@ def slab(buffer: bytes) -> Slab | None:
         return None
     if complete(buffer, stop):
         return None  # a frame without an LF
-    if any(buffer.find(other, 0, stop) >= 0 for other in others):
+    if any(_begins(other, buffer, stop) for other in others):
         return None
     windows = range(0, stop - _WINDOW + 1, _WINDOW)
     if any(buffer.find(b"\n", at, at + _WINDOW) < 0 for at in windows):
@@ -124,6 +124,16 @@ def slab(buffer: bytes) -> Slab | None:
             return Slab(buffer[:stop], first=first, stamp=newest, cursor=Cursor(ns, seen))
         seen += 1
     return None
+
+
+def _begins(kind: bytes, buffer: bytes, stop: int) -> bool:
+    """Say whether a frame of this kind may begin before `stop`; its byte alone may be one of a length."""
+    at = buffer.find(kind, 0, stop)
+    while at >= 0:
+        if buffer.startswith(_ZEROS, at + 1):
+            return True
+        at = buffer.find(kind, at + 1, stop)
+    return False
 
 
 def _stamp(buffer: bytes, start: int) -> bytes:

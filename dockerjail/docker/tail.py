@@ -557,10 +557,7 @@ class Tail:
         if known.tty or joint / NANO + _ASKEW < self._inspected:
             return
         asked = self._now
-        try:
-            found = await self._engine.inspect(known.id)
-        except ContainerUnknown:
-            return
+        found = await self._engine.inspect(known.id)
         if found is None:
             return  # no run can have begun
         if (found.started_at, found.finished_at) != (known.started_at, known.finished_at):

@@ -17,10 +17,6 @@ from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
 
-_LIBRARY = "pyroute2"
-_CONNECTIONS = "pyroute2.netlink.nfnetlink.nfctsocket"
-_TABLES = "pyroute2.netlink.nfnetlink.nftsocket"
-
 __all__ = [
     "IPS_ASSURED",
     "IPS_SEEN_REPLY",
@@ -71,11 +67,11 @@ def _complete(package: ModuleType, loader: Loader) -> None:
 
 
 try:
-    with put_off(_LIBRARY):
-        import_module(_CONNECTIONS)
-        import_module(_TABLES)
+    with put_off("pyroute2"):
+        import_module("pyroute2.netlink.nfnetlink.nfctsocket")
+        import_module("pyroute2.netlink.nfnetlink.nftsocket")
 except (ImportError, AttributeError):
-    import_module(_LIBRARY)
+    import_module("pyroute2")
 
 from pyroute2.netlink.nfnetlink.nfctsocket import (  # noqa: E402  -- what is above is the point
     IPS_ASSURED,

@@ -53,6 +53,7 @@ from dockerjail.service import attention
 from dockerjail.service.effect import Effect, way
 from dockerjail.service.exempt import Exempt
 from dockerjail.service.ground import Ground, is_name
+from dockerjail.service.heap import give_back
 from dockerjail.service.ignored import Ignored
 from dockerjail.service.matching import Matching
 from dockerjail.service.names import Names, Resolve, look_up
@@ -61,7 +62,7 @@ from dockerjail.service.seats import Seats
 logger = logging.getLogger(__name__)
 
 FLUSH_EVERY = 5.0
-"""Seconds between writes of cursors that nothing came of."""
+"""Seconds between writes of cursors that nothing came of, and until free memory is given back."""
 
 VERIFY_ROUNDS = 12
 RETIRE_ROUNDS = 720
@@ -526,6 +527,7 @@ class Daemon:
                     await self.warden.set_back(-step)
                 await self.warden.retime(step)
             await self.warden.flush()
+            give_back()
             await self.warden.count_some()
             await self._explain()
             if rounds % LOOK_ROUNDS == 0:

@@ -16,6 +16,8 @@ no other. What nobody can see missing counts as unseen, in these cases alone:
 * `ROTATED`: the beginning of a log was thrown away before its first line was read.
 * `REMOVED`: a container was removed before its first line was read.
 * `LAST`: an Engine before 23 ended the stream of a `--rm` container before its last words.
+* `JOINED`: Podman joined a run's first line with the last words of the one before, and the run after it
+  had begun, too, when dockerjail looked again.
 """
 
 import bisect
@@ -24,6 +26,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from dockerjail.stamp import seconds
@@ -34,10 +37,14 @@ NEAR = 1.5
 ROTATED = "rotated before the first line read"
 REMOVED = "removed before the first line read"
 LAST = "last words of --rm"
+JOINED = "joined with last words"
 """What nobody can see missing."""
 
 INVERSION = 1.0
 """Seconds by which stdout and stderr may be out of order in a log."""
+
+NOTICED = 1.0
+"""Seconds after its begin from which on a run that is watched is known to be another."""
 
 LAST_WORDS = 1.0
 """Seconds before a container's last line in which an Engine before 23 may not send its lines."""
@@ -73,10 +80,15 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A line in the Engine's log: its stamp (seconds), and whether all of it is there."""
+    """
+    A line in the Engine's log: its stamp (seconds), and whether all of it is there.
+
+    One that is `joined` stands behind something that has no LF.
+    """
 
     at: float
     whole: bool
+    joined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +136,12 @@ class Box:
     """Whether the Engine throws away the beginning of its log when it gets long."""
     fleeting: bool = False
     """Whether it was removed as soon as it ended, by an Engine that may keep back its last words."""
+    joins: bool = False
+    """Whether its Engine, a Podman, tells only when its last run began and the one before ended."""
+    lives: Mapping[int, float] = field(default_factory=dict)
+    """When its runs began, seconds."""
+    watched: Sequence[float] = ()
+    """When dockerjail said that it had judged a line of it, seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +245,7 @@ def _lines(
     done = {key for key, line in box.printed.items() if line.done}
     log = box.log or {}
     verdict.sent += len(done | {key for key, heard in log.items() if heard.whole})
-    verdict.lost += [key for key, heard in log.items() if heard.whole and key not in at]
+    lost = [key for key, heard in log.items() if heard.whole and key not in at]
     gone = {key for key in done if key not in log and key not in at}
     kept = _kept(box, gone, kills)
     verdict.dropped += len(gone - kept)
@@ -235,7 +253,7 @@ def _lines(
     for stretch in _stretches(box, at, kept):
         hole = stretch.before < math.inf
         if hole and not box.rotates:
-            verdict.lost += stretch.keys  # what was removed as a whole has no holes
+            lost += stretch.keys  # what was removed as a whole has no holes
         elif _is_told(stretch, told):
             verdict.unread += len(stretch.keys)
         else:
@@ -244,6 +262,28 @@ def _lines(
                     verdict.silent.append(key)
                 else:
                     verdict.unseen[case] += 1
+    joined = {key for key in lost if _is_joined(box, key)}
+    verdict.unseen += Counter({JOINED: len(joined)})
+    verdict.lost += [key for key in lost if key not in joined]
+
+
+def _is_joined(box: Box, key: Key) -> bool:
+    """
+    Say whether nobody could tell a line from the last words of the run before.
+
+    Whoever looks while a run goes on is told when the one before ended.
+    """
+    if not box.joins or not (box.log[key].joined if box.log is not None else _is_first(box, key)):
+        return False
+    began, ended = box.lives[key.life], box.lives.get(key.life + 1)
+    return ended is not None and not any(began + NOTICED < at < ended for at in box.watched)
+
+
+def _is_first(box: Box, key: Key) -> bool:
+    """Say whether a line is the first of its run on its stream."""
+    stream = box.printed[key].stream
+    own = (each for each, line in box.printed.items() if line.stream == stream)
+    return key == min(each for each in own if each.life == key.life)
 
 
 def _kept(box: Box, gone: Iterable[Key], kills: Sequence[float]) -> set[Key]:
@@ -367,6 +407,18 @@ def printed(record: str, name: str, gen: int) -> dict[Key, Printed]:
     return lines
 
 
+def lives(record: str) -> dict[int, float]:
+    """Return from a generator's record when its lives began."""
+    texts = (text.split(" ") for text in record.splitlines())
+    return {int(life): float(at) for at, what, life, *_ in texts if what == "life"}
+
+
+def watched(log: str, name: str) -> list[float]:
+    """Return when dockerjail said in its log that it had judged a line of a service."""
+    found = re.findall(rf"^(\S+ \S+) INFO    \[\w+@{re.escape(name)}\] Found ", log, re.MULTILINE)
+    return [datetime.strptime(at, "%Y-%m-%d %H:%M:%S,%f").astimezone().timestamp() for at in found]
+
+
 def heard(body: bytes, *, tty: bool) -> dict[Key, Heard]:
     """Read the body of a log, with timestamps, by nothing of dockerjail's own code."""
     lines: dict[Key, Heard] = {}
@@ -375,13 +427,14 @@ def heard(body: bytes, *, tty: bool) -> dict[Key, Heard]:
             piece = bisect.bisect_right(starts, head.start()) - 1
             # A kill of the Engine's can lose what is between the middles of two lines.
             begins = text[starts[piece] : head.start()] in (b"", _COLOUR)
-            before = text[: starts[piece]]
-            if tty and piece and before[-1:] not in (b"\n", b"\r"):
+            last = text[max(starts[piece] - 1, 0) : starts[piece]]
+            if tty and piece and last not in (b"\n", b"\r"):
                 begins = False  # behind a torn line, where a terminal's log shows no end
-            if tty and piece == 1 and before[-1:] == b"\r" and not _HEAD.search(before):
+            if tty and piece == 1 and last == b"\r" and not _HEAD.search(text, 0, starts[1]):
                 begins = False  # nor that of a line whose beginning is rotated away
             whole = begins and head["whole"] is not None
-            lines[_key(head)] = Heard(seconds(stamps[piece]), whole)
+            joined = last not in (b"", b"\n")
+            lines[_key(head)] = Heard(seconds(stamps[piece]), whole, joined)
     return lines
 
 

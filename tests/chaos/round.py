@@ -500,6 +500,7 @@ class Round:
         self.faults.append(f"after {PATIENCE:.0f} s in peace not all logs were read: {told}")
 
     def _count(self, logs: dict[str, dict[oracle.Key, oracle.Heard] | None]) -> oracle.Verdict:
+        said = self.jailer.log
         boxes = [
             oracle.Box(
                 name=box.name,
@@ -509,6 +510,9 @@ class Round:
                 log=logs.get(box.id),
                 rotates="max-size" in " ".join(DRIVERS.get(box.driver, ())),
                 fleeting=box.rm and self.old,
+                joins=self.podman,
+                lives=oracle.lives(self._notes(box)),
+                watched=oracle.watched(said, box.name),
             )
             for box in self.boxes
         ]
@@ -517,13 +521,17 @@ class Round:
             self._rows(),
             self._bans(),
             rules=RULES,
-            told=oracle.gaps(self.jailer.log),
+            told=oracle.gaps(said),
             kills=self._kills,
         )
 
     def _record(self, box: Box) -> dict[oracle.Key, oracle.Printed]:
+        return oracle.printed(self._notes(box), box.name, box.gen)
+
+    def _notes(self, box: Box) -> str:
+        """Return what a generator noted, nothing if it never ran."""
         record = self._hits / f"{box.name}.{box.gen}.record"
-        return oracle.printed(record.read_text(), box.name, box.gen) if record.exists() else {}
+        return record.read_text() if record.exists() else ""
 
     async def _look_at_kernel(self, verdict: oracle.Verdict) -> None:
         """See that what the store bans is in force."""

@@ -1,5 +1,6 @@
 """The oracle sees what it is there to see: each kind of fault, and nothing where there is none."""
 
+import dataclasses
 import math
 import struct
 from collections import Counter
@@ -12,7 +13,7 @@ from dockerjail.model import Container, Cursor, Stream
 from dockerjail.retry import Backoff
 from dockerjail.stamp import NANO
 from tests.chaos import generator, oracle
-from tests.chaos.oracle import LAST, REMOVED, ROTATED, Box, Heard, Key, Printed, Row, Told
+from tests.chaos.oracle import JOINED, LAST, REMOVED, ROTATED, Box, Heard, Key, Printed, Row, Told
 from tests.fakes import FakeEngine
 
 ID = "0123456789ab"
@@ -199,6 +200,78 @@ def test_what_was_unseen_is_said_by_the_case():
     assert oracle.cases(Counter({REMOVED: 2, LAST: 1})) == (
         "unseen 3: 1 last words of --rm, 2 removed before the first line read"
     )
+
+
+def joined(*watched: float, lives: int = 3, log: bool = True, joined: bool = True) -> Box:
+    """A container on Podman whose runs printed two lines each, from 100, 110 and 120 on."""
+    keys = [Key("box0", 0, life, number) for life in range(lives) for number in (0, 1)]
+    printed = {each: Printed(100.0 + 10 * each.life + each.number, 1, done=True) for each in keys}
+    heard = {
+        each: Heard(line.at, whole=True, joined=joined and each.number == 0 and each.life > 0)
+        for each, line in printed.items()
+    }
+    return Box(
+        name="box0",
+        gen=0,
+        id=ID,
+        printed=printed,
+        log=heard if log else None,
+        joins=True,
+        lives={life: 100.0 + 10 * life for life in range(lives)},
+        watched=watched,
+    )
+
+
+def all_but(box: Box, *missing: tuple[int, int]) -> list[Row]:
+    return [
+        Row(
+            "slow@box0",
+            "203.0.113.7/32",
+            line.at,
+            row(0).text.replace(" 0 0 0 ", f" 0 {life} {n} "),
+        )
+        for (_, _, life, n), line in box.printed.items()
+        if (life, n) not in missing
+    ]
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_of_runs_that_nobody_watched_a_first_line_may_be_joined_with_last_words(log):
+    box = joined(105.0, 110.5, 120.5, log=log)
+    verdict = judge(box, all_but(box, (1, 0)))
+    assert (verdict.unseen, verdict.lost) == ({JOINED: 1}, [])
+
+
+def test_a_first_line_is_lost_when_its_run_was_watched_or_was_the_last_or_is_not_joined():
+    box = joined(115.0)
+    assert judge(box, all_but(box, (1, 0))).lost == [Key("box0", 0, 1, 0)]
+    box = joined()
+    assert judge(box, all_but(box, (2, 0))).lost == [Key("box0", 0, 2, 0)]
+    assert judge(box, all_but(box, (1, 1))).lost == [Key("box0", 0, 1, 1)]
+    box = joined(joined=False)
+    assert judge(box, all_but(box, (1, 0))).lost == [Key("box0", 0, 1, 0)]
+    box = dataclasses.replace(joined(), joins=False)
+    assert judge(box, all_but(box, (1, 0))).lost == [Key("box0", 0, 1, 0)]
+
+
+def test_a_line_behind_one_without_its_end_is_joined():
+    line = b"chaos box0 0 0 2 slow failed login from 203.0.113.7 end"
+    body = framed("40.000000001", line) + framed(
+        "41.000000000", line.replace(b" 2 ", b" 3 ") + b"\n"
+    )
+    body += framed("41.000000000", line.replace(b" 2 ", b" 4 ") + b"\n")
+    heard = oracle.heard(body, tty=False)
+    assert [heard[key(n)].joined for n in (2, 3, 4)] == [False, True, False]
+
+
+def test_what_dockerjail_judged_of_a_service_and_when_runs_began_is_known():
+    log = (
+        "2026-11-23 03:40:18,500 INFO    [slow@box1] Found 198.19.1.1 - 2026-11-23 03:40:15\n"
+        "2026-11-23 03:40:19,500 INFO    [slow@box11] Found 198.19.1.1 - 2026-11-23 03:40:15\n"
+    )
+    (at,) = oracle.watched(log, "box1")
+    assert at % 60 == 18.5
+    assert oracle.lives("1.5 life 0\n2.5 print 0 0 2 1\n7.5 life 1\n") == {0: 1.5, 1: 7.5}
 
 
 def test_more_than_its_last_words_must_be_told():

@@ -43,17 +43,18 @@ def damaged(log: bytes) -> bytes:
     return b"\n".join(lines)
 
 
+# More than all that is printed fits into the files: what is missing was not read.
 LOGGING = {
     "json-file": ("--log-driver", "json-file"),
-    "json-file rotated": ("--log-opt", "max-size=300k", "--log-opt", "max-file=6"),
+    "json-file rotated": ("--log-opt", "max-size=300k", "--log-opt", "max-file=20"),
     "json-file compressed": (
-        *("--log-opt", "max-size=300k", "--log-opt", "max-file=6"),
+        *("--log-opt", "max-size=300k", "--log-opt", "max-file=20"),
         *("--log-opt", "compress=true"),
     ),
     "local": ("--log-driver", "local"),
     "local rotated": (
         *("--log-driver", "local", "--log-opt", "max-size=300k"),
-        *("--log-opt", "max-file=6"),
+        *("--log-opt", "max-file=20"),
     ),
 }
 
@@ -175,7 +176,7 @@ async def test_a_restart_policy_is_followed_through(any_engine):
 async def test_a_paused_container_is_followed_on(any_engine):
     watch = Watch(any_engine)
     async with watch.running():
-        await watch.run("web", printer(2000))
+        await watch.run("web", printer(2000, pause=0.1))
         await watch.until(lambda: watch.count("web") > 200)
         await watch.docker("pause", "web")
         await asyncio.sleep(3)

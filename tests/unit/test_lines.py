@@ -124,6 +124,18 @@ def test_the_rest_of_a_line_that_podman_threw_away_is_no_line():
     assert chunks[0].cursor == Cursor(T + NANO, 3)
 
 
+@pytest.mark.parametrize(("began", "expected"), [(-5, [b"whole"]), (5, [b"first", b"whole"])])
+def test_behind_a_consumed_piece_the_rest_is_no_line_unless_a_run_ended_there(began, expected):
+    bounded = replace(WEB, log_options={"max-size": "10MB"}, started_at=T / NANO + began)
+    stand = {
+        Stream.STDOUT: Position(Cursor(T, 1), mark=Mark.FRAME),
+        Stream.STDERR: Position(None),
+    }
+    lines = Lines(bounded, {}, dialect=Dialect.PODMAN, stand=stand)
+    log = [frame(T, b"a piece"), frame(T + 9 * NANO, b"first\n"), frame(T + 9 * NANO, b"whole\n")]
+    assert texts(lines.feed(log)) == expected
+
+
 def test_the_old_local_driver_that_drops_the_lf_of_long_lines_is_understood():
     text = b"y" * 16000 + b"z" * 16768
     first, second, last = pieces(T, text)

@@ -162,6 +162,14 @@ def test_a_last_line_without_lf_does_not_wait_for_what_may_never_come():
     assert frames[-1][1].endswith(end[2])
 
 
+def test_a_byte_of_a_length_is_no_other_output():
+    for length in (258, 259, 514, 515, 770):
+        line = (1, 1000, b"y" * (length - 32) + b"\n")
+        found = slab(body([*flood(), line, line, *flood(3)]))
+        assert found is not None
+        assert len(found) == 405
+
+
 def test_what_is_small_is_no_slab():
     assert slab(body(flood(50))) is None
     assert len(body(flood(50))) < LEAST

@@ -1,6 +1,7 @@
 """Lines whose end does not come: at the end of a run, and for long while the other stream goes on."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -22,10 +23,10 @@ T = EPOCH * 10**9
 # -- two runs ----------------------------------------------------------------------
 
 
-async def run_anew(house, *, unnoticed=False):
-    house.engine.stop(WEB, unnoticed=unnoticed)
-    await asyncio.sleep(0.1)
-    house.engine.start(WEB)
+async def run_anew(house, container=WEB, *, unnoticed=False):
+    house.engine.stop(container, unnoticed=unnoticed)
+    await asyncio.sleep(0.3)
+    house.engine.start(container)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -77,6 +78,29 @@ async def test_two_runs_are_told_apart_by_who_comes_later(version, ended):
     assert house.texts(stream=ERR) == ["err", "err again"]
 
 
+@pytest.mark.parametrize("version", PODMANS)
+async def test_a_run_that_ends_without_a_newline_takes_nothing_from_the_next_where_logs_are_bounded(
+    version,
+):
+    web = replace(WEB, log_driver="k8s-file", log_options={"max-size": "50MB"})
+    house = House(version=version)
+    house.engine.start(web)
+    async with house.running():
+        house.say("hello")
+        await asyncio.sleep(10)
+    house.say("cut short", end=b"")
+    await asyncio.sleep(0.02)
+    await run_anew(house, web)
+    house.say("first")
+    for turn in range(2):
+        async with house.running():
+            await asyncio.sleep(20)
+            house.say(f"live {turn}")
+            await asyncio.sleep(5)
+            assert house.tail.gaps == 0
+    assert house.texts() == ["hello", "cut short", "first", "live 0", "live 1"]
+
+
 async def test_pieces_of_one_run_are_one_line_however_late_they_come():
     house = House(version="Podman 5.4.2")
     house.engine.start(WEB)
@@ -125,7 +149,7 @@ def test_a_run_that_goes_on_is_parted_where_the_one_before_ended():
 
 def test_a_run_that_is_over_is_parted_just_before_it_began():
     over = container(started=EPOCH + 2, finished=EPOCH + 9, running=False)
-    assert parting(over, PROGRESS, Dialect.PODMAN) == T + 1_980_000_000
+    assert parting(over, PROGRESS, Dialect.PODMAN) == T + 1_900_000_000
 
 
 def test_what_is_consumed_is_not_parted():

@@ -78,7 +78,7 @@ class Story:
                 self._say(f"{number} last", how[0], self._moment(how[0]), end=b"")
                 await asyncio.sleep(0.01)
                 engine.stop(WEB, unnoticed=how[1] and self._podman)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.3)
                 engine.start(WEB)
                 for stream in Stream:
                     self._newest[stream] = max(self._newest[stream], self.house.clock())
