@@ -17,11 +17,11 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all:
 WORKDIR /build
 
 # What changes seldom first: the dependencies, by hash.
-COPY requirements/run.txt requirements/build.txt wheel[s]/* wheels/
+COPY requirements/run.txt requirements/fast.txt requirements/build.txt wheel[s]/* wheels/
 RUN python3 -m venv tools \
     && tools/bin/pip install --require-hashes -r wheels/build.txt \
     && python3 -m venv --without-pip /opt/dockerjail \
-    && tools/bin/pip --python /opt/dockerjail/bin/python install --require-hashes -r wheels/run.txt
+    && tools/bin/pip --python /opt/dockerjail/bin/python install --require-hashes -r wheels/run.txt -r wheels/fast.txt
 
 COPY pyproject.toml README.md LICENSE source/
 COPY migrations source/migrations

@@ -8,7 +8,7 @@ ROOT   := $(if $(filter 0,$(shell id -u)),,sudo env $(foreach v,CI LAB_CACHE,$(i
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos lint unit fuzz format lock audit clean purge python machine venv installed
+.PHONY: help demo test chaos lint unit fuzz bench format lock audit clean purge python machine venv installed
 
 help:  ## show this
 	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 16
@@ -35,6 +35,10 @@ unit: installed  ## the fast tests, which need nothing special
 
 fuzz: installed $(VENV)/fuzz  ## hostile bytes against every reader: make fuzz [TARGET=log] [RUNS=1000000]
 	@$(BIN)/python -m tests.fuzz.run $(TARGET) $(if $(RUNS),--runs $(RUNS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+bench: machine installed $(VENV)/bench  ## all benchmarks, into benchmarks/RESULTS.md: make bench [BENCH=bench_matching] [ROUNDS=5] [CHECK=1]
+	@$(ROOT) $(BIN)/python -B -m benchmarks.results $(BENCH) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CHECK),--check); \
+		code=$$?; $(if $(ROOT),$(ROOT) chown -R --reference=Makefile benchmarks;) exit $$code
 
 format: installed  ## put the source into shape
 	$(BIN)/ruff check --fix-only --quiet .
@@ -80,4 +84,9 @@ $(VENV)/installed: requirements/dev.txt pyproject.toml
 $(VENV)/fuzz: requirements/fuzz.txt $(VENV)/installed
 	@echo "installing what requirements/fuzz.txt names"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/fuzz.txt
+	@touch $@
+
+$(VENV)/bench: requirements/bench.txt $(VENV)/installed
+	@echo "installing what requirements/bench.txt names"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/bench.txt
 	@touch $@

@@ -1,24 +1,26 @@
 """
-What a line made for a regex costs everybody else: `python -m benchmarks.bench_backtracking`.
+What a line made for a regex costs everybody else.
+
+    python -m benchmarks.bench_backtracking [--rounds N] [--quick] [--check] [--only TEXT] [--json FILE]
 
 One container logs nothing but such lines, another one harmless lines; both are judged on one event
 loop, as the daemon does. Printed is how long the harmless one waits for its turn at the worst, with
 the timer and without it; its cost on an ordinary attack is the ratio of the last line.
 """
 
-import argparse
 import asyncio
-import math
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from statistics import median
+from functools import partial
 
+from benchmarks import frame
+from benchmarks.frame import Against, Comparison, Figure, Item, Options, Taken, Turn, at_most
 from dockerjail.jail.jail import Bench, Jails
 from dockerjail.jail.patience import Watch
 from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Chunk, Container, Cursor, Stream
-from dockerjail.service.daemon import _judged
 from dockerjail.service.ticker import ticking
 
 CASES = {
@@ -57,6 +59,12 @@ def _bench(jails: Jails, number: int, *failregex: str) -> Bench:
     return jails.bench(_container(number), [policy])
 
 
+async def _judged(bench: Bench, chunk: Chunk) -> None:
+    """Judge a chunk in slices, as the daemon does: others get their turn between."""
+    for _ in bench.trial(chunk):
+        await asyncio.sleep(0)
+
+
 async def _worst(regex: str, line: str, *, guarded: bool, lines: int) -> tuple[float, float]:
     """Return the longest wait for a turn, and how long all of it took, in seconds."""
     watch = Watch(time.monotonic)
@@ -67,44 +75,55 @@ async def _worst(regex: str, line: str, *, guarded: bool, lines: int) -> tuple[f
         began = last = time.perf_counter()
         worst = 0.0
         async with asyncio.TaskGroup() as group:
-            attack = group.create_task(_judged(hostile, _chunk(0, [line] * lines), math.inf))
+            attack = group.create_task(_judged(hostile, _chunk(0, [line] * lines)))
             while not attack.done():
-                await _judged(harmless, _chunk(1, [GOOD]), math.inf)
+                await _judged(harmless, _chunk(1, [GOOD]))
                 await asyncio.sleep(0)
                 now = time.perf_counter()
                 worst, last = max(worst, now - last), now
         return worst, time.perf_counter() - began
 
 
-def _ordinary(*, guarded: bool) -> float:
-    """Return the processor time of an ordinary attack."""
+def _waits(regex: str, line: str, lines: int, *, ends: bool) -> Taken:
+    worst, _ = asyncio.run(_worst(regex, line, guarded=True, lines=lines))
+    alone = "one such line does not end without the timer"
+    if ends:
+        _, one = asyncio.run(_worst(regex, line, guarded=False, lines=1))
+        alone = f"one such line takes {one * 1000:.0f} ms without the timer"
+    return Taken(worst * 1000, alone)
+
+
+def _ordinary(lines: int, *, guarded: bool) -> Turn:
+    """Judge an ordinary attack."""
     watch = Watch(time.monotonic)
     sits = _bench(Jails(watch=watch), 0, *HARMLESS)
-    chunk = _chunk(0, [GOOD] * 20_000)
+    chunk = _chunk(0, [GOOD] * lines)
     timer: AbstractContextManager[None] = ticking(watch) if guarded else nullcontext()
     with timer:
-        began = time.process_time()
-        asyncio.run(_judged(sits, chunk, math.inf))
-        return time.process_time() - began
+        began = frame.cpu()
+        asyncio.run(_judged(sits, chunk))
+        return Turn(seconds=frame.cpu() - began, pieces=lines)
 
 
-def main() -> None:
-    """Print the table."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--lines", type=int, default=50, help="hostile lines in a chunk")
-    asked = options.parse_args()
-    print(f"{'line':18} {'worst wait with':>16} {'one such line without':>22}")
+def items(options: Options) -> Iterable[Item]:
+    """Yield all rows."""
     for name, (regex, line) in CASES.items():
-        worst, _ = asyncio.run(_worst(regex, line, guarded=True, lines=asked.lines))
-        if name == "for ever":
-            alone = "does not end"
-        else:
-            _, one = asyncio.run(_worst(regex, line, guarded=False, lines=1))
-            alone = f"{one * 1000:.0f} ms"
-        print(f"{name:18} {worst * 1000:13.0f} ms {alone:>22}")
-    ratios = [_ordinary(guarded=True) / _ordinary(guarded=False) for _ in range(9)]
-    print(f"an ordinary attack costs {median(ratios):.2f} times as much with the timer")
+        yield Figure(
+            name=f"worst wait beside lines that backtrack: {name}",
+            unit="ms",
+            take=partial(_waits, regex, line, options.size(50, 2), ends=name != "for ever"),
+        )
+    count = options.size(20_000, 200)
+    yield Comparison(
+        name="an ordinary attack with the timer",
+        ours=partial(_ordinary, count, guarded=True),
+        others=[
+            Against(
+                name="without it", side=partial(_ordinary, count, guarded=False), bar=at_most(1.1)
+            )
+        ],
+    )
 
 
 if __name__ == "__main__":
-    main()
+    frame.run(__doc__, items)

@@ -1,19 +1,24 @@
 """
-How many failures a second the store takes: `python -m benchmarks.bench_store`.
+How many failures a second the store takes, and how long a call waits.
 
-Each call records a batch of entries with its cursor, as the warden does; after
-`--maxretry` failures of a subject come its ban and the settlement.
+    python -m benchmarks.bench_store [--rounds N] [--quick] [--check] [--only TEXT] [--json FILE]
+
+Each call records a batch of entries with its cursor, as the warden does; after five failures of a
+subject come its ban and the settlement. The file is on the machine's directory for such things.
 """
 
-import argparse
 import asyncio
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, ip_network
 from itertools import islice
 from pathlib import Path
 
+from benchmarks import frame
+from benchmarks.frame import Figure, Options, Taken, at_least
 from dockerjail.model import Ban, Cursor, Failure, Scope, Stream
 from dockerjail.ports import Entry, Settled
 from dockerjail.store.sqlite import SqliteStore
@@ -23,6 +28,7 @@ TEXT = (
     'client {} - - "POST /wp-login.php HTTP/1.1" 401 1234 "-" '
     '"Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"'
 )
+MAXRETRY = 5
 SCOPE = Scope(ports=None, why="benchmark")
 
 
@@ -45,48 +51,61 @@ def entries(total: int, maxretry: int) -> Iterator[Entry]:
         yield Settled(jail=jail, subject=subject, ban=ban)
 
 
-def size(path: Path) -> int:
-    return path.stat().st_size
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What recording took: failures a second, their processor time, the slowest call, rows purged a second."""
+
+    rate: float
+    burnt: float
+    slowest: float
+    purged: float
 
 
-async def measure(path: Path, total: int, batch: int, maxretry: int) -> None:
-    source = entries(total, maxretry)
+async def _measure(path: Path, total: int, batch: int) -> Measured:
+    source = entries(total, MAXRETRY)
     work = [*iter(lambda: [*islice(source, batch)], [])]
-    waits: list[float] = []
+    slowest = 0.0
     async with SqliteStore(path, keep=1.0) as store:
         await store.load(now=1e9, findtime=600.0)
         started, burnt = time.perf_counter(), time.process_time()
         for number, part in enumerate(work):
             before = time.perf_counter()
             await store.record(part, {(CONTAINER, Stream.STDERR): Cursor(number, 1)})
-            waits.append(time.perf_counter() - before)
+            slowest = max(slowest, time.perf_counter() - before)
         took, cpu = time.perf_counter() - started, time.process_time() - burnt
-        waits.sort()
-        print(
-            f"batches of {batch:6}: {total / took:8,.0f} failures/s "
-            f"({total / maxretry / took:7,.0f} bans/s), {cpu / total * 1e6:5.1f} us CPU each; "
-            f"a call p50 {waits[len(waits) // 2] * 1e3:6.2f} ms, max {waits[-1] * 1e3:7.2f} ms"
-        )
         before = time.perf_counter()
         purged = await store.purge(2e9)
-        took = time.perf_counter() - before
-        print(f"{'purge':>17}: {purged / took:8,.0f} rows/s")
-    print(f"{'file':>17}: {size(path):8,} bytes after the purge")
+        gone = time.perf_counter() - before
+    return Measured(rate=total / took, burnt=cpu / total, slowest=slowest, purged=purged / gone)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--failures", type=int, default=200_000)
-    parser.add_argument("--batch", type=int, nargs="*", default=[1, 10, 100, 1000, 10_000])
-    parser.add_argument("--maxretry", type=int, default=5)
-    parser.add_argument("--directory", type=Path, help="where to put the file (default: temp)")
-    options = parser.parse_args()
-    for batch in options.batch:
-        # Small batches are measured on fewer, or it takes minutes.
-        total = min(options.failures, batch * 20_000)
-        with tempfile.TemporaryDirectory(prefix="djs", dir=options.directory) as directory:
-            asyncio.run(measure(Path(directory) / "state.db", total, batch, options.maxretry))
+def measured(total: int, batch: int) -> Measured:
+    """Record so many failures in batches, into a new file."""
+    with tempfile.TemporaryDirectory(prefix="djs") as directory:
+        return asyncio.run(_measure(Path(directory) / "state.db", total, batch))
+
+
+def figures(options: Options) -> Iterable[Figure]:
+    """Yield all rows."""
+    for batch in (1, 10, 100, 1000, 10_000):
+        # small batches are measured on fewer, or it takes minutes
+        total = min(options.size(200_000, 50), batch * 5000)
+        yield Figure(
+            name=f"failures recorded in batches of {batch:,}",
+            unit="failures/s",
+            take=partial(_rate, total, batch),
+            bar=at_least(20_000) if batch >= 1000 else None,
+        )
+
+
+def _rate(total: int, batch: int) -> Taken:
+    found = measured(total, batch)
+    detail = (
+        f"{found.burnt * 1e6:.3g} µs of processor each, the slowest call {found.slowest * 1e3:.3g} ms, "
+        f"{found.purged:,.0f} rows/s purged"
+    )
+    return Taken(found.rate, detail)
 
 
 if __name__ == "__main__":
-    main()
+    frame.run(__doc__, figures)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 Address = IPv4Address | IPv6Address
@@ -132,33 +133,29 @@ class Chunk:
     one blank, the bytes that the container wrote (long lines already glued
     together, a TTY's CR removed). `cursor` is where to resume after the last. Where there is no
     line, it is all there is to say.
+    A `framed` chunk has the Engine's header before each line (`dockerjail.framed`).
     """
 
     container: Container
     stream: Stream
     data: bytes
     cursor: Cursor
+    framed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line that could match; `at` is the Engine's time."""
+class Failure(NamedTuple):
+    """
+    A line that counts against a subject in one jail (`name@service`).
 
-    stream: Stream
-    at: float
-    text: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """A line that counts against a subject in one jail (`name@service`)."""
+    There are as many as an attacker writes lines: a tuple is made four times as fast as a dataclass.
+    """
 
     jail: str
     subject: Subject
     at: float
     container: str
     text: str
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

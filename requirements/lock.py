@@ -28,8 +28,10 @@ def main() -> None:
     """Write all lock files."""
     project = tomllib.loads((TOP / "pyproject.toml").read_text())
     run = project["project"]["dependencies"]
+    fast = project["project"]["optional-dependencies"]["fast"]
     build = project["build-system"]["requires"]
     development = project["dependency-groups"]["dev"]
+    charts = project["dependency-groups"]["bench"]
     flask = (FLASK / "requirements.in").read_text().split()
     upgrade = "keep" not in sys.argv[1:]
     with tempfile.TemporaryDirectory() as scratch:
@@ -38,11 +40,13 @@ def main() -> None:
         pip = [work / "venv/bin/python", "-m", "pip", "--disable-pip-version-check"]
         subprocess.run([*pip, "install", "--quiet", "uv"], check=True)  # noqa: S603
         lock(work, run, HERE / "run.txt", upgrade=upgrade)
+        lock(work, fast, HERE / "fast.txt", HERE / "run.txt", upgrade=upgrade)
         lock(work, build, HERE / "build.txt", upgrade=upgrade)
         editable = "editables"  # hatchling asks for it when the project is installed in place
-        everything = [*run, *build, editable, *development]
-        fixed = (HERE / "run.txt", HERE / "build.txt")
+        everything = [*run, *fast, *build, editable, *development]
+        fixed = (HERE / "run.txt", HERE / "fast.txt", HERE / "build.txt")
         lock(work, everything, HERE / "dev.txt", *fixed, upgrade=upgrade)
+        lock(work, charts, HERE / "bench.txt", HERE / "dev.txt", upgrade=upgrade)
         lock(work, FUZZ, HERE / "fuzz.txt", upgrade=upgrade)
         lock(work, flask, FLASK / "requirements.txt", upgrade=upgrade)
 

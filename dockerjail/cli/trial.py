@@ -13,9 +13,10 @@ from itertools import count as counted
 from typing import Final
 
 from dockerjail.cli import dates
+from dockerjail.framed import plain
 from dockerjail.jail.filter import Filter, Hit, Reading
 from dockerjail.jail.ignore import Ignore
-from dockerjail.jail.jail import Bench, Jail, Jails
+from dockerjail.jail.jail import Bench, Jail, Jails, Outcome
 from dockerjail.jail.memory import Memory
 from dockerjail.jail.patience import LIMIT, Patience, Watch
 from dockerjail.jail.policy import JailPolicy
@@ -26,9 +27,6 @@ from dockerjail.model import (
     Chunk,
     Container,
     Cursor,
-    Failure,
-    Line,
-    Named,
     Offence,
     Stream,
     Subject,
@@ -129,6 +127,7 @@ class Trial:
 
     def feed(self, chunk: Chunk) -> None:
         """Judge the lines of a chunk, each with a stamp or with `UNSTAMPED`."""
+        chunk = plain(chunk)
         bench = self._bench = self._bench or self._sit(chunk.container)
         if chunk.stream not in self.policy.streams:
             self.unread += chunk.data.count(b"\n")
@@ -229,19 +228,18 @@ class Forecast:
         if match.at is None:
             self.untimed += 1
             return
-        line = Line(stream=Stream.STDOUT, at=match.at, text=match.text)
-        for what in self._jail.weigh(match.hit, line, ""):
-            match what:
-                case Failure():
-                    known = self.suspects.setdefault(what.subject, Suspect(subject=what.subject))
-                    known.failures += 1
-                    known.last_at = max(known.last_at, what.at)
-                case Offence():
-                    self._ban(self.suspects[what.subject], what.at)
-                case Named():
-                    self.names += 1
-                case _, who, why, _:
-                    self.spared[who] = why, self.spared.get(who, (why, 0))[1] + 1
+        outcome = Outcome()
+        self._jail.weigh(match.hit, match.at, match.text, "", outcome)
+        self.names += len(outcome.named)
+        for _, who, why, _ in outcome.ignored:
+            self.spared[who] = why, self.spared.get(who, (why, 0))[1] + 1
+        for what in outcome.entries:
+            if isinstance(what, Offence):
+                self._ban(self.suspects[what.subject], what.at)
+                continue
+            known = self.suspects.setdefault(what.subject, Suspect(subject=what.subject))
+            known.failures += 1
+            known.last_at = max(known.last_at, what.at)
 
     def _ban(self, suspect: Suspect, at: float) -> None:
         """Ban, or prolong the ban that stands, as the daemon does."""

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
@@ -184,6 +185,24 @@ class BudgetSettings(_Section):
     active: Annotated[int, PlainValidator(_limit)] = 5000
 
 
+class Search(StrEnum):
+    """What searches the logs: the fastest engine there is, or the one of plain Python."""
+
+    AUTO = "auto"
+    PYTHON = "python"
+
+
+def _search(value: object) -> Search:
+    return Search(values.choice(value, tuple(Search)))
+
+
+class MatchingSettings(_Section):
+    """`[matching]`: what searches the logs, and each how many chunks of one are judged twice; 0 is none."""
+
+    engine: Annotated[Search, PlainValidator(_search)] = Search.AUTO
+    audit: Annotated[int, PlainValidator(_limit)] = 1000
+
+
 class LogSettings(_Section):
     """`[log]`: from which level on, by the name that `logging` has for it."""
 
@@ -282,6 +301,7 @@ SECTIONS: Mapping[str, type[_Section]] = {
     "control": ControlSettings,
     "firewall": FirewallSettings,
     "budget": BudgetSettings,
+    "matching": MatchingSettings,
     "log": LogSettings,
     "fail2ban": Fail2banSettings,
     "defaults": Defaults,
@@ -317,6 +337,7 @@ class Settings:
     control: ControlSettings
     firewall: FirewallSettings
     budget: BudgetSettings
+    matching: MatchingSettings
     log: LogSettings
     fail2ban: Fail2banSettings
     defaults: Defaults
@@ -391,6 +412,7 @@ def load(path: Path | None = None, environ: Mapping[str, str] | None = None) -> 
         control=sections.control,
         firewall=sections.firewall,
         budget=sections.budget,
+        matching=sections.matching,
         log=sections.log,
         fail2ban=sections.fail2ban,
         defaults=defaults,
@@ -438,6 +460,7 @@ class _Sections(_Layered):
     control: ControlSettings = ControlSettings()
     firewall: FirewallSettings = FirewallSettings()
     budget: BudgetSettings = BudgetSettings()
+    matching: MatchingSettings = MatchingSettings()
     log: LogSettings = LogSettings()
     fail2ban: Fail2banSettings = Fail2banSettings()
     defaults: Defaults = Defaults()

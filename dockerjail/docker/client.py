@@ -27,12 +27,10 @@ from re import fullmatch
 from types import TracebackType
 from typing import Any, Self
 
-import aiohttp
-from aiodocker import Docker
-
 from dockerjail.docker import inspect
 from dockerjail.docker.address import certificates, engine_at
 from dockerjail.docker.answers import ID, EventReader, ListReader
+from dockerjail.docker.bare import without_certificates
 from dockerjail.errors import (
     ContainerGone,
     ContainerUnknown,
@@ -41,6 +39,10 @@ from dockerjail.errors import (
 )
 from dockerjail.model import Container, Problem
 from dockerjail.stamp import NANO
+
+with without_certificates():
+    import aiohttp
+    from aiodocker import Docker
 
 NEWEST_TESTED = (1, 45)
 """API of Engine 26.1; a newer Engine is asked in this version as long as it answers."""

@@ -191,6 +191,17 @@ class Position:
         self.seen = 1
         return True
 
+    def leap(self, first: bytes, last: bytes, seen: int) -> bool:
+        """
+        Move on over frames that need not be looked at one by one; say whether they are all new.
+
+        They begin with the stamp `first` and end with `seen` frames of the stamp `last`.
+        """
+        if not self.passed or self._repeats or first <= self.stamp:
+            return False
+        self.stamp, self.seen = last, seen
+        return True
+
     def _passes(self, moment: bytes, payload: bytes) -> bool:
         """Judge a frame that comes while everything was old so far."""
         led = self._mark is Mark.FRAME or not self.seen

@@ -10,20 +10,20 @@ Engines get wrong (26.1 with an API before 1.42).
 """
 
 import re
+from collections.abc import Sequence
 
 from dockerjail.docker.cursor import Dialect
+from dockerjail.docker.slab import Frame, slab
 from dockerjail.errors import EngineUnavailable
+from dockerjail.framed import HEADER
 from dockerjail.model import Container
 from dockerjail.stamp import NANO, nanoseconds
-
-Frame = tuple[int, bytes]
 
 STDOUT = 1
 SYSTEM_ERROR = 3
 PIECE = 16384
 """The Engine splits longer lines into pieces of this many bytes."""
 
-_HEADER = 8
 _LONGEST = 16 * 1024 * 1024
 """A length beyond this is not a frame's: what was read is something else."""
 
@@ -31,6 +31,9 @@ _LONGEST_STAMP = 40
 
 _LONGEST_BARE = PIECE + _LONGEST_STAMP
 """Within so many bytes a last piece ends and the next line's stamp stands."""
+
+_SPLIT_AT_LF = frozenset({"json-file", "local"})
+"""Drivers whose messages are what stood between two LFs."""
 
 JOURNALD = "journald"
 """The logging driver whose pieces of a long line each have a time of their own."""
@@ -51,7 +54,8 @@ _HELD = 64 * 1024
 def reader(container: Container, dialect: Dialect) -> "Reader":
     """Return what takes the log of this container apart."""
     if not container.tty:
-        return FrameReader()
+        lines = dialect is not Dialect.PODMAN and container.log_driver in _SPLIT_AT_LF
+        return FrameReader(slabs=lines)
     if dialect is Dialect.PODMAN:
         return PodmanTtyReader()
     driver = container.log_driver
@@ -60,32 +64,40 @@ def reader(container: Container, dialect: Dialect) -> "Reader":
 
 
 class FrameReader:
-    """Takes a multiplexed log apart: 8 bytes of header (kind, 0, 0, 0, u32 length), payload."""
+    """
+    Takes a multiplexed log apart: 8 bytes of header (kind, 0, 0, 0, u32 length), payload.
 
-    __slots__ = ("_rest",)
+    If it may, it leaves `slabs` as they are: where no payload has an LF but at its end.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_rest", "_slabs")
+
+    def __init__(self, *, slabs: bool = False) -> None:
         self._rest = b""
+        self._slabs = slabs
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: bytes) -> Sequence[Frame]:
         """
         Return the frames that `data` completes.
 
         Raises `EngineUnavailable` when this cannot be a multiplexed log.
         """
         buffer = self._rest + data if self._rest else data
+        if self._slabs and (plain := slab(buffer)) is not None:
+            self._rest = buffer[len(plain.data) :]
+            return plain
         frames: list[Frame] = []
         start, end = 0, len(buffer)
         number = int.from_bytes
-        while end - start >= _HEADER:
-            stop = start + _HEADER + number(buffer[start + 4 : start + 8], "big")
+        while end - start >= HEADER:
+            stop = start + HEADER + number(buffer[start + 4 : start + 8], "big")
             if stop > end:
                 if stop - start > _LONGEST:
                     raise EngineUnavailable(
                         f"what came as a log is none: frame header {buffer[start : start + 8]!r}"
                     )
                 break
-            frames.append((buffer[start], buffer[start + _HEADER : stop]))
+            frames.append((buffer[start], buffer[start + HEADER : stop]))
             start = stop
         self._rest = buffer[start:]
         return frames

@@ -13,14 +13,18 @@ A line is bounded: what is over the limit is cut off its end, and counted.
 
 from collections.abc import Mapping, Sequence
 
-from dockerjail.docker.cursor import ROUND, Dialect, Position, Progress, positions, waiting
-from dockerjail.docker.frames import JOURNALD, PIECE, SYSTEM_ERROR, Frame
+from dockerjail.docker.cursor import ROUND, Dialect, Position, Progress, positions, stamp, waiting
+from dockerjail.docker.frames import JOURNALD, PIECE, SYSTEM_ERROR
+from dockerjail.docker.slab import Frame, Slab
 from dockerjail.errors import EngineUnavailable
 from dockerjail.model import Chunk, Container, Cursor, Stream
 from dockerjail.stamp import NANO, nanoseconds
 
 LIMIT = 64 * 1024
 """How many bytes of text a line may have; the rest is dropped and counted."""
+
+_USUAL = 128
+"""Bytes of a usual frame: of a slab nobody counts them."""
 
 _LONG_WAIT = ROUND * NANO // 2
 """Nanoseconds of log behind a piece; while it waits for fewer, whoever resumes finds it anyway."""
@@ -68,7 +72,7 @@ class Lines:
     """
     Makes chunks of one request's frames.
 
-    Counts while it works: `fresh` new frames, `overlong` lines that were cut,
+    Counts while it works: `fresh` new frames (of a slab about), `overlong` lines that were cut,
     `dropped` bytes that were cut off; `errors` are those that the Engine put into
     the stream. `oldest` is the stamp of the first new frame of the last `feed`,
     None when it had none, `newest` that of the last new frame ever; nanoseconds.
@@ -82,14 +86,15 @@ class Lines:
         dialect: Dialect,
         limit: int = LIMIT,
         stand: Mapping[Stream, Position] | None = None,
-        measure: bool = False,
+        ahead: int | None = None,
     ) -> None:
         """
         Leave out what `cursors` say is consumed, by its stamps; or what `stand` says is.
 
-        `peak` is known if it is asked to `measure`.
+        With `ahead`, nanoseconds, `reached` says whether a frame of that stamp came, or a later one.
         """
-        self._measure = measure
+        self._ahead = ahead
+        self.reached = ahead is None
         self._container = container
         self._limit = limit
         self._glue = dialect is Dialect.PODMAN
@@ -114,7 +119,6 @@ class Lines:
         self.errors: list[str] = []
         self.oldest: int | None = None
         self.newest: int | None = None
-        self.peak = 0
         self._place = 0
         self._joint = b""
 
@@ -126,6 +130,8 @@ class Lines:
         seconds: whoever commits only the first can still find the second. Raises
         `EngineUnavailable` when this is no log; nothing is consumed then.
         """
+        if isinstance(frames, Slab) and (chunk := self._leap(frames)) is not None:
+            return [chunk]
         strands = self._strands
         limit = self._limit
         first = last = self._joint = b""
@@ -160,13 +166,36 @@ class Lines:
             self.oldest = _moment(first) if first else None
             if last:
                 self.newest = _moment(last)
-            if self._measure:
+            if self._ahead is not None and not self.reached:
                 top = max((line[:30] for kind, line in frames if kind in strands), default=b"")
-                self.peak = max(self.peak, _moment(top + b" ") if top else 0)
+                self.reached = bool(top) and _moment(top + b" ") >= self._ahead
         except ValueError as error:
             raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
         chunks, self._chunks = self._chunks, []
         return chunks
+
+    def _leap(self, slab: Slab) -> Chunk | None:
+        """Take a slab as it is, if all in it is new and nothing stands before it."""
+        strand = self._strands[slab.kind]
+        if strand.pieces or strand.other.pieces or strand.torn:
+            return None
+        cursor = slab.cursor
+        if not strand.position.leap(slab.first, slab.stamp, cursor.seen):
+            return None
+        self.fresh += len(slab.data) // _USUAL + 1
+        self.oldest, self.newest = nanoseconds(slab.first), cursor.ns
+        if self._ahead is not None and not self.reached:
+            self.reached = cursor.ns >= self._ahead or slab.has(stamp(self._ahead))
+        self._joint = b""
+        self._place += 1
+        strand.place = strand.done = self._place
+        return Chunk(
+            container=self._container,
+            stream=strand.stream,
+            data=slab.data,
+            cursor=cursor,
+            framed=True,
+        )
 
     def tear(self) -> None:
         """Take nothing for a line up to the first end of one, if the log may begin amid one."""

@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 from dockerjail.docker.cursor import Dialect, Mark, Position
-from dockerjail.docker.frames import Frame, reader
+from dockerjail.docker.frames import reader
 from dockerjail.docker.lines import LIMIT, Lines
+from dockerjail.docker.slab import Frame
 from dockerjail.errors import EngineUnavailable
 from dockerjail.jail.memory import LIFE
 from dockerjail.model import Chunk, Container, Cursor, Stream

@@ -50,14 +50,16 @@ from dockerjail.docker.cursor import (
     stamp,
     windows,
 )
-from dockerjail.docker.frames import JOURNALD, SYSTEM_ERROR, Frame, Reader
+from dockerjail.docker.frames import JOURNALD, SYSTEM_ERROR, Reader
 from dockerjail.docker.frames import reader as frames_of
 from dockerjail.docker.inspect import bounded, readable
 from dockerjail.docker.lateness import Lateness
 from dockerjail.docker.lines import LIMIT, Lines
 from dockerjail.docker.pace import Pace, file_size
 from dockerjail.docker.recall import Recall, recall
+from dockerjail.docker.slab import Frame, Slab
 from dockerjail.errors import ContainerGone, ContainerUnknown, EngineUnavailable, LogsUnreadable
+from dockerjail.framed import count
 from dockerjail.model import Chunk, Container, Cursor, Problem, Stream
 from dockerjail.ports import Engine
 from dockerjail.retry import Backoff
@@ -620,7 +622,7 @@ class Tail:
             dialect=self._dialect(),
             limit=self._limit,
             stand=stand,
-            measure=self._ahead is not None,
+            ahead=self._ahead,
         )
         clock = asyncio.get_running_loop().time
         met = False
@@ -665,7 +667,9 @@ class Tail:
                             if not follow and self._begins_late(progress, window, frames[0]):
                                 lines.tear()
                         chunks = lines.feed(frames)
-                        count += len(frames)
+                        count += (
+                            0 if isinstance(frames, Slab) else len(frames)
+                        )  # behind the cursors' frames
                         if need is _Need.SEEK:
                             await asyncio.sleep(0)
                             continue
@@ -685,6 +689,8 @@ class Tail:
                             end = _End.DAMAGED
                             break
                         await asyncio.sleep(0)
+                    # what came last may be hundreds of lines, and nothing may come for days
+                    data, frames, chunks = data and b"", (), []
             except _Silence:
                 end = _End.QUIET
         if end is _End.QUIET and not follow:
@@ -708,7 +714,7 @@ class Tail:
             return _End.CLOSED if there else _End.UNREACHED
         if not met:
             return _End.CLOSED if self._accept_nothing(window, need) else _End.UNREACHED
-        if self._ahead is not None and lines.peak < self._ahead and not self._regressed:
+        if not lines.reached and not self._regressed:
             # A narrower window showed something newer: it is behind damage, at which
             # Engines before 23 stop without a word.
             return _End.DAMAGED
@@ -872,7 +878,7 @@ class Tail:
             self._held = lines.held
             self._lost -= {chunk.stream}
             self._real = True
-            self.lines += chunk.data.count(b"\n")
+            self.lines += count(chunk)
             self.bytes += len(chunk.data)
             if self._leaving and self._task is not None:
                 self._task.cancel()

@@ -124,6 +124,8 @@ def cutter(patterns: Sequence[str]) -> Cut:
     )
     if not templates:
         return datecut.cut
+    if [(each.at_begin, each.search) for each in templates] == [(True, None)] and not default:
+        return datecut.cut_at_begin
 
     def cut(text: str) -> str:
         span = _find(templates, text)

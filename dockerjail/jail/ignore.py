@@ -57,6 +57,11 @@ class Ignore:
         self._begins.clear()
         self.version += 1
 
+    @property
+    def more(self) -> bool:
+        """Whether anybody is ignored beside those who always are."""
+        return bool(self._reasons)
+
     def why(self, address: Address) -> str | None:
         """Return the reason in words why `address` is never banned; None if it may be."""
         number = int(address)

@@ -20,27 +20,27 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, NamedTuple
 
 from dockerjail.errors import FilterError, Overdue
+from dockerjail.framed import HEADER, plain, whole
 from dockerjail.jail.filter import Filter, Hit, read
 from dockerjail.jail.ignore import Ignore, spared
 from dockerjail.jail.memory import Memory
 from dockerjail.jail.patience import Patience, Watch
 from dockerjail.jail.policy import JailPolicy
 from dockerjail.jail.rule import Rule, UseDns
-from dockerjail.jail.sieve import Candidate, Sieve, lines
-from dockerjail.jail.window import Room, Window
+from dockerjail.jail.sieves import Sieves
+from dockerjail.jail.window import Room, Window, number
 from dockerjail.model import (
     Address,
     Chunk,
     Container,
     Failure,
-    Line,
     Named,
     Offence,
     Problem,
     Stream,
     Subject,
 )
-from dockerjail.stamp import NANO, seconds
+from dockerjail.stamp import NANO, Clock
 
 LONGEST_LINE: Final = 16384
 """Characters that the regexes see of a line: of a longer one its two ends."""
@@ -48,19 +48,13 @@ LONGEST_LINE: Final = 16384
 LONGEST_TEXT: Final = 1000
 """Characters of a line that go with a failure."""
 
+_CR: Final = 0x0D
+
 CROWD: Final = 4096
 """Addresses whose subject a jail remembers: each takes almost a KiB, and there are many jails."""
 
 IDLE: Final = 1000
 """Jails that no container runs any more and that are kept for what they count."""
-
-CROWDED: Final = 0.5
-REST: Final = 16
-"""If this share of a chunk comes through the sieve, so many chunks are read without it."""
-
-SAMPLE: Final = 4096
-FIT_EVERY: Final = 64 * 1024 * 1024
-"""Bytes of a log that the sieve is fitted to at least, and after how many it is again at most."""
 
 Ignored = tuple[str, Address, str, float]
 """A failure that did not count: the jail, whose it was, why, and when."""
@@ -85,6 +79,37 @@ class Verdict:
 
 
 NOTHING: Final = Verdict()
+
+
+class Outcome:
+    """A verdict while it is being reached."""
+
+    __slots__ = ("entries", "ignored", "named", "suspended")
+
+    def __init__(self) -> None:
+        self.entries: list[Failure | Offence] = []
+        self.ignored: list[Ignored] = []
+        self.named: list[Named] = []
+        self.suspended: list[Jail] = []
+
+    def verdict(self) -> Verdict:
+        """Return what came of it all."""
+        if not self.entries and not self.ignored and not self.named and not self.suspended:
+            return NOTHING
+        return Verdict(
+            entries=self.entries,
+            ignored=self.ignored,
+            named=self.named,
+            suspended=self.suspended,
+        )
+
+
+class _Accused(NamedTuple):
+    """Whom a failure counts against, why it does not if it does not, and his number."""
+
+    subject: Subject
+    why: str | None
+    key: int
 
 
 class Trial:
@@ -132,7 +157,7 @@ class Jail:
         self._everywhere = ignore
         self._here = _own(policy)
         self._exempt = Ignore()
-        self._known: dict[Address | Subject, tuple[Subject, str | None]] = {}
+        self._known: dict[Address | Subject | str, _Accused] = {}
         self._known_at = ignore.version
         self._memories: dict[str, Memory] = {}
 
@@ -177,7 +202,10 @@ class Jail:
         By its own `ignoreip` and whom it exempts: None says nothing of what others protect.
         """
         own = _network(found)
-        return spared(own, self._here) or spared(own, self._exempt)
+        # nearly no jail has any of these
+        return (spared(own, self._here) if self._here.more else None) or (
+            spared(own, self._exempt) if self._exempt.more else None
+        )
 
     def follow(self, policy: JailPolicy, filter: Filter | None) -> None:
         """Go on by another policy of the same name; what was counted stays."""
@@ -194,74 +222,75 @@ class Jail:
         """Return how many subjects have failures that count at the moment `at`."""
         return self.window.failing(at)
 
-    def weigh(
-        self, hit: Hit, line: Line, container: str
-    ) -> Iterator[Failure | Offence | Ignored | Named]:
-        """Yield what comes of a line that the filter hit."""
+    def weigh(self, hit: Hit, at: float, text: str, container: str, into: "Outcome") -> None:
+        """Add what comes of a line that the filter hit; `at` is its time, `text` all of it."""
         self.lines_matched += 1
+        if hit.lines:
+            text = "\n".join(hit.lines)[-LONGEST_TEXT:]
+        elif len(text) > LONGEST_TEXT:
+            text = text[:LONGEST_TEXT]
         if hit.address is not None:
-            yield from self._count(hit.address, line.at, _text(hit, line), hit.fields, container)
+            self._count(hit.address, hit.written, at, text, hit.fields, container, into)
         elif hit.name and self.policy.rule.usedns is not UseDns.NO:
-            yield Named(
-                jail=self.name,
-                name=hit.name,
-                at=line.at,
-                container=container,
-                text=_text(hit, line),
-                fields=hit.fields,
+            into.named.append(
+                Named(
+                    jail=self.name,
+                    name=hit.name,
+                    at=at,
+                    container=container,
+                    text=text,
+                    fields=hit.fields,
+                )
             )
         else:
             self.refused_total += 1
             self.last_refused = hit.why
 
-    def count(self, found: Address, named: Named) -> Iterator[Failure | Offence | Ignored]:
-        """Yield what comes of a failure by a name that is `found`'s."""
-        return self._count(found, named.at, named.text, named.fields, named.container)
+    def count(self, found: Address, named: Named, into: "Outcome") -> None:
+        """Add what comes of a failure by a name that is `found`'s."""
+        self._count(found, "", named.at, named.text, named.fields, named.container, into)
 
     def _count(
         self,
         found: Address | Subject,
+        written: str,
         at: float,
         text: str,
         fields: Mapping[str, str],
         container: str,
-    ) -> Iterator[Failure | Offence | Ignored]:
-        subject, why = self._look_up(found)
-        if why is not None:
-            yield self.name, _one(found), why, at
-            return
-        self.failures_total += 1
-        self.last_failure_at = max(self.last_failure_at, at)
-        yield Failure(
-            jail=self.name,
-            subject=subject,
-            at=at,
-            container=container,
-            text=text,
-            fields=fields,
-        )
-        full = self.window.add(subject, at)
-        if full is not None:
-            yield Offence(
-                jail=self.name,
-                subject=subject,
-                at=full.at,
-                failures=full.failures,
-                container=container,
-                address=_one(found),
-            )
-
-    def _look_up(self, found: Address | Subject) -> tuple[Subject, str | None]:
-        """Return whom a failure counts against, and why it does not, if it does not."""
+        into: "Outcome",
+    ) -> None:
         if self._known_at != self._everywhere.version or len(self._known) > CROWD:
             self._known.clear()
             self._known_at = self._everywhere.version
-        known = self._known.get(found)
-        if known is None:
-            known = self._known[found] = self._subject(found)
-        return known
+        # as a text an address is looked up ten times as fast; a network has more than was written
+        known_by = written if written and isinstance(found, IPv4Address | IPv6Address) else found
+        accused = self._known.get(known_by)
+        if accused is None:
+            whom, why = self._look_up(found)
+            accused = self._known[known_by] = _Accused(whom, why, number(whom))
+        subject, why, key = accused
+        if why is not None:
+            into.ignored.append((self.name, _one(found), why, at))
+            return
+        self.failures_total += 1
+        if at > self.last_failure_at:
+            self.last_failure_at = at
+        into.entries.append(Failure(self.name, subject, at, container, text, fields))
+        full = self.window.fail(key, at)
+        if full is not None:
+            into.entries.append(
+                Offence(
+                    jail=self.name,
+                    subject=subject,
+                    at=full.at,
+                    failures=full.failures,
+                    container=container,
+                    address=_one(found),
+                )
+            )
 
-    def _subject(self, found: Address | Subject) -> tuple[Subject, str | None]:
+    def _look_up(self, found: Address | Subject) -> tuple[Subject, str | None]:
         """Widen an address to what the jail counts by; never over one that is ignored."""
         own = _network(found)
         prefix = self.policy.ipv4_prefix if own.version == 4 else self.policy.ipv6_prefix
@@ -290,6 +319,7 @@ class Bench:
         self.jails = tuple(jails)
         self.problems = tuple(problems)
         self._owner = owner
+        self._clock = Clock()
         self._version = -1
         self._gates: Mapping[Stream, _Gate] = {}
         self._recalling: Mapping[Stream, _Gate] = {}
@@ -315,24 +345,9 @@ class Bench:
         gate = self._gates[chunk.stream]
         if not gate.jails:
             return NOTHING
-        entries: list[Failure | Offence] = []
-        ignored: list[Ignored] = []
-        named: list[Named] = []
-        suspended: list[Jail] = []
-        for hit in self._hits(gate, chunk, suspended, now):
-            if hit is None:
-                yield
-                continue
-            for what in hit.jail.weigh(hit.found, hit.line, chunk.container.name):
-                if isinstance(what, tuple):
-                    ignored.append(what)
-                elif isinstance(what, Named):
-                    named.append(what)
-                else:
-                    entries.append(what)
-        if not entries and not ignored and not named and not suspended:
-            return NOTHING
-        return Verdict(entries=entries, ignored=ignored, named=named, suspended=suspended)
+        outcome = Outcome()
+        yield from self._judge(gate, chunk, now, outcome)
+        return outcome.verdict()
 
     @property
     def remembers(self) -> bool:
@@ -348,9 +363,7 @@ class Bench:
         self._renew()
         gate = self._recalling[chunk.stream]
         if gate.jails:
-            for hit in self._hits(gate, chunk, [], now):
-                if hit is None:
-                    yield
+            yield from self._judge(gate, chunk, now, None)
 
     def _renew(self) -> None:
         """Sieve for what the jails' rules are now."""
@@ -365,56 +378,67 @@ class Bench:
             ]
             for stream in Stream
         }
-        self._gates = {stream: _Gate(jails) for stream, jails in by_stream.items()}
+        sieves = self._owner.sieves
+        self._gates = {stream: _Gate(jails, sieves) for stream, jails in by_stream.items()}
         self._recalling = {
-            stream: _Gate([(jail, filter) for jail, filter in jails if filter.remembers])
+            stream: _Gate([(jail, filter) for jail, filter in jails if filter.remembers], sieves)
             for stream, jails in by_stream.items()
         }
 
-    def _hits(
-        self, gate: "_Gate", chunk: Chunk, suspended: list[Jail], now: float
-    ) -> Generator["_Found | None", None, None]:
+    def _judge(
+        self, gate: "_Gate", chunk: Chunk, now: float, into: "Outcome | None"
+    ) -> Generator[None, None, None]:
         """
-        Yield what the filters hit, and None whenever others should get their turn.
+        Show the lines of `chunk` to the filters; yields whenever others should get their turn.
 
-        Jails that are suspended for what their regexes took are added to `suspended`.
+        What comes of them is added to `into`, if anything is to.
         """
         watch = self._owner.watch
-        container = chunk.container
-        data = chunk.data
-        if gate.colourless and b"\x1b" in data:
-            data = _COLOUR.sub(b"", data)
-        for start, end, which in gate.candidates(data):
+        clock = self._clock
+        container, stream = chunk.container, chunk.stream
+        coloured = gate.colourless and b"\x1b" in chunk.data
+        if chunk.framed and (coloured or gate.sifter.sees_all):
+            chunk = plain(chunk)
+        data = _COLOUR.sub(b"", chunk.data) if coloured else chunk.data
+        found = gate.sifter.candidates(data)
+        header = 0
+        if chunk.framed:
+            if all(whole(data, start, end) for start, end, _ in found):
+                header = HEADER
+            else:
+                data = plain(chunk).data
+                found = gate.sifter.candidates(data)
+        if gate.sifter.due:
+            found = yield from gate.sifter.audited(data, found, watch)
+        for start, end, which in found:
             if watch.due:
                 watch.due = False
-                yield None
-            line, full = _line(chunk, data, start, end, now)
-            reading = read(line.text, line.at, line.stream, full=full)
+                yield
+            start += header
+            begin, at = clock.read(data, start, end)
+            if not begin:
+                begin, at = start, chunk.cursor.ns / NANO
+            at = min(at, now)
+            text, full = _text(data, begin, end)
+            line = read(text, at, stream, full=full)
             for index in which:
                 jail, filter = gate.jails[index]
                 patience = jail.patience
-                if patience.limited and not patience.admits(len(line.text), watch.clock()):
+                if patience.limited and not patience.admits(len(text), watch.clock()):
                     continue
+                memory = jail.memory(container.id) if filter.remembers else None
                 try:
                     watch.serial += 1
                     watch.busy = True
-                    hit = filter.judge(reading, jail.memory(container.id))
+                    hit = filter.judge(line, memory)
                     watch.busy = False
                 except Overdue as overdue:
                     watch.busy = False
-                    if patience.strike(overdue, line.text, watch.clock()):
-                        suspended.append(jail)
+                    if patience.strike(overdue, text, watch.clock()) and into is not None:
+                        into.suspended.append(jail)
                     continue
-                if hit is not None:
-                    yield _Found(jail, hit, line)
-
-
-class _Found(NamedTuple):
-    """A line that the filter of a jail hit."""
-
-    jail: Jail
-    found: Hit
-    line: Line
+                if hit is not None and into is not None:
+                    jail.weigh(hit, at, text, container.name, into)
 
 
 class Jails:
@@ -425,9 +449,15 @@ class Jails:
     counters, with the numbers and regexes that it brings.
     """
 
-    def __init__(self, ignore: Ignore | None = None, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        ignore: Ignore | None = None,
+        watch: Watch | None = None,
+        sieves: Sieves | None = None,
+    ) -> None:
         self.ignore = ignore if ignore is not None else Ignore()
         self.watch = watch if watch is not None else Watch()
+        self.sieves = sieves if sieves is not None else Sieves()
         self.version = 0
         self.room = Room()
         self._jails: dict[str, Jail] = {}
@@ -512,11 +542,10 @@ class _Gate:
     """
     What lies before the jails that read one stream of one container: their sieve.
 
-    A log in which most lines matter is not sifted. The sieve is fitted to the log itself,
-    again and again, since logs change.
+    A jail that reads no colours has them taken out before.
     """
 
-    def __init__(self, jails: Sequence[tuple[Jail, Filter]]) -> None:
+    def __init__(self, jails: Sequence[tuple[Jail, Filter]], sieves: Sieves) -> None:
         self.jails = tuple(jails)
         filters = tuple(filter for _, filter in jails)
         self.colourless = not any(
@@ -525,40 +554,13 @@ class _Gate:
             for regex in (each.rule.prefregex, *each.rule.failregex)
         )
         """Whether colours can be taken out of the lines."""
-        self._sieve = _sieve(filters)
-        self._rest = 0
-        self._seen = 0
-        self._fit_at = SAMPLE
-
-    def candidates(self, data: bytes) -> Iterable[Candidate]:
-        """Return the lines to look at."""
-        self._seen += len(data)
-        if self._rest:
-            self._rest -= 1
-            return self._everything(data)
-        if self._seen >= self._fit_at and len(data) >= SAMPLE:
-            self._fit_at = self._seen + min(self._seen, FIT_EVERY)
-            self._sieve = Sieve(self._sieve.filters, data)
-        found = list(self._sieve.candidates(data))
-        if found and sum(end - start for start, end, _ in found) > CROWDED * len(data):
-            self._rest = REST
-        return found
-
-    def _everything(self, data: bytes) -> Iterator[Candidate]:
-        everybody = self._sieve.all
-        for start, end in lines(data):
-            yield start, end, everybody
+        self.sifter = sieves.sifter(filters, [jail.name for jail, _ in jails])
 
 
 @lru_cache(maxsize=1024)
 def _filter(rule: Rule) -> Filter:
     """Compile once what many containers share."""
     return Filter(rule)
-
-
-@lru_cache(maxsize=256)
-def _sieve(filters: tuple[Filter, ...]) -> Sieve:
-    return Sieve(filters)
 
 
 def _own(policy: JailPolicy) -> Ignore:
@@ -577,37 +579,18 @@ def _network(found: Address | Subject) -> Subject:
     return IPv6Network((int(found), 128)) if isinstance(found, IPv6Address) else found
 
 
-def _text(hit: Hit, line: Line) -> str:
-    """Return what goes with a failure of its line, or lines."""
-    if hit.lines:
-        return "\n".join(hit.lines)[-LONGEST_TEXT:]
-    return line.text[:LONGEST_TEXT]
-
-
-def _line(chunk: Chunk, data: bytes, start: int, end: int, now: float) -> tuple[Line, str]:
+def _text(data: bytes, start: int, end: int) -> tuple[str, str]:
     """
-    Take one line out of a chunk's data: its stamp, `now` at the latest, and its text without CR at the end.
+    Take the text of a line out of its bytes, without CR at the end.
 
-    A line without a stamp that can be read has the time of the chunk's end, and is all
-    text: it is not lost. Of a long line its two ends are kept, since an attacker who
-    pads his name must not push the address out of sight; U+FFFD is where it was cut. Such
-    a line's whole text is returned beside it, else nothing.
+    Of a long line its two ends are kept, since an attacker who pads his name must not push the
+    address out of sight; U+FFFD is where it was cut. Such a line's whole text is returned
+    beside it, else nothing.
     """
-    full = ""
-    blank = data.find(b" ", start, end)
-    try:
-        at = seconds(data[start : max(start, blank)])
-        start = blank + 1
-    except ValueError:
-        at = chunk.cursor.ns / NANO
-    if data.endswith(b"\r", start, end):
+    if end > start and data[end - 1] == _CR:
         end -= 1
-    if end - start > LONGEST_LINE:
-        half = LONGEST_LINE // 2
-        text = data[start:end].decode("utf-8", "replace")
-        if len(text) > LONGEST_LINE:
-            full = text
-            text = f"{text[:half]}\ufffd{text[-half:]}"
-    else:
-        text = data[start:end].decode("utf-8", "replace")
-    return Line(stream=chunk.stream, at=min(at, now), text=text), full
+    text = data[start:end].decode("utf-8", "replace")
+    if len(text) <= LONGEST_LINE:
+        return text, ""
+    half = LONGEST_LINE // 2
+    return f"{text[:half]}\ufffd{text[-half:]}", text

@@ -8,10 +8,10 @@ failregex the last lines of a stream at once (`Scroll`).
 Everything is bounded: an attacker opens as many connections as he likes.
 """
 
+import re
 from collections import OrderedDict, deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from dockerjail.model import Stream
@@ -37,42 +37,109 @@ ROOM: Final = 1 << 20
 TOGETHER: Final = 65536
 """Characters that the lines of a `Scroll` have together at most; a single one may be longer."""
 
-_MARKS: Final = frozenset(("mlfid", "content", "nofail", "mlfforget", "mlfgained"))
-_IDENTITIES: Final = ("fid", "ip4", "ip6", "host", "dns")
-
 Groups = Mapping[str, str | None]
 
 
 class Joined(NamedTuple):
-    """A failure of a connection: what its lines captured, who tried, and the lines."""
+    """A failure of a connection: what its lines captured, and users and lines if they are several."""
 
-    groups: dict[str, str | None]
-    users: frozenset[str]
-    lines: tuple[str, ...]
+    groups: Groups
+    users: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
 class Session:
-    """One connection: what is known of it so far."""
+    """
+    One connection: what is known of it so far.
+
+    `groups` are the captures of all its lines, the last of each name; `lines` those of a failure
+    that waits, `aside` those that are none by themselves. `pending` is whether a failure waits for a line that
+    says whose it is. `size` are the characters of all this and of the connection's id.
+    """
+
+    __slots__ = ("aside", "groups", "lines", "pending", "since", "size", "users")
+
+    def __init__(self, since: float, size: int) -> None:
+        self.since = since
+        self.groups: Groups = _NOTHING
+        self.users: tuple[str, ...] = ()
+        self.lines: tuple[str, ...] = ()
+        self.aside: tuple[str, ...] = ()
+        self.pending = False
+        self.size = size
+
+    def tell(
+        self, found: Groups, user: str, line: str, *, quiet: bool, gained: bool
+    ) -> Joined | None:
+        """Take in a line; return a failure if it is one."""
+        if gained and self.pending:
+            self.pending = False
+            self.size -= _size(self.lines)
+            self.lines = ()
+        if user and user not in self.users and len(self.users) < NAMES:
+            self.users += (user,)
+            self.size += len(user)
+        self._learn(found)
+        if self.pending or len(self.users) > 1:
+            quiet = gained = False
+        self.pending = False
+        if quiet:
+            if len(self.aside) < LINES:
+                self.aside += (line,)
+                self.size += len(line)
+            return None
+        lines = self.aside + self.lines if self.aside else self.lines
+        self.aside = ()
+        if len(lines) < LINES and not gained:
+            lines += (line,)
+            self.size += len(line)
+        elif len(lines) > LINES:
+            self.size -= _size(lines[LINES:])
+            lines = lines[:LINES]
+        self.pending = not any(map(self.groups.get, _IDENTITIES))
+        if self.pending:
+            self.lines = lines
+            return None
+        self.lines = ()
+        self.size -= _size(lines)
+        return Joined(self.groups, self.users, lines)
+
+    def _learn(self, found: Groups) -> None:
+        """Keep what a line captured."""
+        before = self.groups
+        new = {name: said for name, said in found.items() if said is not None}
+        self.size += _size(new.values()) - _size(filter(None, map(before.get, new)))
+        self.groups = {**before, **new}
+
+
+class Once(NamedTuple):
+    """
+    A connection with one line so far, as most have; a `Session` in little.
+
+    An attacker has as many as he likes, and each object in memory that nobody has looked at for
+    long takes its time to be found again and let go. `match` is where its failregex hit, `aside` the
+    line if it was no failure by itself.
+    """
 
     since: float
-    groups: dict[str, str | None] = field(default_factory=dict)
-    users: set[str] = field(default_factory=set)
-    lines: list[str] = field(default_factory=list)
-    """Lines of failures."""
-    aside: list[str] = field(default_factory=list)
-    """Lines that are no failure by themselves."""
-    quiet: bool = False
-    """The last line was no failure."""
-    pending: bool = False
-    """A failure waits for a line that says whose it is."""
-    size: int = 0
-    """Characters of all this, as they were counted last."""
+    size: int
+    match: re.Match[str]
+    aside: str | None
 
-    def measure(self) -> int:
-        """Count the characters."""
-        known = (text for text in self.groups.values() if text)
-        return sum(map(len, chain(known, self.users, self.lines, self.aside)))
+    def opened(self, key: str) -> Session:
+        """Return what it is when a second line comes; `key` is its id."""
+        session = Session(self.since, len(key))
+        groups = self.match.groupdict()
+        for name in _MARKS:
+            groups.pop(name, None)
+        session.groups = groups
+        user = groups.get("user")
+        if user:
+            session.users = (user,)
+        if self.aside is not None:
+            session.aside = (self.aside,)
+        session.size += _size(groups.values()) + _size(session.users) + _size(session.aside)
+        return session
 
 
 class Scroll:
@@ -130,7 +197,7 @@ class Memory:
 
     def __init__(self, maxlines: int = 1) -> None:
         self._maxlines = maxlines
-        self._sessions: OrderedDict[str, Session] = OrderedDict()
+        self._sessions: OrderedDict[str, Session | Once] = OrderedDict()
         self._scrolls: dict[Stream, Scroll] = {}
         self._size = 0
         self.forgotten = 0
@@ -139,27 +206,91 @@ class Memory:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    @property
+    def size(self) -> int:
+        """How many characters all connections take together."""
+        return self._size
+
     def scroll(self, stream: Stream) -> Scroll:
         """Return the last lines of `stream`."""
         if stream not in self._scrolls:
             self._scrolls[stream] = Scroll(self._maxlines)
         return self._scrolls[stream]
 
-    def join(self, found: Groups, line: str, at: float) -> Joined | None:
+    def sessions(self) -> Iterator[tuple[str, Session]]:
+        """Yield the id of each connection and what is known of it, from the one opened first on."""
+        for key, known in self._sessions.items():
+            yield key, known if isinstance(known, Session) else known.opened(key)
+
+    def alone(self, key: str, match: re.Match[str], at: float) -> bool:
+        """
+        Take in a failure that says whose it is, if it is the first line of its connection.
+
+        `match` has what it captured, and says nothing else of the connection. If this returns
+        False nothing is done: then `join` knows what it is.
+        """
+        length = len(match.string)
+        if length > LONGEST or len(key) > LONGEST or key in self._sessions:
+            return False
+        length += len(key)
+        self._put(key, _new(Once, (at, length, match, None)), length, at)
+        return True
+
+    def join(
+        self,
+        found: dict[str, str | None],
+        line: str,
+        at: float,
+        match: re.Match[str] | None = None,
+    ) -> Joined | None:
         """
         Take in what a failregex found in a line of a connection; return a failure if it is one.
 
         A line marked `nofail` is none by itself, nor is one that gains access
         (`mlfgained`), unless the connection has a failure that waits for its address or
-        has tried two users. A failure without an address waits for one.
+        has tried two users. A failure without an address waits for one. `found` is the memory's
+        from now on: what only marks a line is taken out of it. `match` has it too, if that is all.
         """
-        key = (found["mlfid"] or "")[:LONGEST]
-        failure = self._join(key, found, line, at)
-        session = self._sessions.get(key)
-        if session is not None:
-            self._size -= session.size
-            session.size = len(key) + session.measure()
-            self._size += session.size
+        take = found.pop
+        key = (take("mlfid") or "")[:LONGEST]
+        forget = take("mlfforget", None)
+        gained = take("mlfgained", None)
+        quiet = bool(take("nofail", None) or gained)
+        known = self._sessions.get(key)
+        if known is not None and not -LIFE < at - known.since < LIFE:
+            self._drop(key)
+            known = None
+        if known is None and forget:
+            if quiet:
+                return None  # nothing waits for it, and nothing is to come
+            if found.get("ip4") or found.get("ip6"):
+                return Joined(found)
+        take("content", None)
+        line = line.rstrip("\n")[:LONGEST]
+        if known is None and quiet and match is not None and len(match.string) <= LONGEST:
+            size = len(key) + len(match.string) + len(line)
+            self._put(key, Once(at, size, match, line), size, at)
+            return None
+        if known is None:
+            session, before = Session(at, len(key)), 0
+        else:
+            before = known.size
+            session = known if isinstance(known, Session) else known.opened(key)
+            if forget:
+                self._drop(key)
+        if len("".join(filter(None, found.values()))) > LONGEST:
+            found = {name: said and said[:LONGEST] for name, said in found.items()}
+        failure = session.tell(
+            found, found.get("user") or "", line, quiet=quiet, gained=bool(gained)
+        )
+        if not forget:
+            self._put(key, session, session.size - before, at)
+        return failure
+
+    def _put(self, key: str, session: Session | Once, more: int, at: float) -> None:
+        """Keep what is known of a connection, which takes so many more characters than before."""
+        self._sessions[key] = session
+        self._size += more
         if len(self._sessions) > SESSIONS:
             self._make_room(at)
         if self._size > ROOM:
@@ -167,69 +298,25 @@ class Memory:
             self._size = sum(session.size for session in self._sessions.values())
             while self._size > ROOM - ROOM // 8 and len(self._sessions) > 1:
                 self._make_room(at)
-        return failure
 
-    def _join(self, key: str, found: Groups, line: str, at: float) -> Joined | None:
-        forget = bool(found.get("mlfforget"))
-        gained = bool(found.get("mlfgained"))
-        quiet = gained or bool(found.get("nofail"))
-        user = found.get("user")
-        session = self._known(key, at)
-        if session is not None:
-            if gained:
-                session.pending = False
-            if not session.quiet and not session.pending:
-                session.lines.clear()  # they went with an earlier failure
-            if forget:
-                self._drop(key)
-        else:
-            session = Session(since=at)
-            if not forget:
-                self._sessions[key] = session
-        if user and len(session.users) < NAMES:
-            session.users.add(user[:LONGEST])
-        session.groups.update(
-            (name, text[:LONGEST])
-            for name, text in found.items()
-            if text is not None and name not in _MARKS
-        )
-        if session.pending or len(session.users) > 1:
-            quiet = gained = False
-        session.pending = False
-        session.quiet = quiet
-        if quiet:
-            if not forget:
-                _append(session.aside, line)
-            return None
-        session.lines = [*session.aside, *session.lines][:LINES]
-        session.aside = []
-        if not gained:
-            _append(session.lines, line)
-        if not any(session.groups.get(name) for name in _IDENTITIES):
-            session.pending = True
-            return None
-        return Joined(dict(session.groups), frozenset(session.users), tuple(session.lines))
-
-    def _known(self, key: str, at: float) -> Session | None:
-        session = self._sessions.get(key)
-        if session is not None and not -LIFE < at - session.since < LIFE:
-            self._drop(key)
-            return None
-        return session
-
-    def _drop(self, key: str) -> Session:
-        session = self._sessions.pop(key)
-        self._size -= session.size
-        return session
+    def _drop(self, key: str) -> None:
+        self._size -= self._sessions.pop(key).size
 
     def _make_room(self, at: float) -> None:
         """Forget the connection that was opened first."""
-        session = self._drop(next(iter(self._sessions)))
+        _, session = self._sessions.popitem(last=False)
+        self._size -= session.size
         if -LIFE < at - session.since < LIFE:
             self.forgotten += 1
             self.forgotten_at = at
 
 
-def _append(lines: list[str], line: str) -> None:
-    if len(lines) < LINES:
-        lines.append(line.rstrip("\n")[:LONGEST])
+_IDENTITIES: Final = ("ip4", "ip6", "dns", "fid", "host")
+_MARKS: Final = ("mlfid", "content", "nofail", "mlfforget", "mlfgained")
+_NOTHING: Final[Groups] = MappingProxyType({})
+_new: Final = tuple.__new__
+
+
+def _size(texts: Iterable[str | None]) -> int:
+    """Count the characters of texts."""
+    return sum(map(len, filter(None, texts)))

@@ -32,11 +32,14 @@ FOLDS: Final = tuple(c.encode() for c in "\u0130\u0131\u017f\u212a")
 SHORTEST: Final = 2
 """Characters that a literal must have to say anything."""
 
-_SET = 8
+_SET = 9
 """Characters that a set may have and still count as literal."""
 
 _SPREAD = 64
-"""Literals that one group may have."""
+"""Literals that characters side by side may be multiplied to."""
+
+_MANY = 512
+"""Literals that one group may have: lists of names are long."""
 
 _COPIES = 8
 """Repeats that are written out; what comes behind them is a gap."""
@@ -96,14 +99,71 @@ def parsed(pattern: str) -> Any:
         return import_module("re._parser").parse(pattern)
 
 
-def chain(pattern: str) -> Chain:
-    """Return what every line that `pattern` matches must contain."""
+def chain(pattern: str, prefregex: str = "") -> Chain:
+    """
+    Return what every line that `pattern` matches must contain.
+
+    With a `prefregex`, it must also contain what that requires around its `<F-CONTENT>`,
+    which is all that `pattern` sees.
+    """
     try:
         tree = parsed(pattern)
         nodes = _nodes(tree, tree.state.flags)
+        if prefregex:
+            nodes = _around(parsed(prefregex), nodes)
         return tuple(_groups(nodes))
     except NOT_READ:
         return ()  # a parser that this was not written for: every line is shown to the regex
+
+
+def keys(patterns: Iterable[str]) -> tuple[str, ...]:
+    """Return texts of which one is in all that any of `patterns` matches; none if nothing is known."""
+    found: set[str] = set()
+    for pattern in patterns:
+        exact = [group for group in chain(pattern) if not group.folded]
+        if not exact:
+            return ()
+        found.update(text.decode() for text in min(exact, key=lambda group: group.cost).literals)
+    return tuple(sorted(found))
+
+
+def _around(tree: Any, inner: Sequence["_Node"]) -> tuple["_Node", ...]:
+    """
+    Put what a failregex requires where the `content` of a prefregex is.
+
+    Where that may be empty or left out, a failregex sees the whole line, and nothing is known of
+    the order: then it stands alone. Of a failregex that requires nothing the prefregex is left.
+    """
+    number = tree.state.groupdict.get("content")
+    outer = None if number is None else _filled(tree, tree.state.flags, number, inner)
+    if outer is not None:
+        return outer
+    return tuple(inner) if _groups(inner) else _nodes(tree, tree.state.flags)
+
+
+def _filled(
+    tree: Any, flags: int, number: int, inner: Sequence["_Node"]
+) -> tuple["_Node", ...] | None:
+    """Replace the group of this number; None if it is not there whatever the regex matches."""
+    nodes: list[_Node] = []
+    found = False
+    for item in tree:
+        code, what = item
+        if str(code) == "SUBPATTERN" and not found:
+            group, add, remove, within = what
+            if group == number:
+                if within.getwidth()[0] == 0:
+                    return None
+                nodes += (_GAP, *inner, _GAP)
+                found = True
+                continue
+            deeper = _filled(within, (flags | add) & ~remove, number, inner)
+            if deeper is not None:
+                nodes += deeper
+                found = True
+                continue
+        nodes += _nodes([item], flags)
+    return tuple(nodes) if found else None
 
 
 def absorbs(pattern: str) -> bool:
@@ -227,7 +287,8 @@ class _Run:
 
     def add(self, options: set[str], *, folded: bool) -> bool:
         """Append one of `options`; False, and nothing done, if a new run is better."""
-        if len(self.strings) * len(options) > _SPREAD:
+        most = max(_SPREAD, len(self.strings), len(options))
+        if len(self.strings) * len(options) > most:
             return False
         if any(map(_open, (s[-1:] for s in self.strings))) and any(
             map(_open, (s[:1] for s in options))
@@ -275,7 +336,7 @@ def _expand(node: _Node) -> tuple[set[str], bool] | None:
                 return None
         strings |= run.strings
         folded |= run.folded
-        if len(strings) > _SPREAD:
+        if len(strings) > _MANY:
             return None
     return strings, folded
 
@@ -288,7 +349,7 @@ def _one_of(node: _Either) -> list[Group]:
         return []
     folded = any(g.folded for g in groups)
     literals = {text.lower() if folded else text for g in groups for text in g.literals}
-    return [_group(literals, folded=folded)] if len(literals) <= _SPREAD else []
+    return [_group(literals, folded=folded)] if len(literals) <= _MANY else []
 
 
 def _flush(run: _Run) -> list[Group]:

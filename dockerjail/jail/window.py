@@ -18,7 +18,7 @@ heard of longest ago before others, so that who floods does not clear his own ac
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 from weakref import WeakSet
@@ -49,6 +49,9 @@ COUNTED: Final = 5000
 
 SHED: Final = 256
 """The part of all that is dropped in one go: 2 ms of work."""
+
+SWEEP: Final = 16
+"""After so many failures those who stopped failing are looked for: of either kind two for each."""
 
 NEWCOMERS: Final = 4
 """The part of a full window that is for those who have failed once, however many failed more often."""
@@ -101,17 +104,17 @@ class Window:
     """
 
     def __init__(self, maxretry: int, findtime: float, *, room: Room | None = None) -> None:
-        self.maxretry = maxretry
-        self.findtime = findtime
+        self.retune(maxretry, findtime)
         self.forgotten = 0
         self.forgotten_at = 0.0
         self._room = room if room is not None else Room()
         self._room.enter(self)
         self._once: OrderedDict[int, float] = OrderedDict()
         self._often: OrderedDict[int, list[float]] = OrderedDict()
-        self._times = 0  # of those in `_often`
+        self._size = 0
         self._paid = 0
         self._now = 0.0
+        self._unswept = 0
 
     def __len__(self) -> int:
         return len(self._once) + len(self._often)
@@ -119,22 +122,48 @@ class Window:
     @property
     def size(self) -> int:
         """How many bytes it takes, about."""
-        return ONCE * len(self._once) + OFTEN * len(self._often) + TIME * self._times
+        return self._size
 
     def retune(self, maxretry: int, findtime: float) -> None:
         """Count with other numbers from now on; what was counted stays."""
         self.maxretry = maxretry
         self.findtime = findtime
+        # seconds behind the newest that a failure may still count with one that comes late
+        self._kept = findtime + max(findtime, LATE)
 
     def add(self, subject: Subject, at: float) -> Full | None:
         """Count a failure at `at`, seconds since the epoch; say if it is the last of enough."""
-        key = _key(subject)
-        times = self._put(key, at)
-        full = self._full(times, at)
-        if full is not None:
-            self._drop(key)
-        self._sweep(at)
-        self._pay()
+        return self.fail(number(subject), at)
+
+    def fail(self, key: int, at: float) -> Full | None:
+        """Do what `add` does, of a subject whose `number` is known."""
+        # in one piece, since each line of an attack comes by here
+        often = self._often
+        times = often.get(key)
+        if times is None:
+            times = self._begin(key, at)
+        else:
+            often.move_to_end(key)
+            times.append(at)
+            self._size += TIME
+            if at < times[-2] or times[0] <= at - self._kept:
+                times = self._order(key, times)
+        full = None
+        if len(times) >= self.maxretry:
+            full = self._full(times, at)
+            if full is not None:
+                self._drop(key)
+        self._now = at
+        self._unswept += 1
+        if self._unswept >= SWEEP:
+            self._sweep(at)
+        more = self._size - self._paid
+        if more:
+            self._paid = self._size
+            room = self._room
+            room.used += more
+            if room.used > room.most:
+                room.take(0)
         return full
 
     def restore(self, failures: Iterable[tuple[Subject, float]]) -> None:
@@ -145,13 +174,14 @@ class Window:
         subject's next failure is it.
         """
         for subject, at in failures:
-            self._put(_key(subject), at)
+            self._put(number(subject), at)
+            self._unswept += 1
             self._sweep(at)
             self._pay()
 
     def count(self, subject: Subject, at: float) -> int:
         """Return how many failures of `subject` count at the moment `at`."""
-        return sum(t > at - self.findtime for t in self._of(_key(subject)))
+        return sum(t > at - self.findtime for t in self._of(number(subject)))
 
     def failing(self, at: float) -> int:
         """
@@ -166,14 +196,14 @@ class Window:
 
     def forget(self, subject: Subject) -> None:
         """Start from nothing for `subject`."""
-        self._drop(_key(subject))
+        self._drop(number(subject))
         self._pay()
 
     def clear(self) -> None:
         """Start from nothing for all, and take no room any more."""
         self._once.clear()
         self._often.clear()
-        self._times = 0
+        self._size = 0
         self._pay()
 
     def shed(self, size: int) -> None:
@@ -183,20 +213,16 @@ class Window:
         while self.size > wanted and len(self) > 1:
             if self._once and NEWCOMERS * len(self._once) >= len(self):
                 self._once.popitem(last=False)
+                self._size -= ONCE
             else:
                 _, times = self._often.popitem(last=False)
-                self._times -= len(times)
+                self._size -= OFTEN + TIME * len(times)
             self.forgotten += 1
         self._settle()
 
     def _of(self, key: int) -> list[float]:
         once = self._once.get(key)
         return [once] if once is not None else self._often.get(key, [])
-
-    @property
-    def _kept(self) -> float:
-        """Seconds behind the newest that a failure may still count with one that comes late."""
-        return self.findtime + max(self.findtime, LATE)
 
     def set_back(self, seconds: float, now: float) -> None:
         """Follow a clock that was set back to `now`: what it had stamped is as long ago as it was."""
@@ -210,62 +236,94 @@ class Window:
     def _put(self, key: int, at: float) -> list[float]:
         """Put a time in its place and drop those that no late failure can need."""
         self._now = at
-        times = self._of(key)
-        self._drop(key)
-        if not times or at >= times[-1]:
-            times.append(at)
-        else:
-            times.insert(bisect_right(times, at), at)
+        times = self._often.get(key)
+        if times is None:
+            return self._begin(key, at)
+        self._often.move_to_end(key)
+        times.append(at)
+        self._size += TIME
+        return self._order(key, times)
+
+    def _begin(self, key: int, at: float) -> list[float]:
+        """Put the first or second time of a subject in its place."""
+        first = self._once.pop(key, None)
+        if first is None:
+            self._once[key] = at
+            self._size += ONCE
+            return [at]
+        times = self._often[key] = [first, at]
+        self._size += OFTEN + 2 * TIME - ONCE
+        return self._order(key, times)
+
+    def _order(self, key: int, times: list[float]) -> list[float]:
+        """Put the last of a subject's times in its place, and drop those that are too old."""
+        if times[-1] < times[-2]:
+            times.sort()
         old = times[-1] - self._kept
         if times[0] <= old:
+            before = len(times)
             del times[: bisect_right(times, old)]
-        if len(times) == 1:
-            self._once[key] = times[0]
-        else:
-            self._often[key] = times
-            self._times += len(times)
+            self._size -= TIME * (before - len(times))
+            if len(times) == 1:
+                self._drop(key)
+                self._once[key] = times[0]
+                self._size += ONCE
         return times
 
-    def _full(self, times: list[float], at: float) -> Full | None:
+    def _full(self, times: Sequence[float], at: float) -> Full | None:
         """Say whether `times`, of which `at` is one, hold an offence that has it among them."""
-        place = bisect_right(times, at) - 1
-        for last in range(min(place + self.maxretry, len(times)) - 1, place - 1, -1):
-            first = last - self.maxretry + 1
+        maxretry, count = self.maxretry, len(times)
+        if count < maxretry:
+            return None
+        place = count - 1 if times[-1] == at else bisect_right(times, at) - 1
+        for last in range(min(place + maxretry, count) - 1, place - 1, -1):
+            first = last - maxretry + 1
             if first >= 0 and times[first] > times[last] - self.findtime:
                 since = times[last] - self.findtime
-                return Full(sum(since < t <= times[last] for t in times), times[last])
+                return Full(
+                    bisect_right(times, times[last]) - bisect_right(times, since), times[last]
+                )
         return None
 
     def _drop(self, key: int) -> None:
-        if self._once.pop(key, None) is None and key in self._often:
-            self._times -= len(self._often.pop(key))
+        if self._once.pop(key, None) is not None:
+            self._size -= ONCE
+        elif key in self._often:
+            self._size -= OFTEN + TIME * len(self._often.pop(key))
 
     def _sweep(self, at: float) -> None:
-        """Drop subjects that stopped failing: of either kind two for each failure."""
+        """Drop subjects that stopped failing: of either kind two for each failure since the last time."""
+        most, self._unswept = 2 * self._unswept, 0
         old = at - self._kept
-        for _ in range(2):
-            if self._once:
-                key, last = next(iter(self._once.items()))
-                if last <= old:
-                    del self._once[key]
-            if self._often:
-                key, times = next(iter(self._often.items()))
-                if times[-1] <= old:
-                    self._drop(key)
+        once, often = self._once, self._often
+        for _ in range(most):
+            if not once:
+                break
+            key = next(iter(once))
+            if once[key] > old:
+                break
+            self._drop(key)
+        for _ in range(most):
+            if not often:
+                break
+            key = next(iter(often))
+            if often[key][-1] > old:
+                break
+            self._drop(key)
 
     def _pay(self) -> None:
         """Tell the room what was taken or given back."""
-        more, self._paid = self.size - self._paid, self.size
+        more, self._paid = self._size - self._paid, self._size
         if more:
             self._room.take(more)
 
     def _settle(self) -> None:
         """Give back what was dropped at the room's own word."""
-        self._room.used += self.size - self._paid
-        self._paid = self.size
+        self._room.used += self._size - self._paid
+        self._paid = self._size
 
 
-def _key(subject: Subject) -> int:
+def number(subject: Subject) -> int:
     """Write a subject as one number: a fraction of the object's size, and quick to look up."""
     family = 256 if subject.version == 6 else 0
     return int(subject.network_address) << 9 | family | subject.prefixlen

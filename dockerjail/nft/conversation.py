@@ -1,5 +1,5 @@
 """
-A conversation with nf_tables over netlink. DOOR to pyroute2 (its socket).
+A conversation with nf_tables over netlink, through pyroute2's socket.
 
 In: transactions and questions, packed by `messages`. Out: the kernel's echoes and answers, what it
 refuses as `Rejected`, and a word on each change by others. Knows of answers that get lost or come too
@@ -18,11 +18,10 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequenc
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from pyroute2.netlink.nfnetlink.nftsocket import AsyncNFTSocket
-
 from dockerjail.errors import FirewallError, FirewallUnavailable
 from dockerjail.nft import messages
 from dockerjail.nft.messages import ACK, DUMP, ECHO, Kind, Message, Refusal, Reply
+from dockerjail.nft.netlink import AsyncNFTSocket
 
 _DATAGRAM = 1 << 16
 """Longer than any datagram of nf_tables: a dump comes in pieces of at most 32 KiB."""

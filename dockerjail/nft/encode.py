@@ -1,5 +1,5 @@
 """
-Tables, chains, sets and rules as netlink messages, by pyroute2's codecs. Another DOOR to it.
+Tables, chains, sets and rules as netlink messages, by pyroute2's codecs.
 
 In: the pieces of a `Ruleset`. Out: messages that ask the kernel to make them, and to echo them
 with their handles. Nothing is sent from here. A rule takes pyroute2 a millisecond, so what it made is
@@ -10,15 +10,14 @@ import struct
 from functools import lru_cache
 from typing import Any
 
-from pyroute2.netlink.nfnetlink.nftsocket import (
+from dockerjail.nft import messages
+from dockerjail.nft.messages import APPEND, CREATE, ECHO, Kind, Message
+from dockerjail.nft.netlink import (
     nft_chain_msg,
     nft_rule_msg,
     nft_set_msg,
     nft_table_msg,
 )
-
-from dockerjail.nft import messages
-from dockerjail.nft.messages import APPEND, CREATE, ECHO, Kind, Message
 from dockerjail.nft.ruleset import (
     GC_INTERVAL_MS,
     Chain,

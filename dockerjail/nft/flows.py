@@ -2,8 +2,8 @@
 The connections that the kernel knows of (conntrack), as witnesses of what a log says.
 
 In: addresses and ports. Out: whether somebody really spoke to a port, and who speaks to a
-container. DOOR to pyroute2, for the question; the answers are read here, in a twentieth of
-the time. Reads only, but not without CAP_NET_ADMIN.
+container. pyroute2 writes the question; the answers are read here, in a twentieth of its
+time. Reads only, but not without CAP_NET_ADMIN.
 
 A packet is a witness only if whoever sent it also gets what is sent to its address, for
 whoever forges a log line can forge a packet as well:
@@ -27,17 +27,16 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 
-from pyroute2.netlink.nfnetlink.nfctsocket import (
+from dockerjail.errors import FirewallError
+from dockerjail.model import Address, Port
+from dockerjail.nft.dump import PATIENCE, dump
+from dockerjail.nft.messages import Reply, attributes, number
+from dockerjail.nft.netlink import (
     IPS_ASSURED,
     IPS_SEEN_REPLY,
     NFCTAttrTuple,
     nfct_msg,
 )
-
-from dockerjail.errors import FirewallError
-from dockerjail.model import Address, Port
-from dockerjail.nft.dump import PATIENCE, dump
-from dockerjail.nft.messages import Reply, attributes, number
 
 MOST: Final = 20_000
 """Flows of one container that are counted: these say well enough who its clients are."""

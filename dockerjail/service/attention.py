@@ -33,6 +33,7 @@ def problems(daemon: Daemon) -> list[Problem]:
     now = daemon.steady()
     containers = daemon.intake.containers
     found = [*_of_the_engine(daemon), *of_the_kernel(daemon), *_of_the_store(daemon)]
+    found += daemon.matching.problems()
     found += daemon.world.firewall.problems()
     found += daemon.effect.problems(now)
     found += _over_budget(daemon)

@@ -28,7 +28,7 @@ from dockerjail.docker.intake import Intake
 from dockerjail.docker.recall import Recall, Take
 from dockerjail.errors import FirewallError, StoreDamaged, StoreError
 from dockerjail.jail.ignore import Ignore, spared
-from dockerjail.jail.jail import IDLE, Bench, Jails
+from dockerjail.jail.jail import IDLE, Bench, Jails, Outcome
 from dockerjail.jail.jail import Ignored as IgnoredFailure
 from dockerjail.jail.patience import Watch
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind
@@ -53,14 +53,16 @@ from dockerjail.service import attention
 from dockerjail.service.effect import Effect, way
 from dockerjail.service.exempt import Exempt
 from dockerjail.service.ground import Ground, is_name
+from dockerjail.service.heap import give_back
 from dockerjail.service.ignored import Ignored
+from dockerjail.service.matching import Matching
 from dockerjail.service.names import Names, Resolve, look_up
 from dockerjail.service.seats import Seats
 
 logger = logging.getLogger(__name__)
 
 FLUSH_EVERY = 5.0
-"""Seconds between writes of cursors that nothing came of."""
+"""Seconds between writes of cursors that nothing came of, and until free memory is given back."""
 
 VERIFY_ROUNDS = 12
 RETIRE_ROUNDS = 720
@@ -102,7 +104,7 @@ class World:
 
 def _by_now(state: State, now: float) -> State:
     """Have lines be of now that are stamped later: the clock of this host was set back while nobody ran."""
-    return replace(state, failures=[replace(each, at=min(each.at, now)) for each in state.failures])
+    return replace(state, failures=[each._replace(at=min(each.at, now)) for each in state.failures])
 
 
 class Daemon:
@@ -126,7 +128,8 @@ class Daemon:
         self.ground = Ground(settings, world.host, self.exempt)
         self._relapsed = Ignore()  # whom the host's recidive itself ignores
         self.watch = Watch(time.monotonic)
-        self.jails = Jails(self.ground.ignore, self.watch)
+        self.matching = Matching(settings.matching)
+        self.jails = Jails(self.ground.ignore, self.watch, self.matching.sieves)
         state = _by_now(state, clock())
         self.jails.restore(state.failures)
         self.ignored = Ignored()
@@ -208,6 +211,7 @@ class Daemon:
                 house.create_task(self._keep_house(), name="housekeeping"),
                 house.create_task(self._purge(), name="purging"),
                 house.create_task(self.names.run(), name="look-ups"),
+                house.create_task(self.matching.run(), name="engines"),
             ]
             await stop.wait()
             for task in outside:
@@ -385,15 +389,13 @@ class Daemon:
                 named.container,
                 ", ".join(map(str, addresses)) or "no address",
             )
-        entries: list[Failure | Offence] = []
+        outcome = Outcome()
         for address in addresses:
-            for what in jail.count(address, named):
-                if isinstance(what, tuple):
-                    self._ignore(what, named.container)
-                else:
-                    entries.append(what)
-        self._watch(entries)
-        await self.warden.report(Report(entries=[answer, *entries], cursor=None))
+            jail.count(address, named, outcome)
+        for ignored in outcome.ignored:
+            self._ignore(ignored, named.container)
+        self._watch(outcome.entries)
+        await self.warden.report(Report(entries=[answer, *outcome.entries], cursor=None))
 
     def _wanted(self, container: Container) -> bool:
         """Say whether a container opted in; give it its jails."""
@@ -525,6 +527,7 @@ class Daemon:
                     await self.warden.set_back(-step)
                 await self.warden.retime(step)
             await self.warden.flush()
+            give_back()
             await self.warden.count_some()
             await self._explain()
             if rounds % LOOK_ROUNDS == 0:
@@ -533,6 +536,7 @@ class Daemon:
             if (not self.warden.sync.ok and not mending) or rounds % VERIFY_ROUNDS == 0:
                 await self.warden.verify()
             self._tell_of_bounds()
+            self.matching.tell()
             if rounds % RETIRE_ROUNDS == 1 or self._idle() > IDLE:
                 self._retire()
 

@@ -89,6 +89,7 @@ class Report:
                 "since": backlog.since,
                 "unwritten": backlog.rows,
             },
+            "matching": daemon.matching.told(),
             "queue": daemon.warden.waiting,
             "containers": self._containers(),
             "jails": self._jails(totals),

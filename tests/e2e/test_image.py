@@ -126,6 +126,14 @@ def test_a_daemon_that_does_not_answer_is_unhealthy(engine: Engine) -> None:
     assert not healthy(engine, container)
 
 
+def test_it_searches_with_the_fast_engine(engine: Engine) -> None:
+    look = "from dockerjail.jail.hyperscan import Hyperscan; print(Hyperscan())"
+    container = engine.run(
+        images.dockerjail(engine), "1000", options=[*RIGHTS, "--entrypoint", "sleep"]
+    )
+    assert engine.docker("exec", container, "python3", "-c", look).startswith("hyperscan ")
+
+
 def test_nothing_that_builds_is_left_in_the_image(engine: Engine) -> None:
     look = "command -v gcc cc make; ls /build; ls /opt/dockerjail/bin"
     printed = engine.docker(

@@ -187,6 +187,12 @@ class Engine:
         return self._dockerd is not None and self._dockerd.poll() is None
 
     @property
+    def pid(self) -> int:
+        """The process id of dockerd, which runs."""
+        assert self._dockerd is not None
+        return self._dockerd.pid
+
+    @property
     def holds(self) -> bool:
         """Whether its mount namespace is there: `inside` can be entered."""
         return self._holder is not None

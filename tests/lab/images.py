@@ -116,7 +116,8 @@ def context(to: Path) -> Path:
     hidden = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "wheels")
     shutil.copytree(TOP, to, symlinks=True, ignore=hidden)
     shutil.copy2(TOP / ".dockerignore", to / ".dockerignore")
-    add_wheels(to, TOP / "requirements/run.txt", TOP / "requirements/build.txt")
+    locks = TOP / "requirements"
+    add_wheels(to, locks / "run.txt", locks / "fast.txt", locks / "build.txt")
     return to
 
 

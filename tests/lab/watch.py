@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dockerjail.docker.client import DockerEngine
 from dockerjail.docker.intake import Intake
 from dockerjail.docker.tail import State
+from dockerjail.framed import plain
 from dockerjail.model import Chunk, Cursor, Stream
 from dockerjail.ports import CursorKey
 from dockerjail.retry import Backoff
@@ -76,7 +77,7 @@ class Watch:
     async def deliver(self, chunk: Chunk) -> None:
         await asyncio.sleep(0)
         mine = self.lines.setdefault(chunk.container.name, {stream: [] for stream in Stream})
-        for line in chunk.data.decode(errors="replace").split("\n")[:-1]:
+        for line in plain(chunk).data.decode(errors="replace").split("\n")[:-1]:
             assert re.match(r"\d{4}-\d\d-\d\dT\S+ ", line)
             mine[chunk.stream].append(line.partition(" ")[2])
         self.cursors[chunk.container.id, chunk.stream] = chunk.cursor

@@ -13,6 +13,7 @@ from tests.lab.images import FLASK, TOP
 
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
 RUN = TOP / "requirements/run.txt"
+FAST = TOP / "requirements/fast.txt"
 LOCKS = [*sorted((TOP / "requirements").glob("*.txt")), FLASK / "requirements.txt"]
 
 FREE = re.compile(
@@ -43,14 +44,20 @@ def test_every_lock_names_exact_versions_by_hash_and_no_address(lock: Path) -> N
     assert "://" not in lock.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("wanted", PROJECT["project"]["dependencies"])
-def test_what_is_locked_is_within_the_bounds_of_pyproject(wanted: str) -> None:
+WANTED = [
+    *((wanted, RUN) for wanted in PROJECT["project"]["dependencies"]),
+    *((wanted, FAST) for wanted in PROJECT["project"]["optional-dependencies"]["fast"]),
+]
+
+
+@pytest.mark.parametrize(("wanted", "lock"), WANTED)
+def test_what_is_locked_is_within_the_bounds_of_pyproject(wanted: str, lock: Path) -> None:
     requirement = Requirement(wanted)
     assert any(each.operator in ("<", "<=", "==", "~=") for each in requirement.specifier)
-    assert requirement.specifier.contains(pinned(RUN)[canonicalize_name(requirement.name)])
+    assert requirement.specifier.contains(pinned(lock)[canonicalize_name(requirement.name)])
 
 
-@pytest.mark.parametrize("name", sorted(pinned(RUN)))
+@pytest.mark.parametrize("name", sorted({**pinned(RUN), **pinned(FAST)}))
 def test_every_dependency_has_a_licence_that_an_mit_project_may_depend_on(name: str) -> None:
     told = importlib.metadata.metadata(name)
     written = [told.get("License-Expression") or "", (told.get("License") or "")[:100]]

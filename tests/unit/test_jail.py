@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerjail.jail.ignore import Ignore
-from dockerjail.jail.jail import CROWD, IDLE, LONGEST_LINE, REST, Bench, Jails
+from dockerjail.jail.jail import CROWD, IDLE, LONGEST_LINE, Bench, Jails, Outcome
 from dockerjail.jail.policy import JailPolicy, Origin
 from dockerjail.jail.rule import Format, Rule, UseDns
+from dockerjail.jail.sieves import REST
 from dockerjail.jail.window import ONCE
 from dockerjail.model import Chunk, Container, Cursor, Failure, Offence, Stream
 
@@ -389,9 +390,10 @@ def test_a_log_full_of_failures_is_read_as_one_with_few() -> None:
     bench = seat(replace(POLICY, maxretry=10**6), jails=jails)
     total = 0
     for n in range(3 * REST):
-        lines = [failed("203.0.113.7")] * 5 if n < REST else ["hello"] * 5 + [failed("203.0.113.7")]
+        many = ["hello"] * 99 if n >= REST else [failed("203.0.113.7")] * 99
+        lines = [*many, failed("203.0.113.7")]
         total += len(bench.judge(chunk(*lines)).entries)
-    assert total == 5 * REST + 2 * REST
+    assert total == 100 * REST + 2 * REST
 
 
 @pytest.mark.parametrize(
@@ -644,8 +646,9 @@ def test_a_name_is_handed_on_only_if_the_jail_wants_it_looked_up() -> None:
     assert (found.name, found.container, list(verdict.entries)) == ("evil.test", WEB.name, [])
     jail = jails.get(found.jail)
     assert jail is not None
-    entries = list(jail.count(ip_address("203.0.113.7"), found))
-    assert [type(entry) for entry in entries] == [Failure]
+    outcome = Outcome()
+    jail.count(ip_address("203.0.113.7"), found, outcome)
+    assert [type(entry) for entry in outcome.entries] == [Failure]
 
 
 SESSIONS = replace(

@@ -1,7 +1,7 @@
 """What a filter remembers of the lines before: connections, and the last lines of a stream."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dockerjail.jail.filter import Filter, Hit, read
@@ -15,6 +15,7 @@ from dockerjail.jail.memory import (
     TOGETHER,
     Memory,
     Scroll,
+    Session,
 )
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Stream
@@ -164,14 +165,21 @@ def test_of_too_many_connections_the_one_opened_first_is_forgotten(log: Log) -> 
     assert log.who(f"app[{SESSIONS}]: fail of bob") == "203.0.113.7"
 
 
+def _characters(known: tuple[str, Session]) -> int:
+    key, session = known
+    return sum(map(len, (key, *filter(None, session.groups.values()), *session.users))) + sum(
+        map(len, (*session.lines, *session.aside))
+    )
+
+
 def test_connections_with_long_lines_are_bounded_in_all_and_what_is_forgotten_is_counted() -> None:
     memory = Memory()
     for number in range(3 * SESSIONS):
         found = {"mlfid": f"{number}", "nofail": "x", "note": f"{number:0{LONGEST}}"}
         for _ in range(LINES):
-            memory.join(found, "x" * 2 * LONGEST, 1000.0 + number / 10)
+            memory.join({**found}, "x" * 2 * LONGEST, 1000.0 + number / 10)
         if number % 50 == 0:
-            assert sum(session.measure() for session in memory._sessions.values()) <= ROOM
+            assert sum(map(_characters, memory.sessions())) <= ROOM
     assert 0 < len(memory) < SESSIONS
     assert memory.forgotten + len(memory) == 3 * SESSIONS
     assert 1290.0 < memory.forgotten_at < 1300.0
@@ -255,6 +263,42 @@ def test_no_more_lines_are_seen_at_once_than_the_rule_says() -> None:
     for text in ("denied", "noise", "noise"):
         log(text)
     assert log("client 203.0.113.7") is None
+
+
+SEVERAL = (
+    Rule(failregex=(r"^denied$<SKIPLINES>^client <ADDR>$",), maxlines=3),
+    Rule(failregex=(r"^denied\n.*client <ADDR>$", r"(?:refus|den)ied\nwho: <ADDR>$"), maxlines=4),
+    Rule(failregex=("(?i)^DENIED$<SKIPLINES>^client <ADDR>$",), maxlines=2),
+    Rule(
+        failregex=(r"^a \S+<SKIPLINES>^client <ADDR>$",),
+        prefregex=".*<F-CONTENT>.+</F-CONTENT>",
+        maxlines=3,
+    ),
+)
+
+
+@pytest.mark.parametrize("rule", SEVERAL)
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *("denied", "2005-01-23 21:59:59 denied", "Denied", "refused", "noise", "a b"),
+                *("client 203.0.113.7", "who: 203.0.113.8", "x client 203.0.113.9"),
+            ]
+        ),
+        max_size=14,
+    )
+)
+def test_lines_that_cannot_be_a_failure_are_told_without_their_regexes(
+    rule: Rule, texts: list[str]
+) -> None:
+    quick, slow = Log(rule), Log(rule)
+    slow.filter._keys = ()
+    for text in texts:
+        assert quick(text) == slow(text)
+        scrolls = [log.memory.scroll(Stream.STDOUT).lines for log in (quick, slow)]
+        assert scrolls[0] == scrolls[1]
 
 
 def test_of_long_lines_fewer_are_seen_at_once_and_always_the_last() -> None:

@@ -10,8 +10,8 @@ import dockerjail
 from dockerjail.config.filters import parse
 from dockerjail.config.options import RULE
 from dockerjail.jail.filter import Filter
-from dockerjail.jail.sieve import Sieve
 from tests.lab import filters_page
+from tests.unit.engines import sieves
 
 FILTERS = Path(dockerjail.__file__).parent / "filters"
 FILES = sorted(FILTERS.glob("*.toml"))
@@ -79,11 +79,12 @@ def test_every_failregex_is_needed_for_a_line(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_the_sieve_holds_back_no_line_and_can_hold_back_others(path: Path) -> None:
-    sieve = Sieve([compiled(path)])
-    assert not sieve.always
-    for each in read(path)["catch"]:
-        assert list(sieve.candidates(f"{STAMP}{each['line']}\n".encode()))
-    assert not list(sieve.candidates(f"{STAMP}nothing to see here\n".encode()))
+    catch = [f"{STAMP}{each['line']}\n".encode() for each in read(path)["catch"]]
+    for sieve in sieves([compiled(path)]):
+        assert not sieve.always
+        assert all(map(sieve.candidates, catch))
+        assert len(sieve.candidates(b"".join(catch))) == len(catch)
+        assert not sieve.candidates(f"{STAMP}nothing to see here\n".encode())
 
 
 @pytest.mark.parametrize(("path", "each"), lines_of("catch"))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dockerjail.jail.filter import Filter
 from dockerjail.jail.rule import Format, Rule
 from dockerjail.jail.sieve import Sieve, lines
+from tests.unit.engines import candidates, sieves
 
 STAMP = "2026-11-22T10:52:40.409746684Z "
 NOISE = "2026-11-22T10:52:40.409746684Z nothing to see here\n"
@@ -20,15 +21,15 @@ def data(*texts: str) -> bytes:
     return "".join(f"{STAMP}{text}\n" for text in texts).encode("utf-8", "surrogateescape")
 
 
-def texts_of(sieve: Sieve, chunk: bytes) -> list[tuple[str, tuple[int, ...]]]:
+def texts_of(filters: Sequence[Filter], chunk: bytes) -> list[tuple[str, tuple[int, ...]]]:
     return [
         (chunk[start:end].decode("utf-8", "replace").partition(" ")[2], which)
-        for start, end, which in sieve.candidates(chunk)
+        for start, end, which in candidates(filters, chunk)
     ]
 
 
-def sieve(*regexes: str) -> Sieve:
-    return Sieve([Filter(Rule(failregex=(regex,))) for regex in regexes])
+def sieve(*regexes: str) -> list[Filter]:
+    return [Filter(Rule(failregex=(regex,))) for regex in regexes]
 
 
 def test_only_lines_that_could_match_come_through() -> None:
@@ -61,24 +62,13 @@ def test_a_filter_that_requires_nothing_sees_every_line() -> None:
 
 
 def test_one_regex_that_requires_nothing_shows_its_filter_every_line() -> None:
-    each = Sieve(
-        [
-            Filter(
-                Rule(
-                    failregex=(
-                        "failed from <HOST>",
-                        r"^\S+ <HOST>",
-                    )
-                )
-            )
-        ]
-    )
-    assert len(texts_of(each, data("a", "b", "c"))) == 3
+    each = Filter(Rule(failregex=("failed from <HOST>", r"^\S+ <HOST>")))
+    assert len(texts_of([each], data("a", "b", "c"))) == 3
 
 
 def test_nothing_comes_of_nothing() -> None:
-    assert list(Sieve([]).candidates(data("a"))) == []
-    assert list(sieve("failed from <HOST>").candidates(b"")) == []
+    assert candidates([], data("a")) == []
+    assert candidates(sieve("failed from <HOST>"), b"") == []
 
 
 def test_a_last_line_without_an_end_is_a_line() -> None:
@@ -95,7 +85,69 @@ def test_letters_that_fold_into_ascii_are_found() -> None:
 
 def test_broken_bytes_do_not_hide_a_line() -> None:
     chunk = STAMP.encode() + b"\xff\xfe failed \x00 from 203.0.113.7\n"
-    assert len(list(sieve("failed .* from <HOST>").candidates(chunk))) == 1
+    assert len(candidates(sieve("failed .* from <HOST>"), chunk)) == 1
+
+
+def test_a_prefregex_says_what_a_line_needs_too() -> None:
+    rule = Rule(
+        prefregex=r"^\[auth\] (?:warning|error): <F-CONTENT>.+</F-CONTENT>$",
+        failregex=(r"^<HOST>$", r"^user \S+ from <HOST>$"),
+    )
+    chunk = data("[auth] error: 203.0.113.7", "user x from 203.0.113.7", "203.0.113.7")
+    assert [text for text, _ in texts_of([Filter(rule)], chunk)] == ["[auth] error: 203.0.113.7"]
+
+
+@pytest.mark.parametrize(
+    "prefregex",
+    [
+        r"^(?:\[auth\] <F-CONTENT>.+</F-CONTENT>)?",
+        r"^\[auth\] <F-CONTENT>.*</F-CONTENT>",
+        r"^\[auth\] <F-CONTENT>.*?</F-CONTENT>",
+        r"^\[auth\] (?:<F-CONTENT>x+</F-CONTENT>)? ?",
+        r"^\[auth\] ",
+        r"(?:\[auth\] <F-CONTENT>.+</F-CONTENT>|user)",
+    ],
+)
+def test_nothing_is_asked_of_the_order_where_the_content_may_be_nothing(prefregex: str) -> None:
+    for failregex in (r"user \S+ from <ADDR>", r"auth. user \S+ from <ADDR>"):
+        each = Filter(Rule(prefregex=prefregex, failregex=(failregex,)))
+        for text in ("user x from 203.0.113.7", "[auth] user x from 203.0.113.7", "[auth] "):
+            assert not missed([each], text)
+
+
+@pytest.mark.parametrize(
+    "regex",
+    [
+        r"^app\[\d+\]: failed login from <ADDR>",
+        r"^app\S+ failed login from <ADDR>",
+        r"\]: failed login from <ADDR>",
+        r" failed login from <ADDR>",
+        r"(?i)^APP\[1\]: FAILED login from <ADDR>",
+    ],
+)
+def test_of_a_literal_that_begins_in_the_prefix_the_rest_is_looked_for(regex: str) -> None:
+    each = Filter(Rule(failregex=(regex,), prefix="app[1]: "))
+    text = "failed login from 203.0.113.7"
+    assert each.match(text) is not None
+    assert not missed([each], text)
+    assert not missed([each], with_date(f" {text}", DATES[0], 0))
+    assert not next(sieves([each])).always
+    assert candidates([each], data("nothing to see here")) == []
+
+
+def test_filters_that_require_the_same_share_the_search() -> None:
+    many = [Filter(Rule(failregex=("failed from <HOST>",), prefix=f"{n}: ")) for n in range(50)]
+    each = Sieve(many)
+    assert len(each.plan.chains) == 1
+    assert candidates(many, data("failed from x"))[0][2] == tuple(range(50))
+
+
+def test_a_list_of_names_is_looked_for_as_a_whole() -> None:
+    names = "|".join(f"robot{n:03}" for n in range(400))
+    each = Filter(Rule(failregex=(f'^<HOST> .*"GET .*(?:{names})"$',)))
+    assert texts_of([each], data('a "GET / robot399"', 'a "GET / robot400"', "a robot001")) == [
+        ('a "GET / robot399"', (0,))
+    ]
 
 
 quantifiers = st.sampled_from(["?", "*", "+", "{2}", "{1,3}", "*?", "+?", "{10,}"])
@@ -168,13 +220,35 @@ def missed(filters: Sequence[Filter], text: str) -> list[int]:
     """Return the filters that match `text` and are held back from it."""
     chunk = (NOISE + STAMP + text + "\n" + NOISE).encode("utf-8", "surrogatepass")
     shown = {
-        i
-        for start, _, which in Sieve(filters).candidates(chunk)
-        if start == len(NOISE)
-        for i in which
+        i for start, _, which in candidates(filters, chunk) if start == len(NOISE) for i in which
     }
     raw = chunk[len(NOISE) + len(STAMP) : -len(NOISE) - 1].decode("utf-8", "replace")
     return [i for i, each in enumerate(filters) if each.match(raw) is not None and i not in shown]
+
+
+PREFREGEXES = st.sampled_from(
+    [
+        "",
+        r"^.*?<F-CONTENT>.+</F-CONTENT>$",
+        r"<F-CONTENT>.*</F-CONTENT>",
+        r"(?i)s?[^k]*<F-CONTENT>\S.*</F-CONTENT>",
+        r"(?:<F-CONTENT>.{3,}</F-CONTENT>)?",
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data(), patterns, PREFREGEXES, st.sampled_from(["", "ab: ", "k[7]:", "S "]))
+def test_no_match_behind_a_prefregex_or_a_prefix_is_held_back(
+    draw: st.DataObject, pattern: str, prefregex: str, prefix: str
+) -> None:
+    middle = draw.draw(st.from_regex(pattern))
+    assume("\n" not in middle)
+    each = Filter(Rule(failregex=(f"{pattern}.*<ADDR>",), prefregex=prefregex, prefix=prefix))
+    text = f"{middle} 203.0.113.7"
+    assert not missed([each], text)
+    begun = len(prefix) if text.startswith(prefix) else 0
+    assert not missed([each], text[begun:] or "x")
 
 
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
@@ -199,6 +273,7 @@ def test_no_match_of_any_filter_is_held_back_from_arbitrary_text(
     assert not missed(filters, f"{text} 203.0.113.7")
 
 
+@settings(deadline=None)
 @example("error: [] user")
 @given(st.text(ALPHABET, min_size=1, max_size=20))
 def test_a_literal_is_found_with_a_date_in_every_legal_place(literal: str) -> None:
@@ -235,6 +310,7 @@ OBJECTS = st.dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(
     line=OBJECTS,
     nested=VALUES,
@@ -258,5 +334,5 @@ def test_a_structured_line_comes_through_however_it_is_encoded(
     if envelope:
         text = json.dumps({"log": text, "stream": "stdout"}, ensure_ascii=ascii_only)
     filters = [Filter(rule) for rule in STRUCTURED]
-    shown = {i for _, _, which in Sieve(filters).candidates(data(text)) for i in which}
+    shown = {i for _, _, which in candidates(filters, data(text)) for i in which}
     assert {i for i, each in enumerate(filters) if each.match(text) is not None} <= shown

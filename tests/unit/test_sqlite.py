@@ -485,9 +485,9 @@ async def test_a_start_reads_the_newest_failures_and_no_more_than_it_can_bear(
 async def test_totals_of_jails_of_which_nothing_else_is_known_are_bounded(tmp_path: Path) -> None:
     async with store_at(tmp_path / "state.db") as store:
         await store.load(now=NOW, findtime=600)
-        known = replace(failure(), at=NOW + 100_000)
-        ever_new = [replace(failure(), jail=f"j{n}@web-{n}") for n in range(_MOST_TOTALS + 700)]
-        lively = [replace(failure(), jail="old@web")] * 3
+        known = failure()._replace(at=NOW + 100_000)
+        ever_new = [failure()._replace(jail=f"j{n}@web-{n}") for n in range(_MOST_TOTALS + 700)]
+        lively = [failure()._replace(jail="old@web")] * 3
         await store.record([*lively, *ever_new, known], {})
         await store.purge(NOW)
         assert len(await store.totals()) == _MOST_TOTALS + 702
@@ -923,7 +923,7 @@ async def test_what_is_too_much_goes_the_oldest_history_first(tmp_path: Path) ->
     path = tmp_path / "state.db"
     text = "x" * 900
     counting = [failure(NOW, f"counts {n}") for n in range(20)]
-    evidence = [replace(failure(NOW, text), jail="a", subject=ip_network("10.0.0.1/32"))] * 50
+    evidence = [failure(NOW, text)._replace(jail="a", subject=ip_network("10.0.0.1/32"))] * 50
     led = Settled(jail="a", subject=evidence[0].subject, ban=1)
     old = [failure(NOW - 3600 + n / 10, f"{n} {text}") for n in range(6000)]
     ended = [replace(ban(n), jail="b", until=NOW - 10) for n in range(2, 200)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 from dataclasses import replace
 
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dockerjail.docker.cursor import dialect, stamp
+from dockerjail.docker.slab import Slab
 from dockerjail.docker.tail import State, Tail
 from dockerjail.errors import EngineUnavailable
+from dockerjail.framed import plain
 from dockerjail.model import Container, Cursor, Stream
 from dockerjail.retry import Backoff
 from tests.fakes import FakeEngine
@@ -64,7 +67,7 @@ class Desk:
 
     async def deliver(self, chunk):
         await self.door.wait()
-        for line in chunk.data.split(b"\n")[:-1]:
+        for line in plain(chunk).data.split(b"\n")[:-1]:
             self.delivered.append((chunk.stream, line[31:].decode()))
         self.cursors[chunk.stream] = chunk.cursor
 
@@ -475,6 +478,28 @@ async def test_a_small_log_is_never_consumed_from_a_follower():
         assert desk.texts() == ["one", "skipped", "behind"]
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("count", [200, 2000])
+async def test_a_follower_that_waits_keeps_no_lines_in_memory(version, count):
+    desk = Desk(version)
+    async with desk.running():
+        desk.say(*(f"line {number}" for number in range(count)))
+        await asyncio.sleep(1)
+        desk.engine.cut()  # what a follower is shown first is the last of what was read before
+        await asyncio.sleep(1)
+        assert desk.tail.state is State.FOLLOWING
+        assert len(desk.texts()) == count
+        assert [each for each in gc.get_objects() if is_log(each)] == []
+
+
+def is_log(one):
+    """Say whether this is a part of a log, taken apart or not."""
+    if type(one) is not list:
+        return isinstance(one, Slab)
+    first = one[0] if len(one) > 20 else None
+    return type(first) is tuple and len(first) == 2 and type(first[1]) is bytes
+
+
 async def test_gaps_are_counted_and_said_once_each(caplog):
     desk = Desk()
     async with desk.running():
@@ -762,4 +787,4 @@ async def test_a_flood_that_was_read_at_once_leaves_others_their_turn():
         tail.cancel()
     assert len(seen) > 5
     assert all(after[0] > before[0] for before, after in itertools.pairwise(seen))
-    assert max(size for _, size in seen) <= 32 * 1024
+    assert max(size for _, size in seen) <= 33 * 1024  # a slice, and the line that it ends

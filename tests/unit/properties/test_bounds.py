@@ -62,7 +62,7 @@ def test_a_memory_of_connections_is_bounded_in_every_direction(lines):
     memory = Memory()
     for found, text, at in lines:
         joined = memory.join(found, text * 2000, at)
-        for key, session in memory._sessions.items():
+        for key, session in memory.sessions():
             assert len(key) <= LONGEST
             assert len(session.users) <= NAMES
             assert len(session.lines) <= LINES

@@ -10,7 +10,7 @@ from dockerjail.docker.cursor import Dialect, Position, stamp
 from dockerjail.docker.lines import Lines
 from dockerjail.errors import EngineUnavailable
 from dockerjail.model import Container, Cursor, Stream
-from dockerjail.stamp import NANO, nanoseconds
+from dockerjail.stamp import NANO, Clock, nanoseconds
 
 SECOND = 1_795_345_136
 WEB = Container(id="c1", name="web", service="web")
@@ -88,3 +88,38 @@ def test_a_piece_without_a_time_is_no_log_even_between_others():
     with pytest.raises(EngineUnavailable, match="without a time"):
         lines.feed([(1, good), (2, b"2026-11-22T10:58:5x.000000000Z half"), (1, later)])
     assert lines.held is None
+
+
+LINES = st.lists(
+    st.tuples(
+        st.sampled_from([SECOND, SECOND, SECOND + 1, SECOND - 86400]),
+        st.integers(0, NANO - 1),
+        st.sampled_from(["Z", "Z", "Z", "+01:00", "z", ""]),
+        st.integers(0, 9),
+        st.sampled_from([" ", " ", " ", "  ", "", "\t"]),
+        st.sampled_from(["text", "", "2026-11-22T10:52:40.409746684Z x", "9"]),
+    ),
+    max_size=12,
+)
+
+
+@given(LINES, st.booleans())
+def test_many_stamps_one_after_the_other_are_what_each_is_by_itself(lines, ended):
+    written = []
+    for second, fraction, zone, digits, blank, text in lines:
+        moment = datetime.fromtimestamp(second, UTC).isoformat()[:19]
+        point = f".{fraction:09}"[: digits + 1] if digits else ""
+        written.append(f"{moment}{point}{zone}{blank}{text}".encode())
+    data = b"\n".join(written) + (b"\n" if ended else b"")
+    clock, start = Clock(), 0
+    for line in written:
+        end = start + len(line)
+        stamped, blank, _ = line.partition(b" ")
+        try:
+            want = (start + len(stamped) + 1, nanoseconds(stamped) / NANO)
+        except ValueError:
+            want = (0, 0.0)
+        if not blank:
+            want = (0, 0.0)
+        assert clock.read(data, start, end) == want, line
+        start = end + 1
