@@ -396,7 +396,6 @@ def items(options: Options) -> Iterable[Item]:
                 Against(
                     name="fail2ban-server, one jail",
                     side=lambda: Turn(seconds=theirs.another().wall),
-                    bar=at_most(3),
                 )
             ],
             piece="start",
