@@ -321,10 +321,11 @@ class Ground:
         place = self._fresh()
         config = place / "dockerjail.toml"
         config.write_text(SETTINGS.format(place=place, engine=search))
-        command: list[str | Path] = [sys.executable, "-m", "dockerjail", "run", "--config", config]
+        command: list[str | Path] = [sys.executable, "-m", "dockerjail", "run"]
+        environ = {**self._environ, "DOCKERJAIL_CONFIG": str(config)}
         with (
             engine(place, containers) as talker,
-            Process(command=command, environ=self._environ) as process,
+            Process(command=command, environ=environ) as process,
         ):
             process.until(f"ready; containers followed: {containers}")
             yield process, talker
@@ -395,7 +396,6 @@ def items(options: Options) -> Iterable[Item]:
                 Against(
                     name="fail2ban-server, one jail",
                     side=lambda: Turn(seconds=theirs.another().wall),
-                    bar=at_most(3),
                 )
             ],
             piece="start",

@@ -1,5 +1,5 @@
 """`python -m dockerjail` is the `dockerjail` command."""
 
-from dockerjail.cli.main import main
+from dockerjail.cli.entry import main
 
 main()

@@ -381,13 +381,17 @@ def main() -> NoReturn:
     """Run the command line."""
     try:
         app(prog_name="dockerjail")
-    except DaemonUnreachable as error:
-        _say(error)
-        raise SystemExit(Exit.UNREACHABLE) from None
     except DockerjailError as error:
-        _say(error)
-        raise SystemExit(Exit.ERROR) from None
+        fail(error)
     raise SystemExit(Exit.OK)
+
+
+def fail(error: DockerjailError) -> NoReturn:
+    """Say what is wrong, and exit with its code."""
+    _say(error)
+    raise SystemExit(
+        Exit.UNREACHABLE if isinstance(error, DaemonUnreachable) else Exit.ERROR
+    ) from None
 
 
 def _say(error: Exception) -> None:

@@ -10,13 +10,13 @@ What fail2ban comes with and the user never spoke of is not his: where dockerjai
 filter of that name, made for what containers print, that one is used.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from dockerjail.config import options, values
 from dockerjail.config.fail2ban.mistakes import Fail2banError
-from dockerjail.config.fail2ban.read import Fail2ban
 from dockerjail.config.flaw import flaw
 from dockerjail.config.mistake import Mistake
 from dockerjail.config.recidive import RECIDIVE
@@ -24,6 +24,9 @@ from dockerjail.jail.growth import Growth
 from dockerjail.jail.policy import JailPolicy, Origin, ScopeKind, Verify
 from dockerjail.jail.rule import Rule
 from dockerjail.model import Blocktype, Problem
+
+if TYPE_CHECKING:
+    from dockerjail.config.fail2ban.read import Fail2ban
 
 STOCK: Final = frozenset(
     {
@@ -42,7 +45,7 @@ _BLOCKTYPE: Final = {True: Blocktype.REJECT, False: Blocktype.DROP}
 class Borrowed:
     """The jails and filters of a fail2ban directory, each read when it is asked for."""
 
-    def __init__(self, fail2ban: Fail2ban) -> None:
+    def __init__(self, fail2ban: "Fail2ban") -> None:
         self._fail2ban = fail2ban
         self.directory = fail2ban.directory
         self.jails = frozenset(fail2ban.jails)
@@ -51,6 +54,12 @@ class Borrowed:
     @classmethod
     def open(cls, directory: Path) -> "Borrowed | None":
         """Return what there is in `directory`; None if there is no such directory."""
+        with suppress(OSError):  # what may not be looked at is a problem of its files
+            if not directory.is_dir():
+                return None
+        # most hosts have none, and a daemon would carry its readers, 0.6 MB of memory, for nothing
+        from dockerjail.config.fail2ban.read import Fail2ban
+
         found = Fail2ban.open(directory)
         return cls(found) if found is not None and (found.jails or found.problems) else None
 

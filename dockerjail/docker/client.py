@@ -30,7 +30,7 @@ from typing import Any, Self
 from dockerjail.docker import inspect
 from dockerjail.docker.address import certificates, engine_at
 from dockerjail.docker.answers import ID, EventReader, ListReader
-from dockerjail.docker.bare import without_certificates
+from dockerjail.docker.bare import bare
 from dockerjail.errors import (
     ContainerGone,
     ContainerUnknown,
@@ -40,7 +40,7 @@ from dockerjail.errors import (
 from dockerjail.model import Container, Problem
 from dockerjail.stamp import NANO
 
-with without_certificates():
+with bare():
     import aiohttp
     from aiodocker import Docker
 

@@ -477,6 +477,7 @@ class Daemon:
             if self.intake.connected and not self.ready.is_set():
                 self.ready.set()
                 self.names.resume()  # not before their jails run
+                give_back()
                 logger.info("ready; containers followed: %d", len(self.intake.tails))
                 for problem in attention.of_the_kernel(self):
                     logger.error("%s", problem)
