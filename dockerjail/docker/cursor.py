@@ -318,13 +318,14 @@ class Progress:
     @property
     def torn(self) -> bool:
         """
-        Whether nobody knows in which order the frames of both cursors stand.
+        Whether nobody knows where in the log the frames of the cursors stand.
 
-        Their stamps do not tell: the clock may have been set back between the two.
+        Their stamps do not tell: the clock may have been set back between the two, or behind the
+        only one, and then a window that begins with an earlier stamp does not reach back to it.
         """
         if not self.real or self.exact or (self.last is not None and not self.regressed):
             return False
-        return all(c.seen and s not in self.lost for s, c in self.cursors.items())
+        return any(c.seen and s not in self.lost for s, c in self.cursors.items())
 
     def at(self, stream: Stream) -> int:
         """Return the stamp of a stream's cursor, in nanoseconds."""

@@ -112,6 +112,9 @@ _AGAIN = 0.3
 _HELD_UP = 1.0
 """Seconds that a follower stays open while nobody takes what it brought."""
 
+_NEAR = 8192
+"""Frames from the end of a log that are searched for where a silent stream stood."""
+
 _SLICE = 32 * 1024
 """Bytes that are taken apart before others get a turn."""
 
@@ -514,11 +517,21 @@ class Tail:
         unsure = progress.real and not progress.exact and progress.ahead(self._now)
         if not (progress.torn or unsure):
             return plan
+        wanted = self._wanted
+        newest = max(wanted, key=progress.at, default=None)
         for number, window in enumerate(plan):
             end, _ = await self._request(window, _Need.SEEK, follow=False)
             if end is not _End.UNREACHED:
                 return plan[number:]
+            if newest in self._found and _far(plan[number + 1 :]):
+                # of a stream that has long been silent all the log would have to be read
+                return plan[number:]
         return plan
+
+    @property
+    def _wanted(self) -> frozenset[Stream]:
+        """The streams whose cursors' frames should be in the log."""
+        return frozenset(s for s, c in self.cursors.items() if c.seen and s not in self._lost)
 
     async def _part(self) -> int:
         """
@@ -709,9 +722,7 @@ class Tail:
             return _End.CLOSED
         if need is _Need.SEEK:
             self._found = lines.met
-            wanted = [(c.ns, s) for s, c in self.cursors.items() if c.seen and s not in self._lost]
-            there = not wanted or max(wanted)[1] in lines.met
-            return _End.CLOSED if there else _End.UNREACHED
+            return _End.CLOSED if self._wanted <= lines.met else _End.UNREACHED
         if not met:
             return _End.CLOSED if self._accept_nothing(window, need) else _End.UNREACHED
         if not lines.reached and not self._regressed:
@@ -762,7 +773,7 @@ class Tail:
             moment = nanoseconds(payload[: payload.find(b" ")])
         except ValueError as error:
             raise EngineUnavailable(f"the Engine sent a log line without a time: {error}") from None
-        judged = need is _Need.REACH or (need is _Need.SEEK and window.tail is not None)
+        judged = need is _Need.REACH or (need is _Need.SEEK and (window.tail or 0) > _NEAR)
         if not judged or reaches(progress, window, kind, moment, self._dialect()):
             return True
         if need is _Need.REACH and self._ahead is None:
@@ -914,6 +925,11 @@ class Tail:
         if problem != known or until <= now:
             logger.warning("%s", problem)
         self._problems[kind] = problem, now + stands, self._clock()
+
+
+def _far(plan: Sequence[Window]) -> bool:
+    """Say whether the next window takes more than a moment to read."""
+    return not plan or plan[0].tail is None or plan[0].tail > _NEAR
 
 
 def _when(at: float) -> str:

@@ -7,7 +7,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dockerjail.docker.cursor import dialect, stamp
@@ -327,9 +327,24 @@ STEPS = st.lists(
 )
 
 
+BEHIND_A_STEP = [
+    ("long", ERR),
+    ("up",),
+    ("step", -DAY),
+    ("say", OUT, 7),
+    ("step", DAY),
+    ("say", OUT, 1),
+]
+"""A window that begins with the first of the seven has an early stamp, and does not reach back."""
+SILENT = [("long", ERR), ("step", -3.0), ("long", ERR), ("wait", 12.0), ("say", OUT, 5), ("up",)]
+"""The stream that is silent stands at a stamp that is earlier than its lines before."""
+
+
 @pytest.mark.parametrize("version", ["20.10.24", "26.1.5"])
 @settings(max_examples=60, deadline=None)
 @given(steps=STEPS)
+@example(steps=BEHIND_A_STEP)
+@example(steps=SILENT)
 def test_whatever_the_clock_does_each_line_is_delivered_once(version, steps):
     async def story():
         desk = Desk(version)
