@@ -75,6 +75,11 @@ WORDS: Final = (
 
 SEEDS: Final = (
     seed(
+        "[x]\nfilter = x\nbantime.incr" + 400 * "\0" + " = 1\n",
+        "[Definition]\nfailregex=<HOST>\n",
+        "",
+    ),
+    seed(
         "[DEFAULT]\nmaxretry = 3\nfindtime=1h\nignoreip = 127.0.0.1/8 ::1\n[x]\nport = http,https\naction = y[a=b]\n",
         "[Definition]\nfailregex = ^no <HOST>$\n            ^never %(who)s\nwho = <ADDR>\n",
         "[Definition]\nactionban = iptables -p <protocol> -j <blocktype>\n[Init]\nprotocol = tcp\nblocktype = DROP\n",

@@ -5,10 +5,15 @@ In: what is wrong and what to write, from whoever sees it. Out: an error that ca
 `Problem`, with the file, the line and the section where an operator finds it.
 """
 
+from typing import Final
+
 from dockerjail.config.mistake import Mistake
 from dockerjail.errors import ConfigError
 from dockerjail.escape import plain
 from dockerjail.model import Problem
+
+LONGEST_NAME: Final = 60
+"""Characters of a section's or an option's name that a message repeats; no true one is as long."""
 
 
 class Fail2banError(ConfigError):
@@ -30,6 +35,10 @@ def problem(place: str, what: str, remedy: str = "") -> Problem:
 
 
 def where(file: str, line: int, section: str, key: str = "") -> str:
-    """Return a place for a message, fit for a terminal whatever the file calls its sections."""
-    place = f"{file} line {line}, [{section}] {key}".rstrip()
+    """Return a place for a message, fit for a terminal whatever the file calls its sections and options."""
+    place = f"{file} line {line}, [{_short(section)}] {_short(key)}".rstrip()
     return plain(place)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…"
