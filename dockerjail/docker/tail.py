@@ -257,6 +257,7 @@ class Tail:
         self._missed = False
         self._polls = 0
         self._ahead: int | None = None
+        self._stood: Mapping[Stream, Cursor] = {}
         self._pace = Pace(file_size(container.log_driver, container.log_options))
         self._busy = False
         self._reset = False
@@ -468,6 +469,7 @@ class Tail:
         plan = self._plan(follow=follow)
         end, fresh, window = _End.UNREACHED, 0, plan[-1]
         self._ahead = None
+        self._stood = dict(self.cursors)
         if not follow:
             plan = await self._seek(plan)
             if self._parted != self.container.started_at and (left := await self._part()):
@@ -816,6 +818,8 @@ class Tail:
             "its log was rotated away or truncated before it was read",
             "allow larger or more files (log options max-size and max-file)",
             streams | hidden,
+            # of a stream whose frame is gone what is there may have been delivered by now
+            stood=self._stood,
         )
 
     def _fell(self, by: int) -> None:
@@ -904,11 +908,19 @@ class Tail:
         self.dropped += lines.dropped
         lines.overlong = lines.dropped = 0
 
-    def _gap(self, what: str, remedy: str, streams: frozenset[Stream] = frozenset(Stream)) -> None:
+    def _gap(
+        self,
+        what: str,
+        remedy: str,
+        streams: frozenset[Stream] = frozenset(Stream),
+        *,
+        stood: Mapping[Stream, Cursor] | None = None,
+    ) -> None:
         """Count and tell that lines may have been missed, and of each gap behind which line."""
         self.gaps += 1
         self._warn(what, f"{what}, lines may have been missed", remedy)
-        read = ((s, c) for s, c in self.cursors.items() if s in streams and self._real and c.seen)
+        cursors = self.cursors if stood is None else stood
+        read = ((s, c) for s, c in cursors.items() if s in streams and self._real and c.seen)
         behind = [f"{stamp(c.ns).decode()} ({s.name.lower()})" for s, c in read]
         where = "behind the line of " + " and ".join(behind) if behind else "before its first line"
         name = self.container.name
