@@ -111,6 +111,7 @@ class Intake:
         self._stored: dict[str, dict[Stream, Cursor]] = {}
         for (container, stream), cursor in cursors.items():
             self._stored.setdefault(container, {})[stream] = cursor
+        self._untouched = set(self._stored)  # what an earlier process read, and nobody since
         self.containers: dict[str, Container] = {}
         self.tails: dict[str, Tail] = {}
         self.unclear: dict[str, Problem] = {}
@@ -364,7 +365,7 @@ class Intake:
         if container is None:
             self._digests.pop(name, None)
             known = before is not None or name in self.tails or name in self._stored
-            if name in self._stored and before is None and name not in self.tails:
+            if name in self._untouched:
                 # Whether there was more than an earlier process has read, nobody knows any more.
                 what = "it was removed while dockerjail was away, lines may have been missed"
                 logger.warning("%s", Problem(place=f"container {name[:12]}", what=what))
@@ -377,6 +378,7 @@ class Intake:
         """See to it that the container has the tail that it should have."""
         tail = self.tails.get(container.id)
         if not self._wanted(container):
+            self._untouched.discard(container.id)
             if tail is not None:
                 self._drop(container.id)
             return
@@ -392,6 +394,7 @@ class Intake:
             )
 
     def _open(self, container: Container) -> Tail:
+        self._untouched.discard(container.id)
         young = container.created_at > self._began
         return Tail(
             self._engine,
@@ -447,6 +450,7 @@ class Intake:
     def _forget(self, container: str) -> None:
         self.tails.pop(container, None)
         self._stored.pop(container, None)
+        self._untouched.discard(container)
         self._gone(container)
 
 

@@ -53,8 +53,7 @@ class House:
     def change(self):
         self.changes += 1
 
-    @contextlib.asynccontextmanager
-    async def running(self, **options):
+    def open(self, **options):
         self.intake = Intake(
             self.engine,
             self.deliver,
@@ -67,6 +66,10 @@ class House:
             clock=self.clock,
             **options,
         )
+
+    @contextlib.asynccontextmanager
+    async def running(self, **options):
+        self.open(**options)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(self.intake.run())
             await asyncio.sleep(0.1)
@@ -360,6 +363,21 @@ async def test_a_removed_container_is_forgotten_after_its_last_line():
         assert house.gone == ["c1"]
         assert house.intake.tails == {}
         assert house.intake.containers == {}
+
+
+async def test_a_container_that_was_seen_and_gone_before_anybody_read_it_is_told_of(caplog):
+    house = House()
+    house.cursors = {(WEB.id, OUT): Cursor(1, 1)}
+    house.open()
+    async with asyncio.TaskGroup() as group:
+        # found, and then the connection was cut before all had been looked at
+        house.intake._learn(group, WEB.id, WEB)
+        assert house.intake.tails == {}
+        house.intake._learn(group, WEB.id, None)
+        house.intake._learn(group, WEB.id, None)
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said.startswith("container c1: it was removed while dockerjail was away")
+    assert house.gone == [WEB.id]
 
 
 async def test_containers_removed_while_we_were_away_are_told_of_once_and_forgotten(caplog):
