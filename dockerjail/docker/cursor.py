@@ -24,7 +24,7 @@ from dockerjail.stamp import NANO, nanoseconds
 ROUND = 10
 """Seconds of Engine time that one round of chunks spans at most when both streams speak."""
 
-_INVERSION = 1 * NANO
+INVERSION = 1 * NANO
 """Further apart than this, order of stamps is order in the log, for both streams."""
 
 _ASKEW = 2.0
@@ -313,7 +313,7 @@ class Progress:
             reach = max(oldest, newest - (ROUND + 1) * NANO) if self.real else oldest
         if self.held is not None:
             reach = min(reach, self.held)
-        return reach - _INVERSION
+        return reach - INVERSION
 
     @property
     def torn(self) -> bool:
@@ -430,7 +430,7 @@ def positions(
         elif cursor.seen:
             mark = Mark.EITHER
         first = made.get(leader) if leader is not None and stream != leader else None
-        ceiling = progress.newest + _INVERSION
+        ceiling = progress.newest + INVERSION
         return Position(
             cursor, mark=mark, leader=first, ceiling=ceiling, live=live, repeats=repeats
         )

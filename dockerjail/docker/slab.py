@@ -10,7 +10,7 @@ part of a log is nothing else is seen without a look at each frame:
 * No frame of the other output and no error of the Engine's: what their headers begin with is nowhere.
 * No line in pieces: a piece is 16 KiB without an LF, and somewhere in every 8 KiB there is one.
 * The stamps of the first frame and of the last are in order and at most a second apart. The order of
-  stamps that differ by less is never relied on (`cursor._INVERSION`).
+  stamps that differ by less is never relied on (`cursor.INVERSION`).
 
 A frame that ends without an LF (the last of a run) is not seen here. It stands before the next
 one as if the two were one line, which `framed.whole` denies to whoever looks at it.
@@ -21,17 +21,18 @@ Whatever is in doubt is no slab, and taken apart as ever.
 from collections.abc import Iterator, Sequence
 from typing import Final, overload
 
+from dockerjail.docker.cursor import INVERSION
 from dockerjail.framed import HEADER, complete, payloads, whole
 from dockerjail.model import Cursor
-from dockerjail.stamp import NANO, nanoseconds
+from dockerjail.stamp import nanoseconds
 
 Frame = tuple[int, bytes]
 
 LEAST: Final = 16 * 1024
 """Bytes below which it takes less time to take frames apart than to look at them from outside."""
 
-SPAN: Final = NANO
-"""Nanoseconds from the first frame of a slab to its last, at most."""
+SPAN: Final = INVERSION
+"""Nanoseconds from the first frame of a slab to its last, at most: their order is not looked at."""
 
 _WINDOW: Final = 8192
 _STAMP: Final = 30
