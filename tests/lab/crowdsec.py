@@ -10,14 +10,13 @@ import re
 import shutil
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab import cache, machine
+from tests.lab import machine
 
 _HUB = ("blockers", "collections", "parsers", "postoverflows", "scenarios", ".index.json")
 _PORT = 8080
@@ -70,17 +69,7 @@ def version(program: Path) -> str:
 
 def package() -> Path:
     """Return the distribution's package, unpacked in the lab's cache; its scripts are in `DEBIAN`."""
-    suite = machine.own_suite()
-
-    def make(place: Path) -> None:
-        with tempfile.TemporaryDirectory() as scratch:
-            work = Path(scratch)
-            work.chmod(0o755)
-            machine.apt("download", "crowdsec", cwd=work)
-            (deb,) = work.glob("crowdsec_*.deb")
-            subprocess.run(["dpkg-deb", "--raw-extract", deb, place], check=True)
-
-    return cache.keep("crowdsec", suite.name, make)
+    return machine.unpacked("crowdsec", "--raw-extract")
 
 
 def set_up(directory: Path) -> CrowdSec:

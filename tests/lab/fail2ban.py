@@ -9,13 +9,12 @@ import json
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.lab import cache, machine
+from tests.lab import machine
 
 _READERS = """
 import json, logging, sys
@@ -117,17 +116,7 @@ def available() -> bool:
 
 def package() -> Fail2banPackage:
     """Return the distribution's fail2ban, unpacked in the lab's cache."""
-    suite = machine.own_suite()
-
-    def make(place: Path) -> None:
-        with tempfile.TemporaryDirectory() as scratch:
-            work = Path(scratch)
-            work.chmod(0o755)
-            machine.apt("download", "fail2ban", cwd=work)
-            (deb,) = work.glob("fail2ban_*.deb")
-            subprocess.run(["dpkg", "-x", deb, place], check=True)
-
-    root = cache.keep("fail2ban", suite.name, make)
+    root = machine.unpacked("fail2ban", "--extract")
     dist_packages = root / "usr/lib/python3/dist-packages"
     return Fail2banPackage(
         dist_packages=dist_packages,

@@ -102,6 +102,20 @@ def apt(*arguments: str, config: Path | None = None, cwd: Path | None = None) ->
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
 
 
+def unpacked(package: str, how: str) -> Path:
+    """Return a package of this machine's release, unpacked in the cache as `dpkg-deb` is told, not installed."""
+
+    def make(place: Path) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            work = Path(scratch)
+            work.chmod(0o755)  # apt fetches as a user of its own
+            apt("download", package, cwd=work)
+            (deb,) = work.glob(f"{package}_*.deb")
+            subprocess.run(["dpkg-deb", how, deb, place], check=True)
+
+    return cache.keep(package, own_suite().name, make)
+
+
 @functools.cache
 def own_suite() -> Suite:
     """Return the release that this machine itself runs."""
